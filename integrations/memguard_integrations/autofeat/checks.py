@@ -1,0 +1,321 @@
+"""From what a table holds to what is done with it: facts in, a `FeaturePlan` or a one-line refusal out. Pure.
+
+Refused is what would give a wrong or no result; left out, filled or renamed is what can be helped, and every such
+help is in ``FeaturePlan.warnings``. Start with `make_plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from memguard.errors import DataError
+from memguard_integrations.autofeat.names import safe_names
+from memguard_integrations.autofeat.records import (
+    MAX_CLASSES,
+    MAX_LEVELS,
+    MIN_ROWS,
+    ColumnFacts,
+    ColumnKind,
+    EncodedColumn,
+    EncodedPart,
+    FeaturePlan,
+    MissingPolicy,
+    TableFacts,
+    Task,
+)
+
+__all__ = ["check_usable_rows", "make_plan"]
+
+# Named in one warning at most; the rest is counted.
+_NAMED: Final = 6
+
+
+def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy) -> FeaturePlan:
+    """Decide how a table becomes numbers.
+
+    Args:
+        facts: of the feature columns and of the target.
+        target: the target's column, one of the facts.
+        task: what is predicted.
+        missing: what becomes of missing values in features.
+
+    Raises:
+        DataError: for no rows, an unusable target, columns that cannot become numbers, missing values where they are
+            refused, or no column that is left.
+    """
+    _check_rows(facts)
+    classes, target_warnings = _check_target(facts.source, facts.column(target), task, facts.rows)
+    features = [column for column in facts.columns if column.name != target]
+    _refuse_unusable(facts.source, features)
+    kept, dropped = _drop_empty(features)
+    if not kept:
+        raise DataError(
+            f"no column is left to learn from: {'; '.join(dropped) or 'there is none beside the target'}",
+            subject=facts.source,
+            remedy="give a table with at least one column whose values differ",
+        )
+    gaps = _check_missing(facts.source, kept, missing)
+    columns = tuple(encoded for column in kept for encoded in _encode(column))
+    named, renamed = _with_safe_names(columns, target)
+    return FeaturePlan(
+        task=task,
+        target=target,
+        classes=classes,
+        columns=named,
+        kinds=tuple((column.name, column.kind) for column in kept),
+        levels=tuple(
+            (column.name, tuple(level for level, _ in column.levels))
+            for column in kept
+            if column.kind is ColumnKind.TEXT
+        ),
+        missing=missing,
+        warnings=(*facts.notes, *target_warnings, *dropped, *gaps, *_expansions(kept), *renamed),
+    )
+
+
+def check_usable_rows(plan: FeaturePlan, facts: TableFacts, usable: int) -> tuple[str, ...]:
+    """Return what to say of the rows that cannot be used.
+
+    Args:
+        plan: the plan.
+        facts: of the whole table.
+        usable: rows whose target is known, and whose features are too where missing ones are skipped.
+
+    Raises:
+        DataError: if fewer than `MIN_ROWS` are left.
+    """
+    skipped = facts.rows - usable
+    worst = _most_missing(facts, plan)
+    if usable < MIN_ROWS:
+        raise DataError(
+            f"has {_count(usable, 'usable row')} of {facts.rows:,}{worst}; AutoFeat needs {MIN_ROWS} to cross-validate",
+            subject=facts.source,
+            remedy="give more rows" if not worst else "leave that column out, or use --missing median",
+        )
+    if not skipped:
+        return ()
+    said = f"{_count(skipped, 'row')} of {facts.rows:,} with missing values"
+    return (f"{said} are not used for fitting or scoring; they stay in the output{worst}",)
+
+
+def _check_rows(facts: TableFacts) -> None:
+    if facts.rows < MIN_ROWS:
+        raise DataError(
+            f"has {_count(facts.rows, 'row')}; AutoFeat needs {MIN_ROWS} to cross-validate",
+            subject=facts.source,
+            remedy="give a table with more rows",
+        )
+
+
+def _check_target(
+    source: str, target: ColumnFacts, task: Task, rows: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if target.kind is ColumnKind.EMPTY:
+        raise _target_error(source, target, "has no values", "name a column that has some")
+    if target.infinite:
+        raise _target_error(
+            source,
+            target,
+            f"has {_count(target.infinite, 'infinite value')}",
+            "replace them, or leave them empty: rows without a target are not used",
+        )
+    classes = _classes(source, target, rows) if task is Task.CLASSIFICATION else _number(source, target)
+    rare = [level for level, count in target.levels if classes and count < 5]
+    few = f"fewer than 5 rows of {_listed(rare)}: too few for five-fold cross-validation to see each class each time"
+    return classes, (few,) if rare else ()
+
+
+def _number(source: str, target: ColumnFacts) -> tuple[str, ...]:
+    if target.kind is not ColumnKind.NUMBER:
+        shown = f" ({target.detail})" if target.detail else ""
+        few = target.kind is ColumnKind.TEXT and not target.too_many_levels
+        raise _target_error(
+            source,
+            target,
+            f"is {_kind_name(target)}, not a number{shown}",
+            "use --task classification" if few else "name a numeric column",
+        )
+    if target.is_constant:
+        raise _target_error(source, target, f"is always {target.lowest:g}", "name a column whose values differ")
+    return ()
+
+
+def _classes(source: str, target: ColumnFacts, rows: int) -> tuple[str, ...]:
+    if target.kind not in (ColumnKind.NUMBER, ColumnKind.TEXT):
+        raise _target_error(source, target, f"is {_kind_name(target)}, not a class", "name a column of classes")
+    if target.kind is ColumnKind.NUMBER and not target.whole:
+        raise _target_error(source, target, "is a number with fractions, not a class", "use --task regression")
+    counts = [count for _, count in target.levels]
+    known = rows - target.missing
+    if not target.too_many_levels and len(counts) == 1:
+        raise _target_error(
+            source, target, f"has one class only ({target.levels[0][0]!r})", "name a column with two or more"
+        )
+    if target.too_many_levels or len(counts) >= known or max(counts) < 5:
+        many = f"more than {MAX_CLASSES}" if target.too_many_levels else f"{len(counts):,}"
+        numeric = target.kind is ColumnKind.NUMBER
+        raise _target_error(
+            source,
+            target,
+            f"has {many} classes in {known:,} rows, too few rows for each",
+            "use --task regression, or group the classes" if numeric else "group the classes",
+        )
+    return tuple(level for level, _ in target.levels)
+
+
+def _target_error(source: str, target: ColumnFacts, problem: str, remedy: str) -> DataError:
+    return DataError(f"the target {target.name!r} {problem}", subject=source, remedy=remedy)
+
+
+def _kind_name(column: ColumnFacts) -> str:
+    names = {ColumnKind.TIME: "a date or time", ColumnKind.TEXT: "text", ColumnKind.OTHER: f"of type {column.detail}"}
+    return names.get(column.kind, column.kind.value)
+
+
+def _refuse_unusable(source: str, features: Sequence[ColumnFacts]) -> None:
+    reasons = {column.name: reason for column in features if (reason := _unusable(column))}
+    if not reasons:
+        return
+    first, reason = next(iter(reasons.items()))
+    others = [name for name in reasons if name != first]
+    also = f" (also: {_listed(others)})" if others else ""
+    usable = [
+        column.name
+        for column in features
+        if column.name not in reasons and column.kind is not ColumnKind.EMPTY and not column.is_constant
+    ]
+    choice = f"choose the columns: --columns {_argument(usable)}" if usable else "add numeric columns"
+    raise DataError(f"column {first!r} {reason}{also}", subject=source, remedy=choice)
+
+
+def _unusable(column: ColumnFacts) -> str:
+    if column.kind is ColumnKind.OTHER:
+        return f"is of type {column.detail}, which is neither number, text nor time"
+    if column.kind is not ColumnKind.TEXT:
+        return ""
+    levels = len(column.levels)
+    if column.too_many_levels or levels > MAX_LEVELS:
+        many = f"more than {MAX_CLASSES:,}" if column.too_many_levels else f"{levels:,}"
+        # In the first row it is a column of text; further down it is one bad value in a column of numbers.
+        stray = column.detail and not column.detail.endswith("in data row 1")
+        detail = f" (no number: {column.detail})" if stray else ""
+        return f"is text with {many} different values{detail}, and at most {MAX_LEVELS} can be one-hot encoded"
+    return ""
+
+
+def _drop_empty(features: Sequence[ColumnFacts]) -> tuple[list[ColumnFacts], list[str]]:
+    empty = [column.name for column in features if column.kind is ColumnKind.EMPTY]
+    constant = [
+        f"{column.name} (always {_constant(column)})"
+        for column in features
+        if column.is_constant and not column.infinite
+    ]
+    kept = [
+        column
+        for column in features
+        if column.kind is not ColumnKind.EMPTY and (column.infinite or not column.is_constant)
+    ]
+    said = [f"left out, no values at all: {_listed(empty)}"] if empty else []
+    return kept, said + ([f"left out, constant: {_listed(constant)}"] if constant else [])
+
+
+def _constant(column: ColumnFacts) -> str:
+    return repr(column.levels[0][0]) if column.kind is ColumnKind.TEXT else f"{column.lowest:g}"
+
+
+def _check_missing(source: str, kept: Sequence[ColumnFacts], policy: MissingPolicy) -> list[str]:
+    missing = [column for column in kept if column.missing]
+    infinite = [column for column in kept if column.infinite]
+    if policy is MissingPolicy.ERROR and infinite:
+        raise _refuse_values(source, infinite[0], f"{_count(infinite[0].infinite, 'infinite value')}")
+    if policy is MissingPolicy.ERROR and missing:
+        raise _refuse_values(source, missing[0], f"{_count(missing[0].missing, 'missing value')}")
+    said = []
+    if infinite:
+        counted = [f"{column.name} ({column.infinite:,})" for column in infinite]
+        said.append(f"infinite values are taken as missing: {_listed(counted)}")
+    if policy is MissingPolicy.MEDIAN and (missing or infinite):
+        counted = [f"{column.name} ({column.missing + column.infinite:,})" for column in {*missing, *infinite}]
+        said.append(f"filled with the median or most frequent value: {_listed(sorted(counted))}")
+    return said
+
+
+def _refuse_values(source: str, column: ColumnFacts, what: str) -> DataError:
+    return DataError(
+        f"column {column.name!r} has {what}",
+        subject=source,
+        remedy="use --missing skip to leave those rows out of the fit, or --missing median to fill them",
+    )
+
+
+def _encode(column: ColumnFacts) -> list[EncodedColumn]:
+    if column.kind is ColumnKind.TIME:
+        return [
+            EncodedColumn(f"{column.name}_{part.value}", column.name, part, origin_s=column.lowest or 0.0)
+            for part in column.parts
+        ]
+    if column.kind is not ColumnKind.TEXT:
+        return [EncodedColumn(column.name, column.name)]
+    levels = [level for level, _ in column.levels]
+    # Of two levels the second is all the information; both would be one column and its mirror image.
+    shown = levels[1:] if len(levels) == 2 else levels
+    return [EncodedColumn(f"{column.name}_{level}", column.name, EncodedPart.LEVEL, level) for level in shown]
+
+
+def _with_safe_names(
+    columns: Sequence[EncodedColumn], target: str
+) -> tuple[tuple[EncodedColumn, ...], list[str]]:
+    # Two sources may make one name (a_b with level c, a with level b_c): numbered apart before they are cleaned.
+    unique = _numbered_apart([column.name for column in columns])
+    safe = safe_names(unique, reserved=[target])
+    named = tuple(
+        EncodedColumn(safe[name], column.source, column.part, column.level, column.origin_s)
+        for name, column in zip(unique, columns, strict=True)
+    )
+    renamed = [
+        f"{column.name} for {column.source!r}"
+        for column in named
+        if column.part is EncodedPart.VALUE and column.name != column.source
+    ]
+    return named, [f"written in formulas as {_listed(renamed)}"] if renamed else []
+
+
+def _numbered_apart(names: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return result
+
+
+def _expansions(kept: Sequence[ColumnFacts]) -> Iterable[str]:
+    for column in kept:
+        if column.kind is ColumnKind.TIME:
+            yield f"{column.name} (date or time, UTC) became {', '.join(part.value for part in column.parts)}"
+        elif column.kind is ColumnKind.TEXT:
+            names = [level for level, _ in column.levels]
+            yield f"{column.name} (text) became 0/1 columns for {_listed(names[1:] if len(names) == 2 else names)}"
+
+
+def _most_missing(facts: TableFacts, plan: FeaturePlan) -> str:
+    used = [facts.column(name) for name in (plan.target, *plan.sources)]
+    worst = max(used, key=lambda column: column.missing + column.infinite)
+    count = worst.missing + worst.infinite
+    return f" (most are missing in {worst.name!r}: {count:,})" if count else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+
+
+def _argument(names: Sequence[str]) -> str:
+    text = ",".join(names)
+    return f"'{text}'" if any(not (c.isalnum() or c in ",_.-") for c in text) else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,95 @@
+"""A job's budget: from what was asked for, or nothing, to bytes that the machine and outer budgets allow. Pure.
+
+Comes in: a size in any form, the machine's reading, the bound of whoever is outside. Goes out: a `Budget`, or an
+error that gives the figures. Reserving it is the allocator's, enforcing it the worker's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from memguard.errors import CapacityExceeded, ConfigError
+from memguard.host.readings import MachineReading
+from memguard.units import MIB, Size, format_bytes, parse_size
+
+__all__ = ["SMALLEST_BUDGET_BYTES", "Budget", "OuterBound", "resolve_budget"]
+
+# A forked interpreter with nothing to do needs 3 to 8 MiB of its own; below this a budget is a typing error.
+SMALLEST_BUDGET_BYTES: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class OuterBound:
+    """The budget of a manager or job that encloses this one."""
+
+    limit_bytes: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A bound in bytes and where it came from."""
+
+    limit_bytes: int
+    source: str
+
+
+def resolve_budget(
+    asked: str | int | Size | None,
+    machine: MachineReading,
+    *,
+    default: Size,
+    outer: OuterBound | None = None,
+    source: str = "memory",
+) -> Budget:
+    """Turn a request into a budget.
+
+    Args:
+        asked: what was asked for; a percentage is of the capacity, or of the outer bound where there is one;
+            ``None`` takes all of the outer bound, or ``default``.
+        machine: the machine now.
+        default: the share for those who ask for nothing and have no outer bound.
+        outer: the enclosing budget.
+        source: the name of the argument or flag, for messages.
+
+    Raises:
+        SizeSyntaxError: for a text that is no size.
+        ConfigError: for a size too small to run anything.
+        CapacityExceeded: for more than the machine or the outer bound allows.
+    """
+    bound = _bound(machine, outer)
+    if asked is None:
+        if outer is not None:
+            return Budget(bound.limit_bytes, f"all of {outer.name}")
+        return Budget(default.resolve(machine.capacity_bytes), f"default {default.text} of the capacity")
+    size = parse_size(asked)
+    limit_bytes = size.resolve(bound.limit_bytes)
+    _check(limit_bytes, size, bound, source)
+    return Budget(limit_bytes, f"{source} {size.text}")
+
+
+def _bound(machine: MachineReading, outer: OuterBound | None) -> OuterBound:
+    here = OuterBound(machine.capacity_bytes, f"{machine.binding.source} ({machine.binding.path})")
+    if outer is None or outer.limit_bytes > here.limit_bytes:
+        return here
+    return outer
+
+
+def _check(limit_bytes: int, size: Size, bound: OuterBound, source: str) -> None:
+    if limit_bytes < SMALLEST_BUDGET_BYTES:
+        guess = f"; did you mean {size.text}MiB or {size.text}%?" if size.text.isdecimal() else ""
+        raise ConfigError(
+            f"{source} {size.text}: {format_bytes(limit_bytes)} is too small to run anything, the least is "
+            f"{format_bytes(SMALLEST_BUDGET_BYTES)}{guess}",
+            setting="memory",
+            origin=source,
+        )
+    if limit_bytes > bound.limit_bytes:
+        raise CapacityExceeded(
+            f"{source} {size.text} is more than there is: {format_bytes(limit_bytes)} of "
+            f"{format_bytes(bound.limit_bytes)} that {bound.name} allows; ask for at most that, or for a share such as 80%",
+            requested_bytes=limit_bytes,
+            capacity_bytes=bound.limit_bytes,
+            limited_by=bound.name,
+        )

@@ -1,0 +1,23 @@
+"""Settings: one table says what can be set, how it is read, what it means and where it may be set.
+
+Comes in: flags, ``MEMGUARD_*`` variables, a file. Goes out: typed, frozen `Settings` that know where each
+value came from. This room does not look at the machine: a size that is a share of the capacity stays a
+share. Read ``table.py`` first.
+"""
+
+from memguard.config.kinds import FenceChoice, LogFormat, LogLevel, Redaction
+from memguard.config.load import CONFIG_VARIABLE, load_settings, unknown_environment
+from memguard.config.table import SETTINGS, Setting, Settings
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "SETTINGS",
+    "FenceChoice",
+    "LogFormat",
+    "LogLevel",
+    "Redaction",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "unknown_environment",
+]

@@ -1,0 +1,226 @@
+"""The one table of settings, and the record it is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from memguard.config.kinds import (
+    FRACTION,
+    PATH,
+    SIZE,
+    FenceChoice,
+    Kind,
+    LogFormat,
+    LogLevel,
+    Redaction,
+    Scalar,
+    choice,
+    duration,
+    whole_number,
+)
+from memguard.units import Size
+
+__all__ = ["ENVIRONMENT_PREFIX", "SETTINGS", "UNSET", "Setting", "Settings"]
+
+ENVIRONMENT_PREFIX: Final = "MEMGUARD_"
+UNSET: Final = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of the table.
+
+    Attributes:
+        name: as people type it in a file; the flag and the variable follow from it.
+        attribute: its name in `Settings`, with the unit.
+        kind: how its values are read.
+        default: the default as text.
+        help: what it does, in one or two sentences.
+        optional: whether ``unset`` is a value.
+    """
+
+    name: str
+    attribute: str
+    kind: Kind
+    default: str
+    help: str
+    optional: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line, ``--sample-interval-min``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def environment(self) -> str:
+        """The environment variable, ``MEMGUARD_SAMPLE_INTERVAL_MIN``."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def forms(self) -> str:
+        """The accepted forms, ``unset`` among them where it is one."""
+        return f"{self.kind.forms}; or {UNSET}" if self.optional else self.kind.forms
+
+    def parse(self, value: object) -> Any:
+        """Return the value of a text, a number, a `Size` or a path.
+
+        Raises:
+            ValueError: when it is none of `forms`.
+        """
+        text = _as_text(value)
+        return None if self.optional and text.strip() == UNSET else self.kind.parse(text)
+
+    def show(self, value: Any) -> str:
+        """Return a text that `parse` reads as ``value``."""
+        return UNSET if value is None else self.kind.show(value)
+
+    def plain(self, value: Any) -> tuple[Scalar, str]:
+        """Return ``value`` for JSON and what it counts; ``None`` and ``""`` where it is unset."""
+        return (None, "") if value is None else self.kind.plain(value)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Size):
+        return value.text
+    if isinstance(value, str | Path) or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return str(value)
+    raise ValueError(f"a {type(value).__name__} is neither a text nor a number")
+
+
+SETTINGS: Final = (
+    Setting(
+        "capacity",
+        "capacity",
+        SIZE,
+        UNSET,
+        "The share of the machine that all guarded jobs together may use; the limits of the machine and "
+        "of its cgroups hold on top. Unset: those limits alone.",
+        optional=True,
+    ),
+    Setting("memory", "memory", SIZE, "80%", "The budget of a job that names none."),
+    Setting(
+        "warn_at",
+        "warn_at_fraction",
+        FRACTION,
+        "80%",
+        "The part of its budget at which a job is warned of, before the bound is hit.",
+    ),
+    Setting(
+        "timeout",
+        "timeout_s",
+        duration(0.001),
+        UNSET,
+        "The time after which a job is stopped. Unset: never.",
+        optional=True,
+    ),
+    Setting(
+        "grace",
+        "grace_s",
+        duration(0),
+        "5s",
+        "The time between SIGTERM and SIGKILL when a job is stopped.",
+    ),
+    Setting(
+        "sample_interval_min",
+        "sample_interval_min_s",
+        duration(0.001),
+        "10ms",
+        "The shortest time between two readings of a job's memory, used when its budget fills fast.",
+    ),
+    Setting(
+        "sample_interval_max",
+        "sample_interval_max_s",
+        duration(0.001),
+        "250ms",
+        "The longest time between two readings of a job's memory, used when its budget is far off.",
+    ),
+    Setting(
+        "fence",
+        "fence",
+        choice(FenceChoice),
+        "auto",
+        "What holds a job to its budget besides the watching supervisor: a cgroup, RLIMIT_DATA, nothing, "
+        "or (auto) the strongest that this machine offers.",
+    ),
+    Setting(
+        "oom_score_adj",
+        "oom_score_adj",
+        whole_number(0, 1000),
+        "500",
+        "How much sooner the kernel's out-of-memory killer takes a job than other processes.",
+    ),
+    Setting(
+        "cleanup_interval",
+        "cleanup_interval_s",
+        duration(1),
+        "300s",
+        "The time between two scheduled cleanups.",
+    ),
+    Setting(
+        "cleanup_deadline",
+        "cleanup_deadline_s",
+        duration(0.001),
+        "5s",
+        "The time a cleanup handler has before it counts as failed.",
+    ),
+    Setting(
+        "log_format",
+        "log_format",
+        choice(LogFormat),
+        "auto",
+        "How the command line writes its log: text, JSON lines, or (auto) text, with colour on a terminal.",
+    ),
+    Setting(
+        "log_level",
+        "log_level",
+        choice(LogLevel),
+        "warning",
+        "The least serious message that the command line logs.",
+    ),
+    Setting(
+        "redact",
+        "redact",
+        choice(Redaction),
+        "auto",
+        "Which recorded arguments and variables are left out of reports: those that look like secrets "
+        "(auto), all, or none.",
+    ),
+    Setting(
+        "report_dir",
+        "report_dir",
+        PATH,
+        UNSET,
+        "The directory in which every job's report is kept. Unset: reports are written only where asked for.",
+        optional=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is set, in bytes, seconds and fractions; the table `SETTINGS` says what each one means.
+
+    Attributes:
+        origins: setting name to where its value came from: ``"default"``, ``"environment MEMGUARD_X"``,
+            a file such as ``"memguard.toml"``, or ``"flag --x"``. Not part of equality.
+    """
+
+    capacity: Size | None
+    memory: Size
+    warn_at_fraction: float
+    timeout_s: float | None
+    grace_s: float
+    sample_interval_min_s: float
+    sample_interval_max_s: float
+    fence: FenceChoice
+    oom_score_adj: int
+    cleanup_interval_s: float
+    cleanup_deadline_s: float
+    log_format: LogFormat
+    log_level: LogLevel
+    redact: Redaction
+    report_dir: Path | None
+    origins: Mapping[str, str] = field(compare=False, repr=False)

@@ -1,0 +1,60 @@
+"""host: what the machine says.
+
+Comes in: /proc, /sys/fs/cgroup and, elsewhere than on Linux, psutil. Goes out: the frozen records of
+`memguard.host.readings`, and the fences and signals that other rooms ask for. It decides nothing and
+is the only room that measures. Read `memguard.host.readings` first, then `memguard.host.machine`.
+"""
+
+from __future__ import annotations
+
+from memguard.host.abilities import Abilities, Ability, probe
+from memguard.host.aftermath import machine_oom_kills, remove_abandoned, wait_all_gone
+from memguard.host.fence import Fence, FenceError, open_fence
+from memguard.host.fence_sweep import find_stale_fences, sweep_stale_fences
+from memguard.host.identity import identify, is_alive
+from memguard.host.kill import kill_processes
+from memguard.host.machine import read_machine
+from memguard.host.prctl import become_subreaper, die_with_parent, raise_oom_score
+from memguard.host.process import (
+    ProcessMemory,
+    children_of,
+    limit_data_segment,
+    pending_signals,
+    private_bytes_now,
+    processes_with_environment,
+    read_process_memory,
+    start_ticks,
+)
+from memguard.host.readings import MachineReading
+from memguard.host.tree import TreeSampler
+
+__all__ = [
+    "Abilities",
+    "Ability",
+    "Fence",
+    "FenceError",
+    "MachineReading",
+    "ProcessMemory",
+    "TreeSampler",
+    "become_subreaper",
+    "children_of",
+    "die_with_parent",
+    "find_stale_fences",
+    "identify",
+    "is_alive",
+    "kill_processes",
+    "limit_data_segment",
+    "machine_oom_kills",
+    "open_fence",
+    "pending_signals",
+    "private_bytes_now",
+    "probe",
+    "processes_with_environment",
+    "raise_oom_score",
+    "read_machine",
+    "read_process_memory",
+    "remove_abandoned",
+    "start_ticks",
+    "sweep_stale_fences",
+    "wait_all_gone",
+]

@@ -1,0 +1,76 @@
+"""The few kernel calls that Python's own modules do not offer.
+
+ctypes is imported at the first call, so that nothing pays for it at import time and a program on a
+system without these calls never loads it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
+
+__all__ = ["is_child_subreaper", "prctl", "process_mrelease"]
+
+_PR_GET_CHILD_SUBREAPER: Final = 37
+# The number is the same on every architecture but alpha: calls since 424 share one table.
+_PROCESS_MRELEASE: Final = 448
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    import ctypes  # noqa: PLC0415 - see the module's docstring
+
+    library = ctypes.CDLL(None, use_errno=True)
+    # Variadic in C: without explicit types the arguments would be passed as 32-bit ints.
+    library.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+    library.prctl.restype = ctypes.c_int
+    library.syscall.argtypes = [ctypes.c_long] * 3
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def _check(result: int, call: str) -> int:
+    import ctypes  # noqa: PLC0415 - see the module's docstring
+
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, first: int = 0, second: int = 0) -> int:
+    """Ask the kernel something about the calling process.
+
+    Raises:
+        OSError: when the kernel refuses.
+        AttributeError: on systems whose C library has no such function.
+    """
+    return _check(_libc().prctl(option, first, second, 0, 0), "prctl")
+
+
+def is_child_subreaper() -> bool:
+    """Tell whether this process adopts the orphans below it.
+
+    Raises:
+        OSError: when the kernel refuses.
+        AttributeError: on systems without prctl.
+    """
+    import ctypes  # noqa: PLC0415 - see the module's docstring
+
+    flag = ctypes.c_int()
+    prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(flag))
+    return bool(flag.value)
+
+
+def process_mrelease(pidfd: int) -> None:
+    """Free the memory of a process that is already dying, without waiting for it to be scheduled.
+
+    Raises:
+        OSError: ``ENOSYS`` before Linux 5.15, ``EINVAL`` when the process is not dying, ``ESRCH`` when
+            its memory is gone already.
+    """
+    _check(_libc().syscall(_PROCESS_MRELEASE, pidfd, 0), "process_mrelease")

@@ -1,0 +1,210 @@
+"""A job inside the caller's own process: watched, warned, stopped at its own checkpoints. Cooperative, not enforced.
+
+Comes in: a name and a budget. Goes out: a `ManagedJob` to call from the work, and its report. The bound counts what
+this process takes beyond its level at entry; another thread's memory counts too, since nothing tells them apart.
+What must be enforced runs in a process of its own: `MemoryManager.run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from memguard.cleanup import CleanupManager, CleanupReport
+from memguard.errors import MemoryLimitExceeded
+from memguard.events import JsonScalar
+from memguard.host import private_bytes_now
+from memguard.leaks.registry import ModelRegistry
+from memguard.memory import iterate_batches
+from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
+from memguard.story import tell_death, with_story
+from memguard.units import format_bytes
+from memguard.worker.compose import JobFrame, compose_report, is_back
+from memguard.worker.recorder import JobRecorder
+from memguard.worker.spec import EndRecord, GuardPlan
+from memguard.worker.verdict import Delivery, Ending
+from memguard.worker.watch import Notice, UsageWatch
+
+__all__ = ["ManagedJob", "attach_report"]
+
+
+class ManagedJob:
+    """Guards a piece of work in this process; made by `MemoryManager.managed_processing`.
+
+    A thread samples the process; going over the budget raises `MemoryLimitExceeded` at the next `checkpoint` or
+    batch, never in between.
+    """
+
+    def __init__(self, frame: JobFrame, plan: GuardPlan, registry: ModelRegistry, tell: Callable[[Notice], None]) -> None:
+        self.name = frame.name
+        self.budget_bytes = plan.limit_bytes
+        self.report: JobReport | None = None
+        self.cleanup = CleanupManager()
+        self._frame, self._plan, self._registry, self._tell = frame, plan, registry, tell
+        self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
+        self._watch = UsageWatch(plan.watch_limits)
+        self._over = threading.Event()
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True)
+        self._batches = BatchSummary()
+        self._models = 0
+
+    def begin(self) -> None:
+        """Start watching; called on entry of the ``with`` block."""
+        self._started_s = time.monotonic()
+        self._before_bytes = private_bytes_now()
+        self._recorder.take({"kind": "started", "fence": "cooperative"}, 0.0)
+        self._watcher.start()
+
+    @property
+    def used_bytes(self) -> int:
+        """What this process took since the start of the job, now."""
+        return max(0, private_bytes_now() - self._before_bytes)
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left of the budget, now."""
+        return max(0, self.budget_bytes - self.used_bytes)
+
+    def checkpoint(self) -> None:
+        """Give the guard a chance to stop the work here.
+
+        Raises:
+            MemoryLimitExceeded: if the job is over its budget now.
+        """
+        self._observe()
+        if not self._over.is_set():
+            return
+        if self.used_bytes <= self.budget_bytes:
+            self._over.clear()
+            return
+        raise MemoryLimitExceeded(
+            f"{self.name} uses {format_bytes(self.used_bytes)} of its budget of {format_bytes(self.budget_bytes)}; "
+            "work in smaller batches, raise memory=, or use MemoryManager.run, which enforces it"
+        )
+
+    def batches(self, data: Any, rows: int | None = None) -> Iterator[Any]:
+        """Yield ``data`` in slices, in order, every row once; a checkpoint stands before each.
+
+        Args:
+            data: a frame, series, array, Arrow table, sequence, or an iterator of chunks.
+            rows: a fixed size, or ``None`` for one that follows the memory that is left.
+
+        Raises:
+            MemoryLimitExceeded: between two batches, if the job is over its budget.
+        """
+        slices = iterate_batches(
+            data,
+            rows=rows,
+            free_bytes=lambda: self.free_bytes,
+            used_bytes=lambda: self.used_bytes,
+            on_batch=self._count_batch,
+        )
+        for batch in slices:
+            self.checkpoint()
+            yield batch
+
+    def _count_batch(self, rows: int) -> None:
+        seen = self._batches
+        smallest = min(seen.smallest_rows or rows, rows)
+        self._batches = BatchSummary(seen.count + 1, seen.rows + rows, smallest, max(seen.largest_rows, rows))
+
+    def register_model(self, model: Any, name: str | None = None) -> Any:
+        """Register a model weakly: it dies as if it were not registered; returns it.
+
+        Raises:
+            TypeError: if it cannot be referenced weakly.
+        """
+        self._registry.register(model, name=name, job_id=self._frame.job_id)
+        self._models += 1
+        return model
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Enter a named part of the work."""
+        self._recorder.take({"kind": "phase", "name": name, "detail": detail}, self._elapsed_s())
+
+    def warn(self, text: str) -> None:
+        """Put a warning into the report."""
+        self._recorder.take({"kind": "warning", "text": text}, self._elapsed_s())
+
+    def note(self, key: str, value: JsonScalar) -> None:
+        """Put a fact into the report's ``notes``."""
+        self._recorder.take({"kind": "note", "key": key, "value": value}, self._elapsed_s())
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def _keep_watching(self) -> None:
+        while not self._ended.wait(self._watch.next_interval_s()):
+            self._observe()
+
+    def _observe(self) -> None:
+        for notice in self._watch.observe(self.used_bytes):
+            if notice is Notice.EXCEEDED:
+                self._over.set()
+            else:
+                self._recorder.warn_of_nearing(self._watch.used_bytes, self._elapsed_s())
+                self._tell(notice)
+
+    def finish(self, error: BaseException | None) -> JobReport:
+        """Stop watching, clean up, report; called on exit of the ``with`` block."""
+        self._observe()
+        self._ended.set()
+        self._watcher.join()
+        duration_s = self._elapsed_s()
+        cleaned = self.cleanup.run("job ended")
+        self.cleanup.close()
+        after = private_bytes_now()
+        self._recorder.batches = self._batches
+        self._note_models()
+        caller = CallerMemory(self._before_bytes, after, after if is_back(self._before_bytes, after) else None)
+        record = self._end_record(error, duration_s, cleaned)
+        text = None if error is None else f"{type(error).__qualname__}: {error}"
+        report = compose_report(self._frame, self._recorder, record, caller, error=text)
+        self.report = _as_soft_stop(report) if isinstance(error, MemoryLimitExceeded) else report
+        return self.report
+
+    def _note_models(self) -> None:
+        """Count the registered models that are still alive; who holds them is `ModelRegistry.survivors` to tell."""
+        if self._models:
+            self._recorder.notes["models_registered"] = self._models
+            self._recorder.notes["models_alive_at_end"] = self._registry.live_count(self._frame.job_id)
+
+    def _end_record(self, error: BaseException | None, duration_s: float, cleaned: CleanupReport) -> EndRecord:
+        ending = Ending(
+            exit_code=0,
+            delivery=_delivery(error),
+            stop_reason=None,
+            limit_bytes=self.budget_bytes,
+            peak_bytes=self._watch.peak_bytes,
+            fence_kind="cooperative",
+        )
+        summary = CleanupSummary(cleaned.duration_s, cleaned.ok, cleaned.failures)
+        return EndRecord(ending, duration_s, summary, 0, self._watch.crossings, (), ())
+
+
+def _delivery(error: BaseException | None) -> Delivery:
+    if error is None:
+        return Delivery.VALUE
+    if isinstance(error, MemoryError):
+        return Delivery.MEMORY_ERROR
+    return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
+
+
+def _as_soft_stop(report: JobReport) -> JobReport:
+    """Tell a stop at a checkpoint from an allocation that failed."""
+    fact = Evidence("memguard", "stopped the job at a checkpoint because its use passed its budget")
+    stopped = dataclasses.replace(
+        report, outcome=Outcome.BUDGET_SOFT_STOP, evidence=(fact,), death=None, recommendations=()
+    )
+    return with_story(stopped)
+
+
+def attach_report(error: MemoryLimitExceeded, report: JobReport) -> None:
+    """Give an error raised at a checkpoint its report and the whole story."""
+    error.report = report
+    error.message = tell_death(report) or error.message
+    error.args = (error.message,)

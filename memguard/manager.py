@@ -1,0 +1,455 @@
+"""`MemoryManager`: the face that users hold. Joins budget, allocator, workers, cleanup and registry; decides nothing itself.
+
+Comes in: functions to run, work to watch, a budget. Goes out: results with reports, or errors that say why. Owns the
+worker templates and the cleanup manager, and ends them at `close`, at the end of its ``with`` block, or at exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import functools
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+from memguard.allocator import Reservation, ResourceAllocator
+from memguard.budget import Budget, OuterBound, resolve_budget
+from memguard.cleanup import CleanupManager
+from memguard.config import Settings, load_settings
+from memguard.errors import MemoryLimitExceeded
+from memguard.events import Event, EventBus
+from memguard.host import MachineReading, identify, read_machine
+from memguard.leaks.registry import ModelRegistry
+from memguard.log import log_event
+from memguard.managed import ManagedJob, attach_report
+from memguard.redact import redact_environment
+from memguard.report import CapacityReport, EstimateSummary, JobReport
+from memguard.tracking import AllocationTracker
+from memguard.units import Size, parse_duration
+from memguard.worker import current_job
+from memguard.worker.compose import JobFrame
+from memguard.worker.job import GuardedJob, JobResult
+from memguard.worker.protocol import Message
+from memguard.worker.recorder import JobProgress
+from memguard.worker.spec import GuardPlan, JobSpec
+from memguard.worker.templates import TemplatePool
+
+__all__ = ["MemoryManager", "guarded"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ProgressCallback = Callable[[JobProgress], None]
+
+# Reports are small; a manager that lives for weeks keeps the last ones only.
+_KEPT_REPORTS: Final = 1000
+_BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
+_current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar("memguard_manager", default=None)
+
+
+class MemoryManager:
+    """Runs and watches jobs inside one memory budget.
+
+    Args:
+        budget: bound for all jobs of this manager together: ``"4GiB"``, ``"80%"``, bytes. ``None`` takes the enclosing
+            manager's or job's, else the setting ``memory`` (80 % of the capacity).
+        name: what to call it in messages.
+        preload: modules every job needs; imported once, in the template that jobs are forked from.
+        settings: read from file and environment where not given.
+
+    Does not promise anything about memory of processes it did not start. Thread-safe; one `with` block per manager.
+
+    Raises:
+        CapacityExceeded: for a budget larger than the machine, a cgroup or an enclosing budget allows.
+        SizeSyntaxError, ConfigError: for an unreadable or useless one.
+    """
+
+    def __init__(
+        self,
+        budget: str | int | Size | None = None,
+        *,
+        name: str = "memguard",
+        preload: Iterable[str] = (),
+        settings: Settings | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings or load_settings()
+        self.events = EventBus()
+        self.events.subscribe(log_event)
+        outer, bound = _enclosing()
+        self.budget = resolve_budget(
+            budget, self._read_machine(), default=self.settings.memory, outer=bound, source="budget"
+        )
+        self.allocator = ResourceAllocator(
+            self.budget.limit_bytes, name=name, parent=outer.allocator if outer is not None else None
+        )
+        self.models = ModelRegistry()
+        self.allocations = AllocationTracker()
+        self.reports: deque[JobReport] = deque(maxlen=_KEPT_REPORTS)
+        self.cleanup = CleanupManager(events=self.events)
+        self._preload = frozenset(preload)
+        self._pool = TemplatePool()
+        self.cleanup.register("worker templates", self._pool.close)
+        self._token: contextvars.Token[MemoryManager | None] | None = None
+
+    def _read_machine(self) -> MachineReading:
+        capacity = self.settings.capacity
+        machine = read_machine()
+        if capacity is None:
+            return machine
+        return read_machine(capacity_bytes=capacity.resolve(machine.capacity_bytes))
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        memory: str | int | Size | None = None,
+        name: str | None = None,
+        timeout: str | float | None = None,
+        preload: Iterable[str] = (),
+        on_progress: ProgressCallback | None = None,
+        estimate: EstimateSummary | None = None,
+        check: bool = True,
+        **kwargs: Any,
+    ) -> JobResult:
+        """Run a function in a guarded process of its own and wait for it.
+
+        Args:
+            function: any callable that cloudpickle can pickle: closures, lambdas and notebook cells too.
+            *args: its arguments; arrays and frames cross without a copy on arrival, and its changes to them stay there.
+            memory: bound for the job's whole process tree; ``None`` takes the manager's whole budget.
+            name: for messages and the report; else the function's name.
+            timeout: seconds, or ``"5m"``; ``None`` takes the setting.
+            preload: further modules to import in the template.
+            on_progress: called in this thread with where the job is, some times a second.
+            estimate: what was predicted, for the report.
+            check: raise if the job did not complete.
+            **kwargs: its keyword arguments.
+
+        Returns:
+            The value and the report.
+
+        Raises:
+            BaseException: with ``check``, what the job raised itself, with the remote traceback as its cause.
+            MemoryLimitExceeded: it ran out of memory; ``error.report`` has all of it.
+            JobTimeout, JobCrashed, JobLost, JobInterrupted: see `memguard.errors`.
+            TransferError: if function or arguments cannot be pickled.
+            KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
+        """
+        budget = self._job_budget(memory)
+        frame = self._frame(function, name, budget, estimate)
+        with self._reserved(frame):
+            job = self._start(function, args, kwargs, frame, timeout, preload, on_progress)
+            return self._conclude(job.wait(), check)
+
+    async def arun(self, function: Callable[..., Any], /, *args: Any, check: bool = True, **options: Any) -> JobResult:
+        """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
+        started: list[GuardedJob] = []
+        work = functools.partial(self._run_noting, started, function, *args, check=check, **options)
+        task = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            for job in started:
+                job.stop()
+            await asyncio.wait([task])
+            task.exception() if not task.cancelled() else None
+            raise
+
+    def _run_noting(self, started: list[GuardedJob], function: Callable[..., Any], *args: Any, **options: Any) -> JobResult:
+        note = _starting.set(started)
+        try:
+            return self.run(function, *args, **options)
+        finally:
+            _starting.reset(note)
+
+    def _start(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        frame: JobFrame,
+        timeout: str | float | None,
+        preload: Iterable[str],
+        on_progress: ProgressCallback | None,
+    ) -> GuardedJob:
+        plan = self._plan(frame.limit_bytes, timeout)
+        spec = JobSpec(frame.job_id, frame.name, identify(), plan)
+
+        def on_message(message: Message, progress: JobProgress) -> None:
+            self._publish_message(frame, message)
+            if on_progress is not None:
+                on_progress(progress)
+
+        job = GuardedJob(
+            self._pool,
+            function,
+            args,
+            kwargs,
+            frame=frame,
+            spec=spec,
+            preload=self._preload | frozenset(preload),
+            on_message=on_message,
+        )
+        noted = _starting.get()
+        if noted is not None:
+            noted.append(job)
+        return job
+
+    def _conclude(self, result: JobResult, check: bool) -> JobResult:
+        report = result.report
+        self.reports.append(report)
+        self._publish("memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes)
+        if check:
+            result.raise_for_outcome()
+        return result
+
+    def _publish_message(self, frame: JobFrame, message: Message) -> None:
+        match message["kind"]:
+            case "started":
+                self._publish("memguard.job_started", frame.job_id, pid=message["pid"], fence=message["fence"])
+            case "neared":
+                self._publish(
+                    "memguard.budget_neared",
+                    frame.job_id,
+                    used_bytes=message["used_bytes"],
+                    limit_bytes=frame.limit_bytes,
+                )
+            case "phase":
+                self._publish("memguard.phase_entered", frame.job_id, phase=message["name"])
+
+    def _publish(self, event: str, job_id: str, **fields: Any) -> None:
+        self.events.publish(Event(event, job_id=job_id, fields=fields))
+
+    @contextmanager
+    def _managed(self, name: str, memory: str | int | Size | None) -> Iterator[ManagedJob]:
+        frame = dataclasses.replace(self._frame(None, name, self._job_budget(memory), None), kind="managed")
+        with self._reserved(frame):
+            job = ManagedJob(
+                frame,
+                self._plan(frame.limit_bytes, None),
+                self.models,
+                lambda _: self._publish("memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes),
+            )
+            job.begin()
+            try:
+                yield job
+            except BaseException as error:
+                self.reports.append(job.finish(error))
+                if isinstance(error, MemoryLimitExceeded) and job.report is not None:
+                    attach_report(error, job.report)
+                raise
+            self.reports.append(job.finish(None))
+
+    def managed_processing(self, name: str = "job", *, memory: str | int | Size | None = None) -> _Managed:
+        """Guard a block of work in this process, cooperatively.
+
+        Args:
+            name: for messages and the report.
+            memory: bound on what the block takes beyond this process's level at entry; ``None`` takes the manager's.
+
+        Returns:
+            A context manager, for ``with`` and ``async with`` alike, that gives the `ManagedJob`.
+
+        Raises:
+            MemoryLimitExceeded: from `ManagedJob.checkpoint` and between its batches.
+        """
+        return _Managed(self, name, memory)
+
+    def _job_budget(self, memory: str | int | Size | None) -> Budget:
+        outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name} ({self.budget.source})")
+        return resolve_budget(memory, self._read_machine(), default=self.settings.memory, outer=outer)
+
+    def _frame(
+        self, function: Callable[..., Any] | None, name: str | None, budget: Budget, estimate: EstimateSummary | None
+    ) -> JobFrame:
+        machine = self._read_machine()
+        what = _describe(function) if function is not None else name or "block"
+        return JobFrame(
+            job_id=new_job_id(),
+            name=name or what.rpartition(".")[2],
+            kind="function",
+            what=what,
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            limit_bytes=budget.limit_bytes,
+            budget_source=budget.source,
+            capacity=capacity_report(machine),
+            estimate=estimate,
+            arguments=(),
+            environment=redact_environment(os.environ, mode=self.settings.redact),
+        )
+
+    def _plan(self, limit_bytes: int, timeout: str | float | None) -> GuardPlan:
+        return plan_from(self.settings, limit_bytes, timeout)
+
+    @contextmanager
+    def _reserved(self, frame: JobFrame) -> Iterator[Reservation]:
+        with self.allocator.reserve(frame.limit_bytes, frame.name) as reservation:
+            self._publish("memguard.reservation_granted", frame.job_id, reserved_bytes=frame.limit_bytes)
+            try:
+                yield reservation
+            finally:
+                self._publish("memguard.reservation_released", frame.job_id, reserved_bytes=frame.limit_bytes)
+
+    def status(self) -> MachineReading:
+        """Read the machine as this manager sees it."""
+        return self._read_machine()
+
+    def close(self) -> None:
+        """End the workers and run the cleanup handlers; once or many times.
+
+        Raises:
+            CleanupFailed: if a handler failed; all were run.
+        """
+        report = self.cleanup.run("manager closed")
+        self.cleanup.close()
+        report.raise_if_failed()
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        await asyncio.to_thread(self.close)
+
+
+_starting: contextvars.ContextVar[list[GuardedJob] | None] = contextvars.ContextVar("memguard_starting", default=None)
+
+
+class _Managed:
+    """`MemoryManager.managed_processing`, for ``with`` and ``async with``."""
+
+    def __init__(self, manager: MemoryManager, name: str, memory: str | int | Size | None) -> None:
+        self._open = functools.partial(manager._managed, name, memory)
+
+    def __enter__(self) -> ManagedJob:
+        self._block = self._open()
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> ManagedJob:
+        # Only waiting for room may block; it happens in a thread.
+        self._block = self._open()
+        return await asyncio.to_thread(self._block.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
+
+
+def guarded(
+    *, memory: str | int | Size | None = None, timeout: str | float | None = None, name: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make every call of a function a guarded job in a process of its own.
+
+    Args:
+        memory: bound of each call; ``None`` takes the whole of the enclosing or default budget.
+        timeout: seconds, or ``"5m"``.
+        name: for messages; else the function's name.
+
+    Returns:
+        A decorator; the function then returns its value, or raises as `MemoryManager.run` does.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = functools.partial(function, *args, **kwargs)
+            label = name or getattr(function, "__name__", "job")
+            result: R = _shared_manager().run(bound, memory=memory, timeout=timeout, name=label).value
+            return result
+
+        return call
+
+    return decorate
+
+
+_shared: MemoryManager | None = None
+_shared_lock = threading.Lock()
+
+
+def _shared_manager() -> MemoryManager:
+    """Return the enclosing manager, or one for the whole process that its cleanup manager ends at exit."""
+    global _shared  # noqa: PLW0603 - one per process, as templates cost seconds to start
+    current = _current.get()
+    if current is not None:
+        return current
+    with _shared_lock:
+        if _shared is None:
+            _shared = MemoryManager(name="process")
+        return _shared
+
+
+def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
+    """Find whose budget a new manager shares: a manager of this context, the job this process is, a wrapped command's."""
+    manager = _current.get()
+    if manager is not None:
+        return manager, OuterBound(manager.budget.limit_bytes, f"the budget of {manager.name}")
+    job = current_job()
+    if job is not None:
+        return None, OuterBound(job.budget_bytes, f"the budget of job {job.name}")
+    text = os.environ.get(_BUDGET_VARIABLE, "")
+    return None, OuterBound(int(text), "the budget of `memguard run`") if text.isdecimal() else None
+
+
+def _describe(function: Callable[..., Any]) -> str:
+    target = function.func if isinstance(function, functools.partial) else function
+    name = getattr(target, "__qualname__", type(target).__qualname__)
+    module = getattr(target, "__module__", None) or ""
+    return f"{module}.{name}" if module else name
+
+
+def new_job_id() -> str:
+    """Return an id that sorts by time and is unique on the machine."""
+    return f"{time.strftime('%Y%m%d.%H%M%S')}.{secrets.token_hex(3)}"
+
+
+def capacity_report(machine: MachineReading) -> CapacityReport:
+    """Return the machine as a report shows it."""
+    return CapacityReport(
+        machine.capacity_bytes, machine.available_bytes, machine.binding.source, machine.binding.path
+    )
+
+
+def plan_from(settings: Settings, limit_bytes: int, timeout: str | float | None) -> GuardPlan:
+    """Join settings and a job's own wishes."""
+    return GuardPlan(
+        limit_bytes=limit_bytes,
+        warn_fraction=settings.warn_at_fraction,
+        timeout_s=settings.timeout_s if timeout is None else parse_duration(timeout),
+        grace_s=settings.grace_s,
+        shortest_interval_s=settings.sample_interval_min_s,
+        longest_interval_s=settings.sample_interval_max_s,
+        fence=settings.fence,
+        oom_score_adj=settings.oom_score_adj,
+    )
+

@@ -1,0 +1,303 @@
+"""The job report: what one guarded job was given, what it used, how it ended and what to do next.
+
+Comes in: figures from the worker room. Goes out: a `JobReport`, and the JSON document
+``memguard.report/1`` (memguard/schemas/report-1.json). Deciding how a job ended is `memguard.worker.verdict`;
+telling it to people is `memguard.story`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, get_args, get_type_hints
+
+from memguard.errors import DataError
+from memguard.events import JsonScalar
+
+__all__ = [
+    "REPORT_SCHEMA",
+    "BatchSummary",
+    "BudgetReport",
+    "CallerMemory",
+    "CapacityReport",
+    "CleanupSummary",
+    "Death",
+    "EstimateSummary",
+    "Evidence",
+    "JobReport",
+    "Outcome",
+    "PhaseReport",
+    "ProcessUse",
+    "ReportWarning",
+    "report_from_json",
+    "report_to_json",
+]
+
+REPORT_SCHEMA: Final = "memguard.report/1"
+
+
+class Outcome(StrEnum):
+    """How a job ended.
+
+    ``completed``: it returned, or the command exited with 0. ``raised``: it raised, or the command exited with
+    another status. ``memory_error``: an allocation failed inside it. ``budget_kill``: it passed its own budget and
+    was killed for it, by memguard or by the fence that memguard set. ``budget_soft_stop``: it was asked to stop at its
+    budget and kept a partial result. ``kernel_oom``: the kernel killed it for a limit that is not its budget.
+    ``signal``: a signal that memguard did not send. ``timeout``: its time was up. ``lost``: its supervisor
+    vanished. ``interrupted``: Ctrl-C or a request to stop.
+    """
+
+    COMPLETED = "completed"
+    RAISED = "raised"
+    MEMORY_ERROR = "memory_error"
+    BUDGET_KILL = "budget_kill"
+    BUDGET_SOFT_STOP = "budget_soft_stop"
+    KERNEL_OOM = "kernel_oom"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_memory_death(self) -> bool:
+        """Whether the job ended for want of memory."""
+        return self in _MEMORY_DEATHS
+
+
+_MEMORY_DEATHS: Final = frozenset({Outcome.MEMORY_ERROR, Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP, Outcome.KERNEL_OOM})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact that the outcome rests on: where it was read, and what it said."""
+
+    source: str
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReport:
+    """The bound the job ran under.
+
+    Attributes:
+        limit_bytes: the bound on private plus created shared memory of the whole tree.
+        source: where it came from: a flag, an argument, the default share.
+        fence: what enforced it: ``cgroup-v1``, ``cgroup-v2``, ``rlimit`` (with the watcher), ``watch`` or ``cooperative``.
+    """
+
+    limit_bytes: int
+    source: str
+    fence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityReport:
+    """What the machine offered when the job started."""
+
+    capacity_bytes: int
+    available_bytes: int
+    limited_by: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateSummary:
+    """What was predicted before the start, and why."""
+
+    expected_bytes: int
+    high_bytes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """A named part of the job, from its start for ``duration_s``, and the peak inside it."""
+
+    name: str
+    started_s: float
+    duration_s: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """A process of the tree when the tree was at its largest sampled size."""
+
+    pid: int
+    name: str
+    private_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """Batches the job worked in; all zero where it did not."""
+
+    count: int = 0
+    rows: int = 0
+    smallest_rows: int = 0
+    largest_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupSummary:
+    """What happened after the end.
+
+    Attributes:
+        duration_s: from the end of the job's first process to the verified release.
+        verified: whether processes, fence and shared memory were seen to be gone.
+        leftovers: what had to be removed or could not be, one line each.
+    """
+
+    duration_s: float = 0.0
+    verified: bool = False
+    leftovers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallerMemory:
+    """Private memory of the process that asked for the job.
+
+    Attributes:
+        before_bytes: before the job.
+        after_bytes: right after it.
+        after_5s_bytes: five seconds later, or ``after_bytes`` where that was already back at the level from
+            before (within 5 MiB or 2 %); ``None`` where five seconds have not passed yet.
+    """
+
+    before_bytes: int
+    after_bytes: int
+    after_5s_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportWarning:
+    """Something to heed that did not end the job; ``at_s`` counts from its start."""
+
+    at_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A death in seven parts."""
+
+    who: str
+    how_much: str
+    why_now: str
+    why_this_one: str
+    what_is_saved: str
+    what_next: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """All that is known of one job. Bytes are bytes, ``_s`` are seconds, fractions are 0 to 1 and above.
+
+    Attributes:
+        job_id: unique per job.
+        name: given or made from the function or command.
+        kind: ``function`` (own process), ``command`` (wrapped) or ``managed`` (in the caller's process).
+        what: the function's qualified name, or the command line; secrets removed.
+        outcome: how it ended.
+        exit_status: the status that the wrapped command's caller sees; ``None`` for functions.
+        signal: name of the signal that ended the job's first process, or ``None``.
+        peak_bytes: highest sampled use of the whole tree. Sampling can miss a spike; ``kernel_peak_bytes`` cannot.
+        kernel_peak_bytes: the kernel's own high-water mark of the fence, reclaimable file cache included.
+        baseline_bytes: memory inherited from the preloaded template, shared and not counted in use.
+        guard_degraded: parts of the guard that failed while the job ran, one line each.
+    """
+
+    job_id: str
+    name: str
+    kind: str
+    what: str
+    started_at: str
+    duration_s: float
+    outcome: Outcome
+    exit_status: int | None
+    signal: str | None
+    evidence: tuple[Evidence, ...]
+    budget: BudgetReport
+    capacity: CapacityReport
+    estimate: EstimateSummary | None
+    peak_bytes: int
+    kernel_peak_bytes: int | None
+    baseline_bytes: int
+    caller: CallerMemory
+    cleanup: CleanupSummary
+    batches: BatchSummary = BatchSummary()
+    throttles: int = 0
+    throttled_s: float = 0.0
+    phases: tuple[PhaseReport, ...] = ()
+    processes: tuple[ProcessUse, ...] = ()
+    warnings: tuple[ReportWarning, ...] = ()
+    recommendations: tuple[str, ...] = ()
+    death: Death | None = None
+    error: str | None = None
+    guard_degraded: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, JsonScalar] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def utilisation(self) -> float:
+        """Peak over budget."""
+        return self.peak_bytes / self.budget.limit_bytes if self.budget.limit_bytes else 0.0
+
+
+def report_to_json(report: JobReport) -> dict[str, Any]:
+    """Return the report as the document ``memguard.report/1``."""
+    document: dict[str, Any] = {"schema": REPORT_SCHEMA, **dataclasses.asdict(report)}
+    document["reason"] = document["outcome"] = report.outcome.value
+    document["utilisation"] = round(report.utilisation, 4)
+    return dict(json.loads(json.dumps(document)))
+
+
+def report_from_json(document: Mapping[str, Any], *, subject: str = "report") -> JobReport:
+    """Read a document back.
+
+    Args:
+        document: what `report_to_json` made; keys it does not know are ignored, so that a newer writer can add some.
+        subject: what to call it in an error, a file's name.
+
+    Raises:
+        DataError: if it is no such document.
+    """
+    if document.get("schema") != REPORT_SCHEMA:
+        raise DataError(
+            f"is not a job report (schema {document.get('schema')!r})",
+            subject=subject,
+            remedy=f"give a file that says {REPORT_SCHEMA!r}, as `memguard run --report FILE` writes",
+        )
+    try:
+        report = _build(JobReport, document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"is a damaged job report ({error})", subject=subject, remedy="run the job again with --report"
+        ) from error
+    assert isinstance(report, JobReport)
+    return report
+
+
+def _build(cls: type, values: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    known = {each.name: each for each in dataclasses.fields(cls)}
+    return cls(**{name: _value(hints[name], values[name]) for name in known if name in values})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value)  # type: ignore[arg-type]
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(value)
+    if isinstance(value, list):
+        return tuple(_value(get_args(hint)[0], each) for each in value)
+    inner = [each for each in get_args(hint) if dataclasses.is_dataclass(each)]
+    return _build(inner[0], value) if inner and isinstance(value, dict) else value  # type: ignore[arg-type]

@@ -1,0 +1,214 @@
+"""Objects cross between processes in anonymous shared memory, arrays without a copy on arrival.
+
+Comes in: any object. Goes out: a memfd that holds its pickle (protocol 5, PEP 574) and, beside it, each large
+buffer at a page boundary; on the other side the arrays lie directly on that memory. A memfd has no name, so
+nothing can be left behind: it is gone with its last descriptor and mapping, however the processes end.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import pickle
+import struct
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cloudpickle
+
+from memguard.errors import TransferError
+
+__all__ = ["Packed", "create_segment", "pack", "pickle_outside", "unpack", "write_packed"]
+
+_PAGE: Final = mmap.PAGESIZE
+_HEAD: Final = struct.Struct("<Q")
+# Below this a buffer travels inside the pickle: a mapping costs a descriptor and two system calls.
+_SMALLEST_BUFFER_BYTES: Final = 64 * 1024
+# Until Python 3.13 each mapping holds a descriptor; beyond this many, the small ones share one mapping.
+_MOST_MAPPINGS: Final = 64
+# Linux caps one write at 2 GiB minus a page.
+_CHUNK_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An object ready to cross.
+
+    Attributes:
+        head: the JSON header: where pickle and buffers lie.
+        pickle: the in-band part.
+        buffers: the out-of-band parts, flat bytes, still the sender's own memory.
+        offsets: where each buffer goes.
+        total_bytes: size of the segment that holds it all.
+    """
+
+    head: bytes
+    pickle: bytes
+    buffers: tuple[memoryview, ...]
+    offsets: tuple[int, ...]
+    total_bytes: int
+
+
+def pack(value: Any, *, what: str) -> Packed:
+    """Pickle ``value`` without copying its large buffers.
+
+    Args:
+        value: what is to cross.
+        what: what to call it in an error.
+
+    Raises:
+        TransferError: if it cannot be pickled; the message names the cause.
+    """
+    return _lay_out(*pickle_outside(value, what=what))
+
+
+def pickle_outside(value: Any, *, what: str) -> tuple[bytes, list[memoryview]]:
+    """Return the in-band pickle and the large buffers, still the sender's own memory, that belong to it.
+
+    Raises:
+        TransferError: if it cannot be pickled.
+    """
+    outside: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous: pickle copies it in-band
+            return True
+        if view.nbytes < _SMALLEST_BUFFER_BYTES:
+            return True
+        outside.append(view)
+        return False
+
+    try:
+        return cloudpickle.dumps(value, protocol=5, buffer_callback=keep_inside), outside
+    except MemoryError:
+        raise
+    except Exception as error:  # picklers raise anything: PicklingError, TypeError, RecursionError, the object's own
+        raise TransferError(
+            f"{what} cannot cross to another process: {type(error).__name__}: {error}; "
+            "pass plain data, arrays or frames, or a file's path"
+        ) from error
+
+
+def _lay_out(inside: bytes, outside: Sequence[memoryview]) -> Packed:
+    # The header is written last but comes first, so its size is bounded before the offsets are known.
+    start = _round_up(_HEAD.size + 64 + 48 * len(outside) + len(inside))
+    offsets: list[int] = []
+    for view in outside:
+        offsets.append(start)
+        start = _round_up(start + view.nbytes)
+    spans = [[offset, view.nbytes] for offset, view in zip(offsets, outside, strict=True)]
+    head = json.dumps({"pickle": len(inside), "buffers": spans}).encode()
+    return Packed(head, inside, tuple(outside), tuple(offsets), start)
+
+
+def _round_up(count: int) -> int:
+    return -(-count // _PAGE) * _PAGE
+
+
+def create_segment(name: str, size_bytes: int) -> int:
+    """Create an anonymous shared-memory file.
+
+    Args:
+        name: shown in /proc/PID/maps as ``/memfd:NAME``; for people only.
+        size_bytes: its length; pages come into being when they are written.
+
+    Returns:
+        A descriptor, closed on exec; the caller owns it.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size_bytes)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_packed(packed: Packed, descriptor: int) -> None:
+    """Write ``packed`` into a segment of at least ``packed.total_bytes``.
+
+    Written with ``pwrite`` and not through a mapping: the writer's own page tables and resident set do not grow.
+    """
+    _write_all(descriptor, memoryview(_HEAD.pack(len(packed.head)) + packed.head + packed.pickle), 0)
+    for view, offset in zip(packed.buffers, packed.offsets, strict=True):
+        _write_all(descriptor, view, offset)
+
+
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < view.nbytes:
+        done += os.pwrite(descriptor, view[done : done + _CHUNK_BYTES], offset + done)
+
+
+class _Slice(mmap.mmap):
+    """A shared mapping that gives its pages back when the last array on it dies.
+
+    Without this one small array kept from a large result would keep the whole segment. Only the process that
+    mapped it gives pages back: a forked copy that dies must not empty its parent's array.
+    """
+
+    owner_pid = 0
+
+    def __del__(self) -> None:
+        if not self.closed and self.owner_pid == os.getpid():
+            self.madvise(mmap.MADV_REMOVE)
+
+
+def unpack(descriptor: int, *, private: bool) -> Any:
+    """Rebuild the object that a segment holds; its large buffers lie on the segment itself.
+
+    Args:
+        descriptor: the segment; stays the caller's to close, and may be closed at once.
+        private: map copy-on-write, so that changing an array changes neither the segment nor another reader's view;
+            else shared, and each buffer's pages are freed when the last object on it dies.
+
+    Raises:
+        Exception: whatever unpickling the object raises.
+    """
+    (head_bytes,) = _HEAD.unpack(os.pread(descriptor, _HEAD.size, 0))
+    head = json.loads(os.pread(descriptor, head_bytes, _HEAD.size))
+    inside = _read_all(descriptor, head["pickle"], _HEAD.size + head_bytes)
+    return pickle.loads(inside, buffers=_map_buffers(descriptor, head["buffers"], private))
+
+
+def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
+    inside = bytearray(count)
+    view, done = memoryview(inside), 0
+    while done < count:
+        got = os.preadv(descriptor, [view[done : done + _CHUNK_BYTES]], offset + done)
+        if got == 0:
+            raise EOFError("the segment is shorter than its header says")
+        done += got
+    return inside
+
+
+def _map_buffers(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> list[memoryview]:
+    largest = sorted(range(len(spans)), key=lambda index: -spans[index][1])[:_MOST_MAPPINGS]
+    own = {index: _map(descriptor, *spans[index], private=private) for index in largest}
+    rest = [span for index, span in enumerate(spans) if index not in own]
+    shared = iter(_map_together(descriptor, rest, private))
+    return [own[index] if index in own else next(shared) for index in range(len(spans))]
+
+
+def _map_together(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> Iterable[memoryview]:
+    if not spans:
+        return []
+    start = min(offset for offset, _ in spans)
+    whole = _map(descriptor, start, max(offset + length for offset, length in spans) - start, private=private)
+    return [whole[offset - start : offset - start + length] for offset, length in spans]
+
+
+def _map(descriptor: int, offset: int, length: int, *, private: bool) -> memoryview:
+    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if private:
+        return memoryview(mmap.mmap(descriptor, length, flags, protection, offset=offset, **options))
+    mapping = _Slice(descriptor, length, flags, protection, offset=offset, **options)
+    mapping.owner_pid = os.getpid()
+    return memoryview(mapping)

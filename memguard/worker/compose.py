@@ -1,0 +1,142 @@
+"""From what was seen to the report: joins the keeper's record, the job's messages and the caller's own figures. Pure."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from memguard.report import (
+    BudgetReport,
+    CallerMemory,
+    CapacityReport,
+    EstimateSummary,
+    JobReport,
+    Outcome,
+    ReportWarning,
+)
+from memguard.story import with_story
+from memguard.units import format_bytes
+from memguard.worker.recorder import JobRecorder
+from memguard.worker.spec import EndRecord
+from memguard.worker.verdict import judge, signal_name
+
+__all__ = ["JobFrame", "compose_report", "is_back"]
+
+# R1.1's own figures: memory counts as given back within 5 MiB or 2 %, whichever is larger.
+_BACK_BYTES: Final = 5 * 1024 * 1024
+_BACK_FRACTION: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class JobFrame:
+    """What is known of a job before it starts; fields as in `memguard.report.JobReport`."""
+
+    job_id: str
+    name: str
+    kind: str
+    what: str
+    started_at: str
+    limit_bytes: int
+    budget_source: str
+    capacity: CapacityReport
+    estimate: EstimateSummary | None
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    report_path: str = ""
+
+
+def is_back(before_bytes: int, now_bytes: int) -> bool:
+    """Whether memory is back at its level from before: within 5 MiB or 2 %, whichever is larger."""
+    return now_bytes <= before_bytes + max(_BACK_BYTES, int(before_bytes * _BACK_FRACTION))
+
+
+def compose_report(
+    frame: JobFrame,
+    recorder: JobRecorder,
+    record: EndRecord,
+    caller: CallerMemory,
+    *,
+    error: str | None = None,
+    exit_status: int | None = None,
+) -> JobReport:
+    """Build the report of a job that has ended.
+
+    Args:
+        frame: what was known before.
+        recorder: what the job told.
+        record: what its keeper, or the wrapper of a command, saw.
+        caller: memory of the calling process.
+        error: one line of what it raised.
+        exit_status: what the wrapper of a command exits with.
+    """
+    verdict = judge(record.ending)
+    ending = record.ending
+    report = JobReport(
+        job_id=frame.job_id,
+        name=frame.name,
+        kind=frame.kind,
+        what=frame.what,
+        started_at=frame.started_at,
+        duration_s=round(record.duration_s, 4),
+        outcome=verdict.outcome,
+        exit_status=exit_status,
+        signal=signal_name(-ending.exit_code) if ending.exit_code is not None and ending.exit_code < 0 else None,
+        evidence=verdict.evidence,
+        budget=BudgetReport(frame.limit_bytes, frame.budget_source, ending.fence_kind),
+        capacity=frame.capacity,
+        estimate=frame.estimate,
+        peak_bytes=_peak(record, verdict.outcome),
+        kernel_peak_bytes=ending.fence_high_water_bytes,
+        baseline_bytes=record.baseline_bytes,
+        caller=caller,
+        cleanup=record.cleanup,
+        batches=recorder.batches,
+        phases=recorder.phases(record.duration_s),
+        processes=record.processes,
+        warnings=_warnings(recorder, record, verdict.outcome),
+        error=error,
+        guard_degraded=record.degraded,
+        arguments=frame.arguments,
+        environment=frame.environment,
+        notes=dict(recorder.notes),
+        versions=_versions(),
+    )
+    return with_story(report, where=frame.report_path)
+
+
+def _peak(record: EndRecord, outcome: Outcome) -> int:
+    """Return the sampled peak; a job that the fence's limit killed has been there, whatever the last sample said."""
+    ending = record.ending
+    if outcome is Outcome.BUDGET_KILL and ending.fence_oom_kills:
+        return max(ending.peak_bytes, ending.limit_bytes)
+    return ending.peak_bytes
+
+
+def _warnings(recorder: JobRecorder, record: EndRecord, outcome: Outcome) -> tuple[ReportWarning, ...]:
+    peak, limit = _peak(record, outcome), recorder.budget_bytes
+    # Between two looks a job can cross the warning line and end; what was missed then is told now.
+    if not recorder.nearing_was_told and limit and peak >= limit * recorder.warn_fraction:
+        recorder.warn_of_nearing(peak, record.duration_s)
+    for line in record.cleanup.leftovers:
+        recorder.warnings.append(ReportWarning(record.duration_s, line))
+    return tuple(recorder.warnings)
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("automl-memguard")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        own = "unknown"
+    return {"memguard": own, "python": platform.python_version(), "kernel": platform.release()}
+
+
+def tell_shortage(limit_bytes: int, available_bytes: int) -> str:
+    """Return a warning if less is free than a job may use, else ``""``."""
+    if available_bytes >= limit_bytes:
+        return ""
+    return (
+        f"only {format_bytes(available_bytes)} were free when the job started, less than its budget of "
+        f"{format_bytes(limit_bytes)}: others may be hurt before its budget is reached"
+    )

@@ -1,0 +1,84 @@
+"""The job's own view of its guard: say where it is, warn, note; read its budget.
+
+`current_job()` gives a `JobContext` inside a guarded job and ``None`` outside. A library can so report progress
+without depending on being guarded. Everything here is advice: a lost message never fails the job.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+from memguard.events import JsonScalar
+from memguard.worker.protocol import Channel, Message
+
+__all__ = ["JobContext", "current_job", "enter_job", "leave_job"]
+
+# A message is cut here so that it stays one small packet.
+_LONGEST_TEXT: Final = 4000
+_current: JobContext | None = None
+
+
+class JobContext:
+    """What a running job can tell its guard.
+
+    Attributes:
+        job_id: the job's id.
+        name: the job's name.
+        budget_bytes: its bound, for all its processes together.
+    """
+
+    def __init__(self, job_id: str, name: str, budget_bytes: int, channel: Channel) -> None:
+        self.job_id = job_id
+        self.name = name
+        self.budget_bytes = budget_bytes
+        self._channel = channel
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._batches = [0, 0, 0, 0]
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Enter a named part of the work; the one before it ends."""
+        self._tell({"kind": "phase", "name": name[:100], "detail": detail[:_LONGEST_TEXT]})
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of the current phase is done, 0 to 1."""
+        self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, fraction))})
+
+    def warn(self, text: str) -> None:
+        """Put a warning into the report and the log."""
+        self._tell({"kind": "warning", "text": text[:_LONGEST_TEXT]})
+
+    def note(self, key: str, value: JsonScalar) -> None:
+        """Put a fact into the report's ``notes``; the last value of a key holds."""
+        shown = value[:_LONGEST_TEXT] if isinstance(value, str) else value
+        self._tell({"kind": "note", "key": key[:100], "value": shown})
+
+    def batch(self, rows: int) -> None:
+        """Count a finished batch of ``rows`` rows."""
+        with self._lock:
+            count, total, smallest, largest = self._batches
+            self._batches = [count + 1, total + rows, min(smallest or rows, rows), max(largest, rows)]
+            self._tell({"kind": "batches", "figures": self._batches})
+
+    def _tell(self, message: Message) -> None:
+        if os.getpid() == self._pid:  # a forked child of the job has no say
+            self._channel.send(message)
+
+
+def current_job() -> JobContext | None:
+    """Return the context of the guarded job that this process is, else ``None``."""
+    return _current
+
+
+def enter_job(context: JobContext) -> None:
+    """Make ``context`` the current one; called once, by the worker."""
+    global _current  # noqa: PLW0603 - a process is one job at most
+    _current = context
+
+
+def leave_job() -> None:
+    """Forget the current job."""
+    global _current  # noqa: PLW0603
+    _current = None

@@ -1,0 +1,64 @@
+"""Putting a process behind its fence: made by the guardian before the fork, entered by the child right after it.
+
+Best fence first: a memory cgroup of its own; else RLIMIT_DATA as a backstop beside the watching guard. Never
+RLIMIT_AS: it counts address space, which numerical libraries reserve by the gigabyte and never touch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from memguard.host import Fence, die_with_parent, limit_data_segment, open_fence, raise_oom_score
+from memguard.units import MIB
+from memguard.worker.spec import GuardPlan
+
+__all__ = ["Enclosure", "build_enclosure"]
+
+# RLIMIT_DATA counts private writable mappings whether touched or not, thread stacks and BLAS buffers among them, so
+# it stands well above the budget: it stops a runaway between two looks, it does not do the accounting.
+_RLIMIT_FACTOR: Final = 1.5
+_RLIMIT_SLACK_BYTES: Final = 512 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """What encloses a tree.
+
+    Attributes:
+        fence: its cgroup, or ``None``.
+        kind: ``cgroup-v1``, ``cgroup-v2``, ``rlimit`` or ``watch``.
+        degraded: why it is not what was asked for, or ``""``.
+    """
+
+    fence: Fence | None
+    kind: str
+    degraded: str
+    plan: GuardPlan
+
+    def enter(self, parent_pid: int) -> None:
+        """Go behind the fence; called by the child on itself, before anything else.
+
+        Raises:
+            OSError: if the cgroup cannot be entered; then the job must not run.
+        """
+        die_with_parent(signal.SIGKILL, parent_pid=parent_pid)
+        if self.fence is not None:
+            self.fence.enter()
+        elif self.kind == "rlimit":
+            limit_data_segment(int(self.plan.limit_bytes * _RLIMIT_FACTOR) + _RLIMIT_SLACK_BYTES)
+        raise_oom_score(os.getpid(), self.plan.oom_score_adj)
+
+
+def build_enclosure(name: str, plan: GuardPlan) -> Enclosure:
+    """Make the best fence that ``plan.fence`` allows and the machine can give."""
+    if plan.fence in ("auto", "cgroup"):
+        fence = open_fence(name, plan.limit_bytes)
+        if fence is not None:
+            return Enclosure(fence, fence.kind, "", plan)
+    if plan.fence == "none":
+        return Enclosure(None, "watch", "", plan)
+    missing = "no memory cgroup can be made here (see `memguard doctor`)" if plan.fence == "cgroup" else ""
+    return Enclosure(None, "rlimit", missing, plan)

@@ -1,0 +1,163 @@
+"""One guarded job as its caller holds it: started, followed, ended, reported.
+
+Comes in: a function with arguments, a frame and a plan. Goes out: a `JobResult`. The caller's thread does the waiting;
+on Ctrl-C the job is stopped first and the interruption raised afterwards, so that nothing is left running.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
+from memguard.host import private_bytes_now
+from memguard.report import CallerMemory, JobReport, Outcome
+from memguard.story import tell_death
+from memguard.worker.call import pack_call
+from memguard.worker.compose import JobFrame, compose_report, is_back
+from memguard.worker.launch import EndedJob, launch
+from memguard.worker.preload import modules_used_by
+from memguard.worker.protocol import Message
+from memguard.worker.recorder import JobProgress, JobRecorder
+from memguard.worker.spec import JobSpec
+from memguard.worker.templates import TemplatePool
+
+__all__ = ["GuardedJob", "JobResult", "RemoteTraceback"]
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - the name says what it carries; it is a cause, never raised itself
+    """The traceback of an exception that happened in another process, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class JobResult:
+    """How a job ended.
+
+    Attributes:
+        value: what it returned; ``None`` if it did not complete.
+        report: its report.
+        error: what it raised itself, or ``None``.
+    """
+
+    __slots__ = ("error", "report", "value")
+
+    def __init__(self, value: Any, report: JobReport, error: BaseException | None) -> None:
+        self.value = value
+        self.report = report
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"JobResult({self.report.name!r}, {self.report.outcome.value}, peak={self.report.peak_bytes})"
+
+    def raise_for_outcome(self) -> None:
+        """Raise what the ending calls for; do nothing if the job completed.
+
+        Raises:
+            MemoryLimitExceeded: budget, kernel or a failed allocation.
+            JobTimeout: its time was up.
+            JobCrashed: a signal from elsewhere.
+            JobLost: its supervisor vanished.
+            JobInterrupted: it was stopped.
+            BaseException: what the job raised, with the remote traceback as its cause.
+        """
+        report = self.report
+        if report.outcome is Outcome.COMPLETED:
+            return
+        if report.outcome is Outcome.RAISED and self.error is not None:
+            raise self.error
+        kind = _ERRORS.get(report.outcome, JobError)
+        raise kind(tell_death(report) or report.error or report.outcome.value, report=report) from self.error
+
+
+_ERRORS: Mapping[Outcome, type[JobError]] = {
+    Outcome.MEMORY_ERROR: MemoryLimitExceeded,
+    Outcome.BUDGET_KILL: MemoryLimitExceeded,
+    Outcome.BUDGET_SOFT_STOP: MemoryLimitExceeded,
+    Outcome.KERNEL_OOM: MemoryLimitExceeded,
+    Outcome.SIGNAL: JobCrashed,
+    Outcome.TIMEOUT: JobTimeout,
+    Outcome.LOST: JobLost,
+    Outcome.INTERRUPTED: JobInterrupted,
+}
+
+
+class GuardedJob:
+    """A job that has been started; `wait` for its end, `stop` it from any thread."""
+
+    def __init__(
+        self,
+        pool: TemplatePool,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        frame: JobFrame,
+        spec: JobSpec,
+        preload: frozenset[str],
+        on_message: Callable[[Message, JobProgress], None],
+    ) -> None:
+        self._frame = frame
+        self._on_message = on_message
+        self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
+        self._before_bytes = private_bytes_now()
+        modules = preload | modules_used_by(function, (*args, *kwargs.values()))
+        self._started_s = time.monotonic()
+        self._running = launch(pool, modules, spec, pack_call(function, args, kwargs))
+
+    @property
+    def recorder(self) -> JobRecorder:
+        """What the job has told so far."""
+        return self._recorder
+
+    def stop(self) -> None:
+        """Ask the job to end; asked twice, it is killed."""
+        self._running.stop()
+
+    def wait(self) -> JobResult:
+        """Wait for the end.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
+        """
+        try:
+            return self._finish(self._running.wait(self._take))
+        except BaseException as interruption:
+            self._running.stop()
+            self._end_interrupted(interruption)
+            raise
+
+    def _end_interrupted(self, interruption: BaseException) -> None:
+        try:
+            self._running.wait(self._recorder_only)
+        except KeyboardInterrupt:
+            self._running.stop()
+            self._running.wait(self._recorder_only)
+        interruption.add_note(f"memguard: job {self._frame.name} was stopped and cleaned up")
+
+    def _recorder_only(self, message: Message) -> None:
+        self._recorder.take(message, time.monotonic() - self._started_s)
+
+    def _take(self, message: Message) -> None:
+        self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
+
+    def _finish(self, ended: EndedJob) -> JobResult:
+        after = private_bytes_now()
+        settled = after if is_back(self._before_bytes, after) else None
+        error = ended.error
+        if error is not None:
+            error.__cause__ = RemoteTraceback(ended.remote_traceback)
+        report = compose_report(
+            self._frame,
+            self._recorder,
+            ended.record,
+            CallerMemory(self._before_bytes, after, settled),
+            error=None if error is None else f"{type(error).__qualname__}: {error}",
+        )
+        return JobResult(ended.value, report, error)

@@ -1,0 +1,134 @@
+"""The job's own process: goes behind its fence, takes on the caller's surroundings, calls, delivers, ends.
+
+Comes in: the segment with the call. Goes out: the value or the exception, in a segment that the keeper provides (so
+that delivering a result is not charged to the job's budget), and one ``delivered`` message. Never returns.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from memguard.errors import JobError
+from memguard.worker.buffers import Packed, pack, write_packed
+from memguard.worker.call import unpack_call
+from memguard.worker.context import JobContext, enter_job, leave_job
+from memguard.worker.protocol import Channel
+from memguard.worker.spec import JobSpec
+from memguard.worker.verdict import Delivery
+
+__all__ = ["run_job_and_exit"]
+
+# What the template may have set for itself; Python's own SIGPIPE setting stays.
+_INHERITED_HANDLERS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
+def run_job_and_exit(
+    spec: JobSpec, channel: Channel, enter_fence: Callable[[], None], stdio: tuple[int, int], arguments: int
+) -> NoReturn:
+    """Be the job, from the fork on."""
+    status = 1
+    try:
+        enter_fence()
+        _settle(stdio)
+        enter_job(JobContext(spec.job_id, spec.name, spec.plan.limit_bytes, channel))
+        delivery, packed = _call(arguments)
+        _deliver(channel, delivery, packed)
+        status = 0 if delivery is Delivery.VALUE else 1
+    except BaseException:  # the last line of defence: the keeper sees the status, people see the traceback
+        traceback.print_exc()
+    finally:
+        _leave(status)
+
+
+def _settle(stdio: tuple[int, int]) -> None:
+    for number in _INHERITED_HANDLERS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (stdio[0], 1), (stdio[1], 2)):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    _reseed()
+
+
+def _reseed() -> None:
+    """Give numpy's global generator fresh entropy: every job forked from a template would draw the same numbers."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+
+
+def _call(arguments: int) -> tuple[Delivery, Packed]:
+    try:
+        call = unpack_call(arguments)
+        os.close(arguments)
+        call.surroundings.adopt()
+        return Delivery.VALUE, pack(call.load()(), what="the result")
+    except BaseException as error:
+        return _delivery_of(error), _pack_error(error)
+
+
+def _delivery_of(error: BaseException) -> Delivery:
+    if isinstance(error, MemoryError):
+        return Delivery.MEMORY_ERROR
+    return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
+
+
+def _pack_error(error: BaseException) -> Packed:
+    # Drop this module's own frames: people look for the line in their code.
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    error.__traceback__ = None  # its frames may hold the job's data
+    return pack((_portable(error), text), what="the exception")
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return the exception itself if it survives pickling, else one that tells of it."""
+    if isinstance(error, SystemExit):
+        return JobError(f"the job called sys.exit({error.code!r})")
+    try:
+        packed = pack(error, what="the exception")
+        pickle.loads(packed.pickle, buffers=packed.buffers)
+    except Exception as failure:  # noqa: BLE001 - exceptions fail to pickle or to unpickle in every way there is
+        return JobError(f"{type(error).__qualname__}: {error} (the exception itself cannot be pickled: {failure})")
+    return error
+
+
+def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
+    channel.send({"kind": "need", "bytes": packed.total_bytes})
+    received = channel.receive()
+    if received is None:
+        raise ConnectionError("the keeper is gone")
+    message, descriptors = received
+    if message["kind"] == "refused":
+        if delivery is not Delivery.VALUE:
+            raise MemoryError(message["why"])
+        refused = MemoryError(message["why"])
+        return _deliver(channel, Delivery.MEMORY_ERROR, _pack_error(refused))
+    write_packed(packed, descriptors[0])
+    os.close(descriptors[0])
+    channel.send({"kind": "delivered", "delivery": delivery.value})
+    return None
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process as an interpreter would: wait for threads, run exit handlers, flush."""
+    leave_job()
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+

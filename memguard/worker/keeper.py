@@ -1,0 +1,265 @@
+"""The keeper: forked from the template for one job, it forks the job, guards its tree and leaves nothing of it.
+
+Comes in: a `JobSpec`, the caller's channel, the caller's stdout and stderr, the segment with function and arguments.
+Goes out: progress messages, and one ``ended`` message with an `EndRecord` and the segment of the result. It is the
+subreaper of everything the job starts, so an orphan comes to it and not to init. If the caller dies, the job is
+stopped; if the keeper dies, the kernel kills the job and the template sweeps up (`memguard.worker.template`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from memguard.host import become_subreaper, children_of, identify, is_alive, read_machine, read_process_memory
+from memguard.worker.buffers import create_segment
+from memguard.worker.fencing import Enclosure, build_enclosure
+from memguard.worker.jobmain import run_job_and_exit
+from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.reaper import Reaper
+from memguard.worker.spec import EndRecord, JobSpec
+from memguard.worker.tree_guard import TreeGuard
+from memguard.worker.verdict import Delivery, StopReason
+from memguard.worker.watch import Notice
+
+__all__ = ["keep"]
+
+_PROGRESS_EVERY_S: Final = 0.1
+# A result segment is filled with pages in steps, so that watching goes on meanwhile.
+_ALLOCATION_STEP_BYTES: Final = 64 * 1024 * 1024
+# What must stay free on the machine after a result was given its pages.
+_RESULT_MARGIN_FRACTION: Final = 0.05
+
+
+def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int) -> None:
+    """Run one job from fork to verified end; never raises, tells the caller instead."""
+    os.setsid()
+    become_subreaper()
+    owner = _open_pidfd(spec.owner.pid)
+    if owner < 0 or not is_alive(spec.owner):
+        return
+    keeper_side, job_side = channel_pair()
+    enclosure = build_enclosure(spec.job_id, spec.plan)
+    keeper_pid = os.getpid()
+    job_pid = os.fork()
+    if job_pid == 0:
+        keeper_side.close()
+        caller.close()
+        os.close(owner)
+        run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
+    job_side.close()
+    _close_all(*stdio, arguments)
+    keeper = _Keeper(spec, caller, keeper_side, enclosure, job_pid, owner)
+    try:
+        keeper.run()
+    except BaseException as error:
+        keeper.abandon(error)
+        raise
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class _Keeper:
+    def __init__(
+        self, spec: JobSpec, caller: Channel, job: Channel, enclosure: Enclosure, job_pid: int, owner: int
+    ) -> None:
+        self._spec, self._caller, self._job, self._enclosure = spec, caller, job, enclosure
+        self._guard = TreeGuard(job_pid, enclosure.fence, spec.plan.watch_limits, adopted=_own_children)
+        self._reaper = Reaper(job_pid)
+        if enclosure.degraded:
+            self._guard.degraded[enclosure.degraded] = None
+        self._start_ticks = identify(job_pid).start_ticks
+        self._baseline_bytes = read_process_memory(job_pid).inherited_bytes
+        self._started_s = time.monotonic()
+        self._told_at_s = 0.0
+        self._ask_deadline_s: float | None = None
+        self._stop_reason: StopReason | None = None
+        self._delivery = Delivery.NOTHING
+        self._result = -1
+        self._pidfd = os.pidfd_open(job_pid)
+        self._owner = owner
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._watch_for(job.fileno(), self._hear_job)
+        self._watch_for(caller.fileno(), self._hear_caller)
+        self._watch_for(owner, self._lose_owner)
+
+    def _watch_for(self, descriptor: int, handler: Callable[[], None]) -> None:
+        self._poll.register(descriptor, select.POLLIN)
+        self._handlers[descriptor] = handler
+
+    def _forget(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def run(self) -> None:
+        self._caller.send({
+            "kind": "started",
+            "pid": self._guard.root_pid,
+            "start_ticks": self._start_ticks,
+            "fence": self._enclosure.kind,
+            "baseline_bytes": self._baseline_bytes,
+        })
+        self._poll.register(self._pidfd, select.POLLIN)
+        while not self._turn():
+            pass
+        self._end()
+
+    def abandon(self, error: BaseException) -> None:
+        """Leave nothing behind after a fault of the keeper itself, and tell the caller."""
+        self._guard.kill_all()
+        self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
+        self._caller.send({"kind": "failed", "why": f"{type(error).__name__}: {error}"})
+
+    def _turn(self) -> bool:
+        """Wait for one thing to happen or the next look to be due; returns whether the job has ended."""
+        ready = {descriptor for descriptor, _ in self._poll.poll(self._guard.next_wait_s() * 1000)}
+        for descriptor in ready - {self._pidfd}:
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                handler()
+        self._look()
+        return self._reaper.reap()
+
+    def _look(self) -> None:
+        for notice in self._guard.tick():
+            if notice is Notice.NEARED:
+                self._tell_use("neared")
+            elif self._stop_reason is not StopReason.BUDGET:
+                self._stop_reason = self._stop_reason or StopReason.BUDGET
+                self._guard.kill_all()
+        now = time.monotonic()
+        self._check_deadlines(now)
+        if now - self._told_at_s >= _PROGRESS_EVERY_S:
+            self._told_at_s = now
+            self._caller.send_nowait(self._use_message("use"))
+
+    def _use_message(self, kind: str) -> Message:
+        watch = self._guard.watch
+        return {"kind": kind, "used_bytes": watch.used_bytes, "peak_bytes": watch.peak_bytes}
+
+    def _tell_use(self, kind: str) -> None:
+        self._caller.send(self._use_message(kind))
+
+    def _check_deadlines(self, now_s: float) -> None:
+        timeout_s = self._spec.plan.timeout_s
+        if timeout_s is not None and self._stop_reason is None and now_s - self._started_s >= timeout_s:
+            self._ask_to_stop(StopReason.TIMEOUT, signal.SIGTERM)
+        if self._ask_deadline_s is not None and now_s >= self._ask_deadline_s:
+            self._ask_deadline_s = None
+            self._guard.kill_all()
+
+    def _ask_to_stop(self, reason: StopReason, number: int) -> None:
+        """Ask the job to end; it is killed when the grace is over. Asked twice, it is killed at once."""
+        if self._stop_reason is not None:
+            self._guard.kill_all()
+            return
+        self._stop_reason = reason
+        self._ask_deadline_s = time.monotonic() + self._spec.plan.grace_s
+        self._guard.signal_root(number)
+
+    def _hear_caller(self) -> None:
+        if self._caller.receive() is None:
+            self._lose_owner()
+        else:
+            self._ask_to_stop(StopReason.INTERRUPT, signal.SIGINT)
+
+    def _lose_owner(self) -> None:
+        self._forget(self._owner)
+        self._forget(self._caller.fileno())
+        self._stop_reason = self._stop_reason or StopReason.OWNER_GONE
+        self._guard.kill_all()
+
+    def _hear_job(self) -> None:
+        received = self._job.receive()
+        if received is None:
+            self._forget(self._job.fileno())
+            return
+        message, descriptors = received
+        _close_all(*descriptors)  # the job has none to give
+        match message["kind"]:
+            case "need":
+                self._provide_segment(message["bytes"])
+            case "delivered":
+                self._delivery = Delivery(message["delivery"])
+            case _:
+                self._caller.send(message)
+
+    def _provide_segment(self, size_bytes: int) -> None:
+        """Give the job a segment for its result whose pages are charged to the caller's side, not to its budget."""
+        refusal = _room_for(size_bytes)
+        if refusal:
+            self._job.send({"kind": "refused", "why": refusal})
+            return
+        if self._result >= 0:
+            os.close(self._result)
+        self._result = create_segment(f"memguard-result-{self._spec.job_id}", size_bytes)
+        self._guard.ignore_shared(self._result)
+        try:
+            self._fill(size_bytes)
+        except OSError as error:
+            self._job.send({"kind": "refused", "why": f"no memory for a result of {size_bytes} bytes: {error}"})
+        else:
+            self._job.send({"kind": "segment"}, [self._result])
+
+    def _fill(self, size_bytes: int) -> None:
+        for start in range(0, size_bytes, _ALLOCATION_STEP_BYTES):
+            os.posix_fallocate(self._result, start, min(_ALLOCATION_STEP_BYTES, size_bytes - start))
+            self._look()
+
+    def _end(self) -> None:
+        self._drain_job()
+        self._guard.tick()
+        duration_s = time.monotonic() - self._started_s
+        assert self._reaper.exit_code is not None
+        ending = self._guard.ending(self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind)
+        cleanup = self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
+        self._reaper.reap()
+        record = EndRecord(
+            ending=ending,
+            duration_s=duration_s,
+            cleanup=cleanup,
+            baseline_bytes=self._baseline_bytes,
+            crossings=self._guard.watch.crossings,
+            processes=self._guard.processes_at_peak,
+            degraded=tuple(self._guard.degraded),
+        )
+        keeps_result = self._result >= 0 and ending.delivery is not Delivery.NOTHING
+        self._caller.send(
+            {"kind": "ended", "record": record.to_message()}, [self._result] if keeps_result else []
+        )
+
+    def _drain_job(self) -> None:
+        """Read what the job said before it ended. Not until end of file: a straggler may hold its end open."""
+        waiting = select.poll()
+        waiting.register(self._job.fileno(), select.POLLIN)
+        while self._job.fileno() in self._handlers and waiting.poll(0):
+            self._hear_job()
+
+
+def _own_children() -> tuple[tuple[int, int], ...]:
+    return children_of(os.getpid())
+
+
+def _room_for(size_bytes: int) -> str:
+    with contextlib.suppress(OSError):  # a machine that cannot be read refuses nothing
+        machine = read_machine()
+        free = machine.available_bytes - int(machine.capacity_bytes * _RESULT_MARGIN_FRACTION)
+        if size_bytes > free:
+            return f"the result is {size_bytes} bytes and only {max(0, free)} are free; write it to a file instead"
+    return ""

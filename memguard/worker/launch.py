@@ -1,0 +1,152 @@
+"""Launching a job from the caller: hand it to a template, follow it, know its end.
+
+Comes in: a `JobSpec` and a packed call. Goes out: messages while it runs and an `EndedJob`. A `RunningJob` owns its
+channel and waits in the calling thread; no thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from memguard.errors import TransferError, WorkerStartError
+from memguard.host import sweep_stale_fences, wait_all_gone
+from memguard.report import CleanupSummary
+from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
+from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.spec import EndRecord, JobSpec
+from memguard.worker.templates import Template, TemplatePool
+from memguard.worker.verdict import Delivery, Ending
+
+__all__ = ["EndedJob", "RunningJob", "launch"]
+
+# After its keeper is killed the kernel kills the job's first process at once; this is for a busy machine.
+_LOST_WAIT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that has ended.
+
+    Attributes:
+        record: what its keeper saw.
+        value: what it returned; ``None`` too if it handed over nothing.
+        error: what it raised, or ``None``.
+        remote_traceback: the text of the traceback that belongs to ``error``.
+    """
+
+    record: EndRecord
+    value: Any
+    error: BaseException | None
+    remote_traceback: str
+
+
+def launch(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, call: Packed) -> RunningJob:
+    """Start a job and return at once.
+
+    Raises:
+        WorkerStartError: if no worker can be started.
+    """
+    segment = create_segment(f"memguard-call-{spec.job_id}", call.total_bytes)
+    try:
+        write_packed(call, segment)
+        return RunningJob(_submit(pool, modules, spec, segment), spec)
+    finally:
+        os.close(segment)
+
+
+def _submit(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, segment: int) -> Channel:
+    ours, theirs = channel_pair()
+    descriptors = [theirs.fileno(), *_standard_streams(), segment]
+    with theirs:
+        # A template that was killed is noticed at the latest when it is written to; then one more is started.
+        for _ in range(2):
+            template: Template = pool.template_for(modules)
+            if template.submit({"kind": "run", "spec": spec.to_message()}, descriptors):
+                return ours
+    ours.close()
+    raise WorkerStartError("the worker template keeps dying; see its last words above")
+
+
+def _standard_streams() -> tuple[int, int]:
+    """Return the descriptors a job writes to: the process's own, flushed so that order is kept."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    return 1, 2
+
+
+class RunningJob:
+    """A job between its start and its end. Wait for it in one thread; stop it from any."""
+
+    def __init__(self, channel: Channel, spec: JobSpec) -> None:
+        self._channel = channel
+        self.spec = spec
+        self.pid: int | None = None
+        self.start_ticks: int | None = None
+
+    def stop(self) -> None:
+        """Ask the job to end with SIGINT, and to be killed after its grace; asked again, it is killed at once."""
+        self._channel.send({"kind": "stop"})
+
+    def wait(self, on_message: Callable[[Message], None]) -> EndedJob:
+        """Follow the job to its end; call it again after an interruption.
+
+        Args:
+            on_message: called with each message of the keeper and the job; what it raises comes out here.
+        """
+        while True:
+            received = self._channel.receive()
+            if received is None:
+                return self._lost()
+            message, descriptors = received
+            if message["kind"] == "ended":
+                self._channel.close()
+                return _collect(EndRecord.from_message(message["record"]), descriptors)
+            if message["kind"] == "failed":
+                return self._lost(message["why"])
+            self._note(message)
+            on_message(message)
+
+    def _note(self, message: Message) -> None:
+        if message["kind"] == "started":
+            self.pid, self.start_ticks = message["pid"], message["start_ticks"]
+
+    def _lost(self, why: str = "the keeper of the job vanished") -> EndedJob:
+        self._channel.close()
+        gone = True
+        if self.pid is not None and self.start_ticks is not None:
+            gone = wait_all_gone(((self.pid, self.start_ticks),), _LOST_WAIT_S)
+        swept = sweep_stale_fences()
+        ending = Ending(None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, 0, "unknown")
+        cleanup = CleanupSummary(0.0, gone, tuple(f"fence {path} was removed" for path in swept))
+        record = EndRecord(ending, 0.0, cleanup, 0, 0, (), (why,))
+        return EndedJob(record, None, None, "")
+
+
+def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
+    if not descriptors:
+        return EndedJob(record, None, None, "")
+    try:
+        content = _open_result(descriptors[0])
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    if record.ending.delivery is Delivery.VALUE:
+        return EndedJob(record, content, None, "")
+    error, text = content
+    return EndedJob(record, None, error, text)
+
+
+def _open_result(descriptor: int) -> Any:
+    try:
+        return unpack(descriptor, private=False)
+    except Exception as error:  # unpickling runs the classes' own code
+        raise TransferError(
+            f"the job's result arrived but cannot be rebuilt here: {type(error).__name__}: {error}; "
+            "import the module of its class, or return plain data"
+        ) from error
+

@@ -1,0 +1,101 @@
+"""How caller, template, keeper and job talk: small JSON messages with descriptors, one packet each.
+
+SOCK_SEQPACKET keeps message boundaries and carries descriptors beside the message; everything large travels in a
+segment (`memguard.worker.buffers`) whose descriptor is sent. A closed peer reads as ``None``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["Channel", "Message", "channel_pair"]
+
+Message = Mapping[str, Any]
+
+# Larger than any message we send; a packet that does not fit would be cut, so the size is checked on sending.
+_LARGEST_MESSAGE: Final = 64 * 1024
+_MOST_DESCRIPTORS: Final = 8
+
+
+class Channel:
+    """One end of a connection. Sending is thread-safe; one thread at a time receives.
+
+    Owns its socket: `close` it, or use it as a context manager.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll on."""
+        return self._socket.fileno()
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        """Send a message, waiting while the peer's queue is full.
+
+        Returns:
+            False if the peer is gone.
+        """
+        return self._send(message, descriptors, 0)
+
+    def send_nowait(self, message: Message) -> bool:
+        """Send a message that may be dropped: returns False if the queue is full or the peer is gone."""
+        return self._send(message, (), socket.MSG_DONTWAIT)
+
+    def _send(self, message: Message, descriptors: Sequence[int], flags: int) -> bool:
+        data = json.dumps(message).encode()
+        if len(data) > _LARGEST_MESSAGE:
+            raise ValueError(f"a message of {len(data)} bytes is too large; send it as a segment")
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [data], list(descriptors), flags | socket.MSG_NOSIGNAL)
+            except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError, BlockingIOError):
+                return False
+        return True
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """Wait for a message.
+
+        Returns:
+            The message and the descriptors it brought (the receiver's to close), or ``None`` once the peer is gone.
+        """
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return json.loads(data), descriptors
+
+    def close(self) -> None:
+        """Close this end; once or many times."""
+        self._socket.close()
+
+    def detach(self) -> int:
+        """Give the descriptor away; the channel owns nothing afterwards."""
+        return self._socket.detach()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @classmethod
+    def adopt(cls, descriptor: int) -> Channel:
+        """Make a channel of a descriptor that was received or inherited."""
+        return cls(socket.socket(fileno=descriptor))
+
+
+def channel_pair() -> tuple[Channel, Channel]:
+    """Return two connected ends."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(left), Channel(right)

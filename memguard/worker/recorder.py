@@ -1,0 +1,117 @@
+"""What a job told on its way, put in order: phases with their peaks, warnings, notes, batches. Pure.
+
+Comes in: the keeper's messages with their times. Goes out: `JobProgress` for whoever watches, and the parts of the
+report that only the running job knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from memguard.events import JsonScalar
+from memguard.report import BatchSummary, PhaseReport, ReportWarning
+from memguard.units import format_bytes
+from memguard.worker.protocol import Message
+
+__all__ = ["JobProgress", "JobRecorder"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """Where a running job is.
+
+    Attributes:
+        phase: the part it is in, ``""`` before the first.
+        detail: what it says of it.
+        fraction: done of the phase, 0 to 1, or ``None`` if it does not tell.
+        used_bytes: latest sample.
+        peak_bytes: highest sample.
+        budget_bytes: its bound.
+        elapsed_s: since its start.
+    """
+
+    phase: str
+    detail: str
+    fraction: float | None
+    used_bytes: int
+    peak_bytes: int
+    budget_bytes: int
+    elapsed_s: float
+
+
+@dataclass(slots=True)
+class JobRecorder:
+    """Collects one job's messages; `progress` is where it is now."""
+
+    budget_bytes: int
+    warn_fraction: float
+    progress: JobProgress = field(init=False)
+    warnings: list[ReportWarning] = field(default_factory=list)
+    notes: dict[str, JsonScalar] = field(default_factory=dict)
+    batches: BatchSummary = BatchSummary()
+    fence: str = ""
+    _phases: list[PhaseReport] = field(default_factory=list)
+    _phase_peak: int = 0
+    _nearing_told: bool = False
+
+    def __post_init__(self) -> None:
+        self.progress = JobProgress("", "", None, 0, 0, self.budget_bytes, 0.0)
+
+    def take(self, message: Message, elapsed_s: float) -> JobProgress:
+        """Take one message; returns where the job is now."""
+        match message["kind"]:
+            case "started":
+                self.fence = message["fence"]
+            case "use" | "neared":
+                self._take_use(message, elapsed_s)
+            case "phase":
+                self._enter_phase(message["name"], message["detail"], elapsed_s)
+            case "progress":
+                self.progress = replace(self.progress, fraction=message["fraction"])
+            case "warning":
+                self.warnings.append(ReportWarning(elapsed_s, message["text"]))
+            case "note":
+                self.notes[message["key"]] = message["value"]
+            case "batches":
+                self.batches = BatchSummary(*message["figures"])
+        self.progress = replace(self.progress, elapsed_s=elapsed_s)
+        return self.progress
+
+    def _take_use(self, message: Message, elapsed_s: float) -> None:
+        used = message["used_bytes"]
+        self._phase_peak = max(self._phase_peak, used)
+        self.progress = replace(self.progress, used_bytes=used, peak_bytes=message["peak_bytes"])
+        if message["kind"] == "neared":
+            self.warn_of_nearing(used, elapsed_s)
+
+    def warn_of_nearing(self, used_bytes: int, elapsed_s: float) -> None:
+        """Record that use crossed the warning line."""
+        self._nearing_told = True
+        share = f"{used_bytes / self.budget_bytes:.0%}" if self.budget_bytes else "all"
+        self.warnings.append(
+            ReportWarning(
+                elapsed_s,
+                f"use reached {format_bytes(used_bytes)}, {share} of the budget of {format_bytes(self.budget_bytes)}",
+            )
+        )
+
+    @property
+    def nearing_was_told(self) -> bool:
+        """Whether a crossing of the warning line was recorded."""
+        return self._nearing_told
+
+    def _enter_phase(self, name: str, detail: str, elapsed_s: float) -> None:
+        self._close_phase(elapsed_s)
+        self._phases.append(PhaseReport(name, elapsed_s, 0.0, 0))
+        self._phase_peak = self.progress.used_bytes
+        self.progress = replace(self.progress, phase=name, detail=detail, fraction=None)
+
+    def _close_phase(self, elapsed_s: float) -> None:
+        if self._phases:
+            last = self._phases[-1]
+            self._phases[-1] = replace(last, duration_s=elapsed_s - last.started_s, peak_bytes=self._phase_peak)
+
+    def phases(self, elapsed_s: float) -> tuple[PhaseReport, ...]:
+        """Return the phases, the last one ended at ``elapsed_s``."""
+        self._close_phase(elapsed_s)
+        return tuple(self._phases)

@@ -1,0 +1,144 @@
+"""The template: a process that has imported what jobs need and does nothing but fork keepers.
+
+Comes in: over one channel, first what to import, then jobs. Goes out: a keeper per job (`memguard.worker.keeper`).
+Single-threaded, runs no job code itself, ends when the caller's end of the channel closes. It is the subreaper above
+the keepers: if one is killed, what its job left comes here and is swept up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Final
+
+from memguard.host import become_subreaper, children_of, kill_processes, sweep_stale_fences
+from memguard.log import preserved_logging
+from memguard.worker.keeper import keep
+from memguard.worker.protocol import Channel, Message
+from memguard.worker.spec import JobSpec
+
+__all__ = ["main"]
+
+# After the caller is gone its keepers end their jobs; the template stays this long at most to sweep after them.
+_LAST_KEEPERS_S: Final = 30.0
+
+
+def main(descriptor: int) -> None:
+    """Serve the caller at the other end of ``descriptor`` until it closes."""
+    become_subreaper()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Channel.adopt(descriptor) as caller:
+        received = caller.receive()
+        if received is None:
+            return
+        caller.send({"kind": "ready", "missing": _preload(received[0]["modules"])})
+        _Template(caller).serve()
+
+
+def _preload(modules: Sequence[str]) -> dict[str, str]:
+    """Import ``modules``; returns what could not be imported and why: the job will meet the same error itself."""
+    missing = {}
+    gc.disable()  # nothing of an import is garbage, and a collection would only touch pages
+    with preserved_logging(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # noqa: BLE001 - a module may raise anything when it is imported
+                missing[name] = f"{type(error).__name__}: {error}"[:500]
+    # Frozen objects are never traversed again, so that a job's collector does not copy the template's pages.
+    gc.freeze()
+    gc.enable()
+    return missing
+
+
+class _Template:
+    def __init__(self, caller: Channel) -> None:
+        self._caller = caller
+        self._keepers: dict[int, int] = {}  # pidfd -> pid
+        self._poll = select.poll()
+        self._poll.register(caller.fileno(), select.POLLIN)
+        # Forking beside native threads (BLAS pools, started by the imports) is what a template is for.
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+
+    def serve(self) -> None:
+        while True:
+            ready = [descriptor for descriptor, _ in self._poll.poll()]
+            for descriptor in ready:
+                if descriptor in self._keepers:
+                    self._reap(descriptor)
+            if self._caller.fileno() in ready and not self._take_job():
+                break
+        self._outlast_keepers()
+
+    def _take_job(self) -> bool:
+        received = self._caller.receive()
+        if received is None:
+            return False
+        message, descriptors = received
+        self._fork_keeper(message, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return True
+
+    def _fork_keeper(self, message: Message, descriptors: Sequence[int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            _be_keeper(self._caller, tuple(self._keepers), message, descriptors)
+        pidfd = os.pidfd_open(pid)
+        self._keepers[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _reap(self, pidfd: int) -> None:
+        pid = self._keepers.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Kill what a dead keeper's job left: orphans come here, and its fence names a dead owner."""
+        keepers = set(self._keepers.values())
+        orphans = [child for child in children_of(os.getpid()) if child[0] not in keepers]
+        kill_processes(orphans, signal.SIGKILL)
+        for pid, _ in orphans:
+            os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):  # the next start sweeps again
+            sweep_stale_fences()
+
+    def _outlast_keepers(self) -> None:
+        self._poll.unregister(self._caller.fileno())
+        while self._keepers:
+            ready = self._poll.poll(_LAST_KEEPERS_S * 1000)
+            if not ready:
+                return
+            for descriptor, _ in ready:
+                self._reap(descriptor)
+
+
+def _be_keeper(
+    caller: Channel, siblings: Sequence[int], message: Message, descriptors: Sequence[int]
+) -> None:
+    status = 1
+    try:
+        caller.close()
+        for pidfd in siblings:
+            os.close(pidfd)
+        connection, stdout, stderr, arguments = descriptors
+        with Channel.adopt(connection) as channel:
+            keep(JobSpec.from_message(message["spec"]), channel, (stdout, stderr), arguments)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)

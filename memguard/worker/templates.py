@@ -1,0 +1,159 @@
+"""The caller's side of templates: start one, reuse it, replace it when a job needs more imports, end it.
+
+A `TemplatePool` belongs to one process and one owner, who closes it. A template is reused by every job whose packages it
+has; a job that needs more gets a new one with the union, and the old one ends with its last job. A forked copy of
+the owner's process holds no template.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from memguard.errors import WorkerStartError
+from memguard.worker.preload import root_of
+from memguard.worker.protocol import Channel, Message, channel_pair
+
+__all__ = ["Template", "TemplatePool"]
+
+# Read once, when a library is imported: a template that was started with other values cannot serve.
+_STICKY_VARIABLES: Final = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "PYTHONMALLOC", "LD_PRELOAD",
+)  # fmt: skip
+_STICKY_PREFIXES: Final = ("NUMBA_",)
+_BOOTSTRAP: Final = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "from memguard.worker.template import main; main(int(sys.argv[1]))"
+)
+_CLOSE_WAIT_S: Final = 10.0
+
+
+def _sticky(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (name, value)
+        for name, value in environment.items()
+        if name in _STICKY_VARIABLES or name.startswith(_STICKY_PREFIXES)
+    )
+
+
+class Template:
+    """One running template process. Owns the process and the channel; `close` ends both."""
+
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.modules = modules
+        self.roots = frozenset(root_of(each) for each in modules)
+        self.sticky = _sticky(os.environ)
+        self.missing: Mapping[str, str] = {}
+        self._channel, theirs = channel_pair()
+        try:
+            self._process = _spawn(theirs.fileno())
+        except OSError as error:
+            self._channel.close()
+            raise WorkerStartError(f"no worker could be started: {error}") from error
+        finally:
+            theirs.close()
+        self._greet()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the template."""
+        return self._process.pid
+
+    def _greet(self) -> None:
+        self._channel.send({"kind": "preload", "modules": sorted(self.modules)})
+        received = self._channel.receive()
+        if received is None:
+            status = self._process.wait()
+            self._channel.close()
+            raise WorkerStartError(
+                f"the worker template died with status {status} while importing {', '.join(sorted(self.roots)) or 'nothing'}; "
+                f"try `{sys.executable} -c 'import {', '.join(sorted(self.roots)) or 'memguard'}'`"
+            )
+        self.missing = received[0]["missing"]
+
+    def serves(self, roots: frozenset[str]) -> bool:
+        """Whether it lives, has the packages, and saw the same settings of thread pools and allocators."""
+        return self.roots >= roots and self.sticky == _sticky(os.environ) and self._process.poll() is None
+
+    def submit(self, message: Message, descriptors: Sequence[int]) -> bool:
+        """Hand over a job; False if the template is gone."""
+        return self._channel.send(message, descriptors)
+
+    def close(self) -> None:
+        """End the template once its jobs have ended; waits for it."""
+        self._channel.close()
+        try:
+            self._process.wait(_CLOSE_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def abandon(self) -> None:
+        """Let go in a forked copy of the owner: the process is not this one's child."""
+        self._channel.close()
+
+
+def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", _BOOTSTRAP, str(descriptor), json.dumps(sys.path)]
+    # A session of its own: Ctrl-C at the terminal is for the caller, who passes it on.
+    return subprocess.Popen(
+        command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, start_new_session=True, close_fds=True
+    )
+
+
+class TemplatePool:
+    """The templates of one owner; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._current: Template | None = None
+        self._retired: list[Template] = []
+        self._closed = False
+
+    def template_for(self, modules: frozenset[str]) -> Template:
+        """Return a template that has the packages of ``modules``, starting one if need be.
+
+        Raises:
+            WorkerStartError: if it cannot be started, or the pool is closed.
+        """
+        roots = frozenset(root_of(each) for each in modules)
+        with self._lock:
+            self._forget_parents_templates()
+            if self._closed:
+                raise WorkerStartError("the manager is closed")
+            if self._current is None or not self._current.serves(roots):
+                self._replace(modules)
+            assert self._current is not None
+            return self._current
+
+    def _replace(self, modules: frozenset[str]) -> None:
+        known: frozenset[str] = frozenset()
+        if self._current is not None:
+            known = self._current.modules
+            self._retired.append(self._current)
+            self._current = None
+        self._current = Template(modules | known)
+
+    def _forget_parents_templates(self) -> None:
+        if self._pid == os.getpid():
+            return
+        for template in (*self._retired, *([self._current] if self._current else [])):
+            template.abandon()
+        self._retired, self._current, self._pid = [], None, os.getpid()
+
+    def close(self) -> None:
+        """End all templates; once or many times."""
+        with self._lock:
+            self._forget_parents_templates()
+            self._closed = True
+            templates = [*self._retired, *([self._current] if self._current else [])]
+            self._retired, self._current = [], None
+        for template in templates:
+            template.close()

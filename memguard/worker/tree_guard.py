@@ -1,0 +1,250 @@
+"""Holds one running process tree against its budget: measures, warns, and at the end leaves nothing of it.
+
+Comes in: the pid of a tree's first process, its fence if there is one, its lines. Goes out: notices while it runs,
+figures and a verified cleanup when it ends. Used by the keeper of a job and by ``memguard run`` alike. It samples:
+between two looks the fence alone bounds the tree. What fails here is recorded as `degraded` and never fails the job.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from memguard.host import (
+    Fence,
+    TreeSampler,
+    kill_processes,
+    machine_oom_kills,
+    remove_abandoned,
+    start_ticks,
+    wait_all_gone,
+)
+from memguard.host.readings import FenceReading, SharedFile, TreeReading
+from memguard.report import CleanupSummary, ProcessUse
+from memguard.worker.verdict import Delivery, Ending, StopReason
+from memguard.worker.watch import Notice, UsageWatch, WatchLimits
+
+__all__ = ["TreeGuard"]
+
+# Listing a tree costs tens of microseconds a process, finding its shared files more; both only refine what the
+# fence already tells, so they are taken seldom.
+_LIST_EVERY_S: Final = 0.5
+_TOP_PROCESSES: Final = 8
+# An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
+_EXACT_EVERY_S: Final = 0.25
+# A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
+_GONE_WAIT_S: Final = 5.0
+
+
+class _Meter(Protocol):
+    def used_bytes(self, now_s: float, *, line_bytes: int) -> int: ...
+
+
+class _FenceMeter:
+    """Use as the kernel charges it: exact, the whole tree in one read."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self.last: FenceReading | None = None
+
+    def used_bytes(self, now_s: float, *, line_bytes: int) -> int:
+        self.last = self._fence.read()
+        return self.last.used_bytes
+
+
+class _TreeMeter:
+    """Use by adding up the tree: a cheap figure corrected by an exact one taken now and then.
+
+    The cheap figure counts pages inherited from a parent as private, so it errs upwards; the difference to the last
+    exact figure is subtracted, and a fresh exact one is taken before anything is decided.
+    """
+
+    def __init__(self, sampler: TreeSampler) -> None:
+        self._sampler = sampler
+        self._surplus = 0
+        self._exact_at_s = -_EXACT_EVERY_S
+
+    def used_bytes(self, now_s: float, *, line_bytes: int) -> int:
+        cheap = self._sampler.sample(shared=now_s - self._exact_at_s >= _EXACT_EVERY_S).used_bytes
+        used = max(0, cheap - self._surplus)
+        if used < line_bytes and now_s - self._exact_at_s < _EXACT_EVERY_S:
+            return used
+        exact = self._sampler.sample(exact=True, shared=True).used_bytes
+        self._surplus, self._exact_at_s = max(0, cheap - exact), now_s
+        return exact
+
+
+class TreeGuard:
+    """Guards the tree below ``root_pid`` until `finish`.
+
+    ``adopted`` lists the children of the guarding process, its own helpers left out: a subreaper finds there what
+    escaped by a double fork.
+
+    The owner calls `tick` as often as `next_wait_s` says, acts on the notices, reaps the first process itself, and
+    calls `finish` on every path.
+    """
+
+    def __init__(
+        self,
+        root_pid: int,
+        fence: Fence | None,
+        limits: WatchLimits,
+        *,
+        adopted: Callable[[], tuple[tuple[int, int], ...]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.root_pid = root_pid
+        self.fence = fence
+        self.watch = UsageWatch(limits)
+        self.degraded: dict[str, None] = {}
+        self.processes_at_peak: tuple[ProcessUse, ...] = ()
+        self._adopted = adopted
+        self._clock = clock
+        self._sampler = TreeSampler(root_pid)
+        self._meter: _Meter = _FenceMeter(fence) if fence else _TreeMeter(self._sampler)
+        self._shared: dict[tuple[int, int], SharedFile] = {}
+        self._started_wall_s = time.time()
+        self._listed_at_s = -_LIST_EVERY_S
+        self._listed_peak = 0
+        self._oom_kills_at_start = machine_oom_kills()
+
+    @property
+    def machine_oom_kills(self) -> int:
+        """Out-of-memory kills on the machine since this guard began."""
+        return machine_oom_kills() - self._oom_kills_at_start
+
+    @property
+    def last_fence_reading(self) -> FenceReading | None:
+        """The latest reading of the fence; ``None`` without one."""
+        return self._meter.last if isinstance(self._meter, _FenceMeter) else None
+
+    def tick(self) -> tuple[Notice, ...]:
+        """Measure once; returns what is new. A kill by the kernel inside the fence counts as exceeding."""
+        now = self._clock()
+        try:
+            used = self._meter.used_bytes(now, line_bytes=self._next_line())
+            notices = self.watch.observe(used)
+            self._list_sometimes(now)
+        except OSError as error:
+            self.degraded[f"use could not be read: {error}"] = None
+            return ()
+        reading = self.last_fence_reading
+        if reading is not None and reading.oom_kills and Notice.EXCEEDED not in notices:
+            notices = (*notices, Notice.EXCEEDED)
+        return notices
+
+    def next_wait_s(self) -> float:
+        """Seconds until the next `tick` is due."""
+        return self.watch.next_interval_s()
+
+    def _next_line(self) -> int:
+        limits = self.watch.limits
+        return limits.limit_bytes if self.watch.used_bytes >= limits.warn_bytes else limits.warn_bytes
+
+    def _list_sometimes(self, now_s: float) -> None:
+        grown = self.watch.peak_bytes > self._listed_peak * 1.1
+        due = now_s - self._listed_at_s >= _LIST_EVERY_S
+        near = self.watch.used_bytes >= self.watch.limits.warn_bytes
+        if due or (grown and near):
+            self._listed_at_s = now_s
+            self._note_tree(self._sampler.sample(shared=due))
+
+    def _note_tree(self, reading: TreeReading) -> None:
+        self._shared.update({(file.device, file.inode): file for file in reading.shared_files})
+        if self.watch.used_bytes >= self._listed_peak:
+            self._listed_peak = self.watch.used_bytes
+            largest = sorted(reading.processes, key=lambda each: -each.private_bytes)[:_TOP_PROCESSES]
+            self.processes_at_peak = tuple(ProcessUse(p.pid, p.name, p.private_bytes) for p in largest)
+
+    def ignore_shared(self, descriptor: int) -> None:
+        """Leave a segment out of the tree's use, because its pages are charged to somebody else."""
+        status = os.fstat(descriptor)
+        self._sampler.ignore_shared((status.st_dev, status.st_ino))
+
+    def signal_root(self, number: int) -> None:
+        """Send a signal to the tree's first process; it has not been reaped, so the pid is still its own."""
+        os.kill(self.root_pid, number)
+
+    def kill_all(self) -> None:
+        """Kill the whole tree with SIGKILL."""
+        self._note_shared()
+        if self.fence is not None:
+            self.fence.kill_all()
+        kill_processes(self._members(), signal.SIGKILL)
+
+    def _members(self) -> tuple[tuple[int, int], ...]:
+        fenced = self.fence.pids() if self.fence is not None else ()
+        known = {**dict(self._sampler.processes()), **dict(self._adopted())}
+        return (*known.items(), *((pid, ticks) for pid in fenced if pid not in known and (ticks := start_ticks(pid))))
+
+    def ending(self, exit_code: int, delivery: Delivery, stop_reason: StopReason | None, fence_kind: str) -> Ending:
+        """Gather what was seen of the end."""
+        fence = self.last_fence_reading
+        return Ending(
+            exit_code=exit_code,
+            delivery=delivery,
+            stop_reason=stop_reason,
+            limit_bytes=self.watch.limits.limit_bytes,
+            peak_bytes=self.watch.peak_bytes,
+            fence_kind=fence_kind,
+            fence_oom_kills=fence.oom_kills if fence else 0,
+            fence_limit_hits=fence.limit_hits if fence else 0,
+            fence_high_water_bytes=fence.high_water_bytes if fence else None,
+            machine_oom_kills=self.machine_oom_kills,
+        )
+
+    def _note_shared(self) -> None:
+        try:
+            self._note_tree(self._sampler.sample(shared=True))
+        except OSError as error:
+            self.degraded[f"the tree could not be listed: {error}"] = None
+
+    def finish(self, grace_s: float, *, remove_shared: bool) -> CleanupSummary:
+        """End what is left of the tree and verify that it is gone.
+
+        Args:
+            grace_s: how long what the first process left running may take to end by itself after SIGTERM.
+            remove_shared: unlink /dev/shm files that the tree created and nobody else holds.
+
+        Returns:
+            What was done; ``verified`` only if processes, fence and (if asked) shared memory were seen gone.
+        """
+        started = self._clock()
+        leftovers = [*self._end_stragglers(grace_s), *(self._remove_shared() if remove_shared else ())]
+        gone = wait_all_gone(self._members(), _GONE_WAIT_S) and self._remove_fence()
+        return CleanupSummary(self._clock() - started, gone, tuple(leftovers))
+
+    def _end_stragglers(self, grace_s: float) -> list[str]:
+        self._note_shared()
+        stragglers = self._stragglers()
+        if not stragglers:
+            return []
+        # Most are helpers such as multiprocessing's resource tracker, which end by themselves and must be let:
+        # it is they who unlink shared memory. They ignore SIGTERM.
+        kill_processes(stragglers, signal.SIGTERM)
+        if wait_all_gone(stragglers, grace_s):
+            return []
+        stubborn = self._stragglers()
+        self.kill_all()
+        wait_all_gone(stubborn, _GONE_WAIT_S)
+        return [f"process {pid} outlived the job and was killed" for pid, _ in stubborn]
+
+    def _stragglers(self) -> tuple[tuple[int, int], ...]:
+        return tuple(each for each in self._members() if each[0] != self.root_pid)
+
+    def _remove_shared(self) -> list[str]:
+        removed = remove_abandoned(self._shared.values(), self._started_wall_s)
+        return [f"shared memory {file.path} ({file.allocated_bytes} bytes) was removed" for file in removed]
+
+    def _remove_fence(self) -> bool:
+        if self.fence is None:
+            return True
+        try:
+            self.fence.remove()
+        except OSError as error:
+            self.degraded[f"the fence {self.fence.path} could not be removed: {error}"] = None
+            return False
+        return True

@@ -1,0 +1,167 @@
+"""How a job ended, decided from what was seen. Pure: facts in, outcome and evidence out.
+
+The order of the questions is the point: what memguard did itself comes first, then what the kernel's counters prove,
+then what the job said, and only then the bare exit status.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+
+from memguard.report import Evidence, Outcome
+from memguard.units import format_bytes
+
+__all__ = ["Delivery", "Ending", "StopReason", "Verdict", "judge", "signal_name"]
+
+
+class StopReason(StrEnum):
+    """Why memguard ended a job."""
+
+    BUDGET = "budget"
+    TIMEOUT = "timeout"
+    INTERRUPT = "interrupt"
+    OWNER_GONE = "owner_gone"
+
+
+class Delivery(StrEnum):
+    """What the job handed over before it ended."""
+
+    NOTHING = "nothing"
+    VALUE = "value"
+    EXCEPTION = "exception"
+    MEMORY_ERROR = "memory_error"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What was seen of a job's end.
+
+    Attributes:
+        exit_code: exit status of the first process, negative for a signal (as `subprocess` has it), ``None`` if unknown.
+        delivery: what it handed over.
+        stop_reason: why memguard stopped it, or ``None`` if it did not.
+        limit_bytes: its budget.
+        peak_bytes: highest sampled use.
+        fence_kind: what enforced the budget.
+        fence_oom_kills: processes in its fence that the kernel's out-of-memory killer killed.
+        fence_limit_hits: charges that ran into the fence's limit.
+        fence_high_water_bytes: the kernel's high-water mark of the fence.
+        machine_oom_kills: out-of-memory kills on the whole machine while it ran.
+    """
+
+    exit_code: int | None
+    delivery: Delivery
+    stop_reason: StopReason | None
+    limit_bytes: int
+    peak_bytes: int
+    fence_kind: str
+    fence_oom_kills: int = 0
+    fence_limit_hits: int = 0
+    fence_high_water_bytes: int | None = None
+    machine_oom_kills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome and the facts it rests on."""
+
+    outcome: Outcome
+    evidence: tuple[Evidence, ...]
+
+
+def judge(ending: Ending) -> Verdict:
+    """Decide how a job ended."""
+    evidence = tuple(_collect(ending))
+    return Verdict(_outcome(ending), evidence)
+
+
+def _outcome(ending: Ending) -> Outcome:
+    if ending.fence_oom_kills:
+        return Outcome.BUDGET_KILL if _fence_was_full(ending) else Outcome.KERNEL_OOM
+    if ending.stop_reason is not None:
+        return _STOPPED[ending.stop_reason]
+    if ending.exit_code == -signal.SIGKILL and ending.machine_oom_kills:
+        return Outcome.KERNEL_OOM
+    if ending.delivery is not Delivery.NOTHING:
+        return _DELIVERED[ending.delivery]
+    return _by_exit_code(ending.exit_code)
+
+
+_STOPPED = {
+    StopReason.BUDGET: Outcome.BUDGET_KILL,
+    StopReason.TIMEOUT: Outcome.TIMEOUT,
+    StopReason.INTERRUPT: Outcome.INTERRUPTED,
+    StopReason.OWNER_GONE: Outcome.INTERRUPTED,
+}
+_DELIVERED = {
+    Delivery.VALUE: Outcome.COMPLETED,
+    Delivery.EXCEPTION: Outcome.RAISED,
+    Delivery.MEMORY_ERROR: Outcome.MEMORY_ERROR,
+    Delivery.INTERRUPTED: Outcome.INTERRUPTED,
+}
+
+
+def _fence_was_full(ending: Ending) -> bool:
+    """Whether the fence's own limit, and not one above it, made the kernel kill."""
+    if ending.fence_limit_hits == 0:
+        return False
+    # The high-water mark stops short of the limit by the per-CPU charge batches of the kernel (64 pages each).
+    mark = ending.fence_high_water_bytes
+    return mark is None or mark >= ending.limit_bytes - max(ending.limit_bytes // 50, 1 << 20)
+
+
+def _by_exit_code(exit_code: int | None) -> Outcome:
+    if exit_code is None:
+        return Outcome.LOST
+    if exit_code < 0:
+        return Outcome.INTERRUPTED if exit_code == -signal.SIGINT else Outcome.SIGNAL
+    return Outcome.COMPLETED if exit_code == 0 else Outcome.RAISED
+
+
+def signal_name(number: int) -> str:
+    """Return ``"SIGSEGV"`` for 11, ``"signal 40"`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _collect(ending: Ending) -> list[Evidence]:
+    found = [Evidence("exit status", _tell_exit(ending.exit_code))]
+    if ending.delivery is not Delivery.NOTHING:
+        found.append(Evidence("job", f"handed over: {ending.delivery.value.replace('_', ' ')}"))
+    if ending.stop_reason is not None:
+        found.append(Evidence("memguard", _STOP_TEXT[ending.stop_reason]))
+    if ending.fence_oom_kills or ending.fence_limit_hits:
+        found.append(Evidence(ending.fence_kind, _tell_fence(ending)))
+    if ending.machine_oom_kills and not ending.fence_oom_kills:
+        found.append(
+            Evidence("/proc/vmstat", f"oom_kill rose by {ending.machine_oom_kills} while the job ran, machine-wide")
+        )
+    return found
+
+
+_STOP_TEXT = {
+    StopReason.BUDGET: "stopped the job because its use passed its budget",
+    StopReason.TIMEOUT: "stopped the job because its time was up",
+    StopReason.INTERRUPT: "stopped the job because it was asked to",
+    StopReason.OWNER_GONE: "stopped the job because the process that asked for it is gone",
+}
+
+
+def _tell_exit(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "unknown: the supervisor vanished"
+    return f"killed by {signal_name(-exit_code)}" if exit_code < 0 else f"exited with {exit_code}"
+
+
+def _tell_fence(ending: Ending) -> str:
+    mark = ending.fence_high_water_bytes
+    shown = f", high-water mark {format_bytes(mark)}" if mark is not None else ""
+    return (
+        f"{ending.fence_oom_kills} processes killed by the kernel, limit {format_bytes(ending.limit_bytes)} "
+        f"hit {ending.fence_limit_hits} times{shown}"
+    )
