@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -37,7 +37,7 @@ docs: $(VENV)/.installed-test ## write the generated pages in docs/
 
 clean: ## remove everything that make has made, .venv included
 	@rm -rf $(VENV) demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	@find memguard integrations tests tools stress benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -155,8 +155,7 @@ class ManagedJob:
         self._ended.set()
         self._watcher.join()
         duration_s = self._elapsed_s()
-        cleaned = self.cleanup.run("job ended")
-        self.cleanup.close()
+        cleaned = self.cleanup.close("job ended")
         after = private_bytes_now()
         self._recorder.batches = self._batches
         self._note_models()

@@ -11,9 +11,9 @@ import contextvars
 import dataclasses
 import functools
 import os
-import secrets
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -26,23 +26,25 @@ from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import Event, EventBus
-from memguard.host import MachineReading, identify, read_machine
+from memguard.host import MachineReading, identify
+from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.leaks.registry import ModelRegistry
 from memguard.log import log_event
 from memguard.managed import ManagedJob, attach_report
 from memguard.redact import redact_environment
-from memguard.report import CapacityReport, EstimateSummary, JobReport
+from memguard.report import EstimateSummary, JobReport
 from memguard.tracking import AllocationTracker
-from memguard.units import Size, parse_duration
+from memguard.units import Size
 from memguard.worker import current_job
+from memguard.worker.command import BUDGET_VARIABLE
 from memguard.worker.compose import JobFrame
 from memguard.worker.job import GuardedJob, JobResult
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress
-from memguard.worker.spec import GuardPlan, JobSpec
+from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
 
-__all__ = ["MemoryManager", "guarded"]
+__all__ = ["MemoryManager", "guarded", "open_managers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +52,7 @@ ProgressCallback = Callable[[JobProgress], None]
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
 _KEPT_REPORTS: Final = 1000
-_BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
+_open_managers: weakref.WeakSet[MemoryManager] = weakref.WeakSet()
 _current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar("memguard_manager", default=None)
 
 
@@ -85,9 +87,9 @@ class MemoryManager:
         self.events.subscribe(log_event)
         outer, bound = _enclosing()
         self.budget = resolve_budget(
-            budget, self._read_machine(), default=self.settings.memory, outer=bound, source="budget"
+            budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
-        self.allocator = ResourceAllocator(
+        self.allocator: ResourceAllocator = ResourceAllocator(
             self.budget.limit_bytes, name=name, parent=outer.allocator if outer is not None else None
         )
         self.models = ModelRegistry()
@@ -98,13 +100,11 @@ class MemoryManager:
         self._pool = TemplatePool()
         self.cleanup.register("worker templates", self._pool.close)
         self._token: contextvars.Token[MemoryManager | None] | None = None
+        _open_managers.add(self)
 
-    def _read_machine(self) -> MachineReading:
-        capacity = self.settings.capacity
-        machine = read_machine()
-        if capacity is None:
-            return machine
-        return read_machine(capacity_bytes=capacity.resolve(machine.capacity_bytes))
+    def status(self) -> MachineReading:
+        """Read the machine as this manager sees it."""
+        return machine_for(self.settings)
 
     def run(
         self,
@@ -181,7 +181,7 @@ class MemoryManager:
         preload: Iterable[str],
         on_progress: ProgressCallback | None,
     ) -> GuardedJob:
-        plan = self._plan(frame.limit_bytes, timeout)
+        plan = plan_from(self.settings, frame.limit_bytes, timeout)
         spec = JobSpec(frame.job_id, frame.name, identify(), plan)
 
         def on_message(message: Message, progress: JobProgress) -> None:
@@ -235,7 +235,7 @@ class MemoryManager:
         with self._reserved(frame):
             job = ManagedJob(
                 frame,
-                self._plan(frame.limit_bytes, None),
+                plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
                 lambda _: self._publish("memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes),
             )
@@ -266,12 +266,12 @@ class MemoryManager:
 
     def _job_budget(self, memory: str | int | Size | None) -> Budget:
         outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name} ({self.budget.source})")
-        return resolve_budget(memory, self._read_machine(), default=self.settings.memory, outer=outer)
+        return resolve_budget(memory, self.status(), default=self.settings.memory, outer=outer)
 
     def _frame(
         self, function: Callable[..., Any] | None, name: str | None, budget: Budget, estimate: EstimateSummary | None
     ) -> JobFrame:
-        machine = self._read_machine()
+        machine = self.status()
         what = _describe(function) if function is not None else name or "block"
         return JobFrame(
             job_id=new_job_id(),
@@ -287,9 +287,6 @@ class MemoryManager:
             environment=redact_environment(os.environ, mode=self.settings.redact),
         )
 
-    def _plan(self, limit_bytes: int, timeout: str | float | None) -> GuardPlan:
-        return plan_from(self.settings, limit_bytes, timeout)
-
     @contextmanager
     def _reserved(self, frame: JobFrame) -> Iterator[Reservation]:
         with self.allocator.reserve(frame.limit_bytes, frame.name) as reservation:
@@ -299,19 +296,13 @@ class MemoryManager:
             finally:
                 self._publish("memguard.reservation_released", frame.job_id, reserved_bytes=frame.limit_bytes)
 
-    def status(self) -> MachineReading:
-        """Read the machine as this manager sees it."""
-        return self._read_machine()
-
     def close(self) -> None:
         """End the workers and run the cleanup handlers; once or many times.
 
         Raises:
             CleanupFailed: if a handler failed; all were run.
         """
-        report = self.cleanup.run("manager closed")
-        self.cleanup.close()
-        report.raise_if_failed()
+        self.cleanup.close("manager closed").raise_if_failed()
 
     def __enter__(self) -> Self:
         self._token = _current.set(self)
@@ -409,6 +400,11 @@ def _shared_manager() -> MemoryManager:
         return _shared
 
 
+def open_managers() -> tuple[MemoryManager, ...]:
+    """Return the managers of this process that are in use."""
+    return tuple(_open_managers)
+
+
 def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
     """Find whose budget a new manager shares: a manager of this context, the job this process is, a wrapped command's."""
     manager = _current.get()
@@ -417,7 +413,7 @@ def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
     job = current_job()
     if job is not None:
         return None, OuterBound(job.budget_bytes, f"the budget of job {job.name}")
-    text = os.environ.get(_BUDGET_VARIABLE, "")
+    text = os.environ.get(BUDGET_VARIABLE, "")
     return None, OuterBound(int(text), "the budget of `memguard run`") if text.isdecimal() else None
 
 
@@ -426,30 +422,3 @@ def _describe(function: Callable[..., Any]) -> str:
     name = getattr(target, "__qualname__", type(target).__qualname__)
     module = getattr(target, "__module__", None) or ""
     return f"{module}.{name}" if module else name
-
-
-def new_job_id() -> str:
-    """Return an id that sorts by time and is unique on the machine."""
-    return f"{time.strftime('%Y%m%d.%H%M%S')}.{secrets.token_hex(3)}"
-
-
-def capacity_report(machine: MachineReading) -> CapacityReport:
-    """Return the machine as a report shows it."""
-    return CapacityReport(
-        machine.capacity_bytes, machine.available_bytes, machine.binding.source, machine.binding.path
-    )
-
-
-def plan_from(settings: Settings, limit_bytes: int, timeout: str | float | None) -> GuardPlan:
-    """Join settings and a job's own wishes."""
-    return GuardPlan(
-        limit_bytes=limit_bytes,
-        warn_fraction=settings.warn_at_fraction,
-        timeout_s=settings.timeout_s if timeout is None else parse_duration(timeout),
-        grace_s=settings.grace_s,
-        shortest_interval_s=settings.sample_interval_min_s,
-        longest_interval_s=settings.sample_interval_max_s,
-        fence=settings.fence,
-        oom_score_adj=settings.oom_score_adj,
-    )
-

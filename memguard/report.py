@@ -249,6 +249,10 @@ class JobReport:
         """Peak over budget."""
         return self.peak_bytes / self.budget.limit_bytes if self.budget.limit_bytes else 0.0
 
+    def with_exit_status(self, exit_status: int) -> JobReport:
+        """Return the report with the status that the wrapped command's caller sees."""
+        return dataclasses.replace(self, exit_status=exit_status)
+
 
 def report_to_json(report: JobReport) -> dict[str, Any]:
     """Return the report as the document ``memguard.report/1``."""

@@ -1,7 +1,7 @@
 """The demo: a real AutoFeat job on real data, inside a memory budget, with its report.
 
-Run from the project's root by ``make demo``. Writes into ``demo-output/`` only, and replaces what it wrote there
-the last time.
+Run from the project's root by ``make demo``. Writes into ``demo-output/`` only, and replaces what it wrote
+there the last time.
 """
 
 from __future__ import annotations

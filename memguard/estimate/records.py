@@ -13,7 +13,7 @@ __all__ = ["Estimate"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The predicted peak of a job, counted as its budget is: private and created shared memory of its whole tree.
+    """The predicted peak of a job, counted as its budget is: private plus created shared memory of its tree.
 
     Attributes:
         low_bytes: rarely less.

@@ -23,6 +23,7 @@ from memguard.host.process import (
     private_bytes_now,
     processes_with_environment,
     read_process_memory,
+    resident_bytes_now,
     start_ticks,
 )
 from memguard.host.readings import MachineReading
@@ -54,6 +55,7 @@ __all__ = [
     "read_machine",
     "read_process_memory",
     "remove_abandoned",
+    "resident_bytes_now",
     "start_ticks",
     "sweep_stale_fences",
     "wait_all_gone",

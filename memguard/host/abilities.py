@@ -59,7 +59,7 @@ class Abilities:
     """What this machine can enforce and tell. Nothing here needs ptrace rights over other users' processes.
 
     Attributes:
-        cgroup_version: ``v1``, ``v2``, ``hybrid`` (both mounted) or ``none``; where memory could be controlled.
+        cgroup_version: ``v1``, ``v2``, ``hybrid`` (v2 and the memory controller of v1) or ``none``.
         fence: a memory cgroup with a limit could be made and removed.
         swap_accounting: a fence bounds swap as well.
         pidfd: processes can be held by descriptor, so that no signal hits a reused pid.

@@ -9,6 +9,7 @@ namespace has a path that begins with ``/..``, and a mount made before the names
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class CgroupPlace:
     note: str = ""
 
 
+# The text is read anew each time, but as it seldom changes it need not be taken apart each time.
+@functools.lru_cache(maxsize=4)
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Read /proc/PID/mountinfo; lines of another form are left out."""
     return tuple(mount for line in text.splitlines() if (mount := _parse_mount(line)) is not None)

@@ -1,8 +1,8 @@
 """A fence: a memory cgroup around one job, whose limit the kernel itself keeps.
 
 Comes in: a name and a limit. Goes out: a `Fence` that a child enters and its supervisor reads, empties
-and removes. Where fences can be made is decided in `memguard.host.fence_place`; fences whose owner
-died are removed by `memguard.host.fence_sweep`.
+and removes. Does not decide where fences are made; that is `memguard.host.fence_place`. Fences whose
+owner died are removed by `memguard.host.fence_sweep`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,25 +19,21 @@ from typing import Final, Self
 
 from memguard.errors import MemguardError
 from memguard.host._files import find_flat
+from memguard.host.fence_limits import write_control, write_limit
+from memguard.host.fence_names import fence_name
 from memguard.host.fence_place import FencePlace, choose_place
-from memguard.host.identity import identify, pid_namespace
 from memguard.host.kill import kill_listed
 from memguard.host.readings import FenceReading
 
-__all__ = ["Fence", "FenceError", "FenceOwner", "create_fence", "open_fence", "parse_fence_name"]
+__all__ = ["Fence", "FenceError", "create_fence", "open_fence"]
 
 # memory.stat has about 60 lines of 30 characters; all of them in one read.
 _STAT_SIZE: Final = 16384
 # Long enough for exiting processes to leave; the kernel frees about 1 GiB in a tenth of a second.
 _LEAVE_S: Final = 5.0
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.]+")
-_NAME: Final = re.compile(r"memguard-(?P<name>[A-Za-z0-9_.]*)-(?P<pid>\d+)-(?P<ticks>\d+)-(?P<namespace>\d+)")
 # The job's processes live one level below the limit, so that a fence inside the fence can be a sibling
 # of theirs: in v2 a cgroup with processes cannot hand the memory controller to children.
 _INNER_V2: Final = "job"
-# The kernel counts a charge refused by memory.limit_in_bytes but not one refused by memsw (Linux
-# 6.16 on). A little room above, larger than a batch of charges, lets the counted limit be hit first.
-_MEMSW_ROOM: Final = 1024**2
 
 
 class FenceError(MemguardError, OSError):
@@ -51,29 +46,6 @@ class FenceError(MemguardError, OSError):
     def __init__(self, message: str, *, path: str) -> None:
         super().__init__(message)
         self.path = path
-
-
-@dataclass(frozen=True, slots=True)
-class FenceOwner:
-    """Who made a fence, as its directory's name tells.
-
-    Attributes:
-        pid: process id within its pid namespace.
-        start_ticks: see `memguard.host.readings.ProcessIdentity`.
-        pid_namespace: inode of the namespace in which the pid means anything.
-    """
-
-    pid: int
-    start_ticks: int
-    pid_namespace: int
-
-
-def parse_fence_name(directory: str) -> FenceOwner | None:
-    """Read the owner from the last part of a cgroup's path; ``None`` if it is no fence of memguard's."""
-    match = _NAME.fullmatch(directory.rpartition("/")[2])
-    if match is None:
-        return None
-    return FenceOwner(int(match["pid"]), int(match["ticks"]), int(match["namespace"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +173,8 @@ class Fence:
     def _limit_hits(self, high_water_bytes: int | None) -> int:
         text = self._pread(self._layout.hits)
         counted = int(text) if self.kind == "cgroup-v1" else find_flat(text, b"max")
-        # With swap in use the uncounted limit of memsw can be the one that was hit; see _MEMSW_ROOM.
+        # With swap in use the uncounted limit of memsw can be the one that was hit; see
+        # `memguard.host.fence_limits`.
         reached = high_water_bytes is not None and high_water_bytes >= self._limit_bytes
         return max(counted, int(reached))
 
@@ -242,7 +215,7 @@ class Fence:
         """
         lower = limit_bytes < self._limit_bytes
         try:
-            _write_limit(self.path, self.kind, limit_bytes, lower=lower)
+            write_limit(self.path, self.kind, limit_bytes, lower=lower)
         except OSError as error:
             raise self._error(f"could not be given a limit of {limit_bytes} bytes", error) from error
         self._limit_bytes = limit_bytes
@@ -258,7 +231,7 @@ class Fence:
         if self.kind == "cgroup-v2":
             # Came with Linux 5.14; without it the loop below does the same, one process at a time.
             with contextlib.suppress(FileNotFoundError):
-                _write(f"{self.path}/cgroup.kill", "1")
+                write_control(f"{self.path}/cgroup.kill", "1")
         if not kill_listed(self.pids, timeout_s):
             raise FenceError(f"{self.path} still holds {self.pids()} after {timeout_s} s", path=self.path)
 
@@ -345,54 +318,22 @@ def create_fence(
     Raises:
         OSError: when the kernel refuses any part of it; nothing is left behind then.
     """
-    path = _make_unique(f"{place.directory}/memguard-", _UNFIT.sub("_", name)[:64], make_directory)
+    path = _make_unique(place.directory, name, make_directory)
     try:
         if place.kind == "cgroup-v2":
-            _write(f"{path}/cgroup.subtree_control", "+memory")
+            write_control(f"{path}/cgroup.subtree_control", "+memory")
             make_directory(f"{path}/{_INNER_V2}")
-        _write_limit(path, place.kind, limit_bytes, lower=True)
+        write_limit(path, place.kind, limit_bytes, lower=True)
         return Fence(path, place.kind, limit_bytes)
     except BaseException:
         _remove_tree(path)
         raise
 
 
-def _make_unique(prefix: str, name: str, make_directory: Callable[[str], None]) -> str:
-    me = identify()
-    suffix = f"-{me.pid}-{me.start_ticks}-{pid_namespace()}"
+def _make_unique(parent: str, name: str, make_directory: Callable[[str], None]) -> str:
     for number in range(1000):
-        path = f"{prefix}{name}{f'.{number}' if number else ''}{suffix}"
+        path = f"{parent}/{fence_name(name, number)}"
         with contextlib.suppress(FileExistsError):
             make_directory(path)
             return path
-    raise FileExistsError(errno.EEXIST, "a thousand fences of this name exist", f"{prefix}{name}{suffix}")
-
-
-def _write_limit(path: str, kind: str, limit_bytes: int, *, lower: bool) -> None:
-    if kind == "cgroup-v2":
-        _write(f"{path}/memory.max", str(limit_bytes))
-        _write_optional(f"{path}/memory.swap.max", "0")
-        _write_optional(f"{path}/memory.oom.group", "1")
-        return
-    # memsw must never be below the limit itself, so the order depends on the direction. The file is
-    # missing where swap is not accounted; swappiness 0 then keeps anonymous pages out of swap.
-    swap_limit = str(limit_bytes + _MEMSW_ROOM)
-    if not lower:
-        _write_optional(f"{path}/memory.memsw.limit_in_bytes", swap_limit)
-    _write(f"{path}/memory.limit_in_bytes", str(limit_bytes))
-    if lower:
-        _write_optional(f"{path}/memory.memsw.limit_in_bytes", swap_limit)
-    _write_optional(f"{path}/memory.swappiness", "0")
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    finally:
-        os.close(descriptor)
-
-
-def _write_optional(path: str, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _write(path, text)
+    raise FileExistsError(errno.EEXIST, "a thousand fences of this name exist", parent)

@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 
 from memguard.host.cgroups import CgroupPlace, find_places
-from memguard.host.fence import Fence, FenceError, parse_fence_name
+from memguard.host.fence import Fence, FenceError
+from memguard.host.fence_names import parse_fence_name
 from memguard.host.identity import identify, is_alive, pid_namespace
 from memguard.host.readings import ProcessIdentity
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from memguard.host import _libc
+from memguard.host import _libc, portable
 from memguard.host.identity import read_stat
 
-__all__ = ["HAS_PIDFD", "kill_listed", "kill_processes", "wait_dead"]
+__all__ = ["HAS_PIDFD", "kill_listed", "kill_processes"]
 
 HAS_PIDFD: Final = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
@@ -43,6 +43,8 @@ def _signal_checked(pid: int, start_ticks: int, signal_number: int) -> bool:
 
 
 def _is_same(pid: int, start_ticks: int) -> bool:
+    if not portable.HAS_PROC:
+        return portable.is_alive(pid, start_ticks)
     try:
         stat = read_stat(pid)
     except (OSError, ValueError):
@@ -123,10 +125,10 @@ def _kill_once(pids: Collection[int], list_pids: Callable[[], Collection[int]], 
         for pid, handle in handles.items():
             if handle is not None and pid in inside:
                 _send(handle, pid, signal.SIGKILL)
-        wait_dead(hit, min(timeout_s, 1.0))
+        _wait_dead(hit, min(timeout_s, 1.0))
 
 
-def wait_dead(handles: Iterable[int], timeout_s: float) -> bool:
+def _wait_dead(handles: Iterable[int], timeout_s: float) -> bool:
     """Wait until the processes behind pidfds have ended.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from memguard.host import portable
-from memguard.host._files import parse_flat, parse_kilobytes, read_all, read_int, read_once
+from memguard.host._files import find_flat, parse_flat, parse_kilobytes, read_all, read_int, read_once
 from memguard.host.cgroups import CgroupPlace, find_places
 from memguard.host.readings import MachineReading, MemoryLimit, PressureReading
 
@@ -191,10 +191,9 @@ def _hidden_limit(own: str, seen: list[MemoryLimit]) -> list[MemoryLimit]:
     """
     path = f"{own}/memory.stat"
     try:
-        stat = parse_flat(read_all(path))
-    except OSError:
+        limit_bytes = find_flat(read_all(path), b"hierarchical_memory_limit")
+    except (OSError, ValueError):
         return []  # already noted where the cgroup's own use was read, if it has a limit at all
-    limit_bytes = stat.get(b"hierarchical_memory_limit", _NO_LIMIT_FROM)
     if limit_bytes >= min((limit.limit_bytes for limit in seen), default=_NO_LIMIT_FROM):
         return []
     notes: list[str] = []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from memguard.host import portable
 from memguard.host._files import read_once
 from memguard.host.identity import ProcessStat, read_stat
 from memguard.host.readings import Exactness, ProcessReading, TreeReading
@@ -80,9 +81,18 @@ class TreeSampler:
     It samples: a process that lives shorter than the time between two samples can be missed, and so
     can a grandchild whose parent died before it was ever seen (unless the root is a subreaper, or
     `adopt` is told of it). Not safe to use from two threads at once.
+
+    Args:
+        root_pid: the first process.
+        ignore_shared: device and inode of shared memory that somebody else made.
+        learn_inherited: walk the first process's page tables now, so that what it inherited by fork can be told
+            from its own; costs some milliseconds in which its page faults wait.
     """
 
-    def __init__(self, root_pid: int, *, ignore_shared: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self, root_pid: int, *, ignore_shared: Iterable[tuple[int, int]] = (), learn_inherited: bool = True
+    ) -> None:
+        self._root_pid = root_pid
         self._members: dict[int, _Member] = {}
         self._inherited = _INHERITS_NOTHING
         self._shared = SharedMemoryFinder(ignore_shared)
@@ -92,7 +102,11 @@ class TreeSampler:
         self._has_children_files = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
         self._pid_sign = _has_own_loadavg()
         self.adopt(root_pid)
-        if (member := self._members.get(root_pid)) is not None and not member.has_executed:
+        if (
+            learn_inherited
+            and (member := self._members.get(root_pid)) is not None
+            and not member.has_executed
+        ):
             self._walk()
 
     def adopt(self, pid: int) -> None:
@@ -107,6 +121,9 @@ class TreeSampler:
 
     def processes(self) -> tuple[tuple[int, int], ...]:
         """Return pid and start ticks of everybody alive in the tree, looked up now."""
+        if not portable.HAS_PROC:
+            family = portable.sample_tree(self._root_pid, exact=False).processes
+            return tuple((member.pid, member.start_ticks) for member in family)
         self._look(time.monotonic())
         return tuple((member.pid, member.start_ticks) for member in self._members.values())
 
@@ -121,6 +138,8 @@ class TreeSampler:
             The reading, without processes when all have ended. A process that may not be looked into
             is measured the cheap way, and the reading is then ``cheap`` as a whole.
         """
+        if not portable.HAS_PROC:
+            return portable.sample_tree(self._root_pid, exact)
         now_s = time.monotonic()
         if exact or self._must_look(now_s):
             self._look(now_s)

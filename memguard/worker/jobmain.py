@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final, NoReturn
 
 from memguard.errors import JobError
@@ -83,11 +84,18 @@ def _delivery_of(error: BaseException) -> Delivery:
 
 
 def _pack_error(error: BaseException) -> Packed:
-    # Drop this module's own frames: people look for the line in their code.
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    frames = _frames_of_the_job(error.__traceback__)
+    text = "".join(traceback.format_exception(type(error), error, frames))
     error.__traceback__ = None  # its frames may hold the job's data
     return pack((_portable(error), text), what="the exception")
+
+
+def _frames_of_the_job(trace: TracebackType | None) -> TracebackType | None:
+    """Skip this room's own frames: people look for the line in their code."""
+    here, first = os.path.dirname(__file__), trace
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == here:
+        trace = trace.tb_next
+    return trace or first
 
 
 def _portable(error: BaseException) -> BaseException:

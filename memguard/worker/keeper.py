@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from memguard.host import become_subreaper, children_of, identify, is_alive, read_machine, read_process_memory
+from memguard.host import become_subreaper, children_of, identify, is_alive, read_machine, resident_bytes_now
 from memguard.worker.buffers import create_segment
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.jobmain import run_job_and_exit
@@ -45,7 +45,7 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         return
     keeper_side, job_side = channel_pair()
     enclosure = build_enclosure(spec.job_id, spec.plan)
-    keeper_pid = os.getpid()
+    keeper_pid, baseline_bytes = os.getpid(), resident_bytes_now()  # all of it is shared with the template
     job_pid = os.fork()
     if job_pid == 0:
         keeper_side.close()
@@ -54,7 +54,7 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
     job_side.close()
     _close_all(*stdio, arguments)
-    keeper = _Keeper(spec, caller, keeper_side, enclosure, job_pid, owner)
+    keeper = _Keeper(spec, caller, keeper_side, enclosure, job_pid, owner, baseline_bytes)
     try:
         keeper.run()
     except BaseException as error:
@@ -76,7 +76,14 @@ def _close_all(*descriptors: int) -> None:
 
 class _Keeper:
     def __init__(
-        self, spec: JobSpec, caller: Channel, job: Channel, enclosure: Enclosure, job_pid: int, owner: int
+        self,
+        spec: JobSpec,
+        caller: Channel,
+        job: Channel,
+        enclosure: Enclosure,
+        job_pid: int,
+        owner: int,
+        baseline_bytes: int,
     ) -> None:
         self._spec, self._caller, self._job, self._enclosure = spec, caller, job, enclosure
         self._guard = TreeGuard(job_pid, enclosure.fence, spec.plan.watch_limits, adopted=_own_children)
@@ -84,7 +91,7 @@ class _Keeper:
         if enclosure.degraded:
             self._guard.degraded[enclosure.degraded] = None
         self._start_ticks = identify(job_pid).start_ticks
-        self._baseline_bytes = read_process_memory(job_pid).inherited_bytes
+        self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
         self._ask_deadline_s: float | None = None

@@ -6,6 +6,7 @@ report that only the running job knows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from memguard.events import JsonScalar
@@ -50,6 +51,7 @@ class JobRecorder:
     notes: dict[str, JsonScalar] = field(default_factory=dict)
     batches: BatchSummary = BatchSummary()
     fence: str = ""
+    on_nearing: Callable[[str], None] | None = None
     _phases: list[PhaseReport] = field(default_factory=list)
     _phase_peak: int = 0
     _nearing_told: bool = False
@@ -88,12 +90,10 @@ class JobRecorder:
         """Record that use crossed the warning line."""
         self._nearing_told = True
         share = f"{used_bytes / self.budget_bytes:.0%}" if self.budget_bytes else "all"
-        self.warnings.append(
-            ReportWarning(
-                elapsed_s,
-                f"use reached {format_bytes(used_bytes)}, {share} of the budget of {format_bytes(self.budget_bytes)}",
-            )
-        )
+        text = f"use reached {format_bytes(used_bytes)}, {share} of the budget of {format_bytes(self.budget_bytes)}"
+        self.warnings.append(ReportWarning(elapsed_s, text))
+        if self.on_nearing is not None:
+            self.on_nearing(text)
 
     @property
     def nearing_was_told(self) -> bool:

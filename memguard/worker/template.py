@@ -17,12 +17,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from memguard.host import become_subreaper, children_of, kill_processes, sweep_stale_fences
 from memguard.log import preserved_logging
 from memguard.worker.keeper import keep
-from memguard.worker.protocol import Channel, Message
+from memguard.worker.protocol import Channel, channel_pair
 from memguard.worker.spec import JobSpec
 
 __all__ = ["main"]
@@ -61,6 +61,8 @@ def _preload(modules: Sequence[str]) -> dict[str, str]:
 
 
 class _Template:
+    """Serves one caller. Keeps one keeper forked ahead, so that a job waits for one fork and not for two."""
+
     def __init__(self, caller: Channel) -> None:
         self._caller = caller
         self._keepers: dict[int, int] = {}  # pidfd -> pid
@@ -68,15 +70,17 @@ class _Template:
         self._poll.register(caller.fileno(), select.POLLIN)
         # Forking beside native threads (BLAS pools, started by the imports) is what a template is for.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        self._spare = self._fork_keeper()
 
     def serve(self) -> None:
+        """Work until the caller closes its end, then outlast the keepers."""
         while True:
-            ready = [descriptor for descriptor, _ in self._poll.poll()]
-            for descriptor in ready:
-                if descriptor in self._keepers:
-                    self._reap(descriptor)
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
+            for pidfd in ready & self._keepers.keys():
+                self._reap(pidfd)
             if self._caller.fileno() in ready and not self._take_job():
                 break
+        self._spare.close()
         self._outlast_keepers()
 
     def _take_job(self) -> bool:
@@ -84,18 +88,33 @@ class _Template:
         if received is None:
             return False
         message, descriptors = received
-        self._fork_keeper(message, descriptors)
+        if not self._spare.send(message, descriptors):  # somebody killed the one that waited
+            self._renew_spare()
+            self._spare.send(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+        self._renew_spare()
         return True
 
-    def _fork_keeper(self, message: Message, descriptors: Sequence[int]) -> None:
+    def _renew_spare(self) -> None:
+        self._spare.close()
+        self._spare = self._fork_keeper()
+
+    def _fork_keeper(self) -> Channel:
+        """Fork a keeper that waits for its job at the other end of the returned channel."""
+        ours, theirs = channel_pair()
         pid = os.fork()
         if pid == 0:
-            _be_keeper(self._caller, tuple(self._keepers), message, descriptors)
+            ours.close()
+            self._caller.close()
+            for pidfd in self._keepers:
+                os.close(pidfd)
+            _be_keeper(theirs)
+        theirs.close()
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
+        return ours
 
     def _reap(self, pidfd: int) -> None:
         pid = self._keepers.pop(pidfd)
@@ -125,17 +144,15 @@ class _Template:
                 self._reap(descriptor)
 
 
-def _be_keeper(
-    caller: Channel, siblings: Sequence[int], message: Message, descriptors: Sequence[int]
-) -> None:
+def _be_keeper(template: Channel) -> NoReturn:
     status = 1
     try:
-        caller.close()
-        for pidfd in siblings:
-            os.close(pidfd)
-        connection, stdout, stderr, arguments = descriptors
-        with Channel.adopt(connection) as channel:
-            keep(JobSpec.from_message(message["spec"]), channel, (stdout, stderr), arguments)
+        received = template.receive()
+        template.close()
+        if received is not None:
+            message, (connection, stdout, stderr, arguments) = received
+            with Channel.adopt(connection) as channel:
+                keep(JobSpec.from_message(message["spec"]), channel, (stdout, stderr), arguments)
         status = 0
     except BaseException:
         traceback.print_exc()

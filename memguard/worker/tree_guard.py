@@ -103,11 +103,11 @@ class TreeGuard:
         self.processes_at_peak: tuple[ProcessUse, ...] = ()
         self._adopted = adopted
         self._clock = clock
-        self._sampler = TreeSampler(root_pid)
+        self._sampler = TreeSampler(root_pid, learn_inherited=fence is None)
         self._meter: _Meter = _FenceMeter(fence) if fence else _TreeMeter(self._sampler)
         self._shared: dict[tuple[int, int], SharedFile] = {}
         self._started_wall_s = time.time()
-        self._listed_at_s = -_LIST_EVERY_S
+        self._listed_at_s = clock()
         self._listed_peak = 0
         self._oom_kills_at_start = machine_oom_kills()
 

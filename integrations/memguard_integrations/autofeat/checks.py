@@ -1,7 +1,7 @@
 """From what a table holds to what is done with it: facts in, a `FeaturePlan` or a one-line refusal out. Pure.
 
-Refused is what would give a wrong or no result; left out, filled or renamed is what can be helped, and every such
-help is in ``FeaturePlan.warnings``. Start with `make_plan`.
+Refused is what would give a wrong or no result; left out, filled or renamed is what can be helped, and every
+such help is in ``FeaturePlan.warnings``. Start with `make_plan`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = ["check_usable_rows", "make_plan"]
 
 # Named in one warning at most; the rest is counted.
 _NAMED: Final = 6
+_NEEDED: Final = f"AutoFeat needs {MIN_ROWS} to cross-validate"
 
 
 def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy) -> FeaturePlan:
@@ -41,8 +42,8 @@ def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy
         missing: what becomes of missing values in features.
 
     Raises:
-        DataError: for no rows, an unusable target, columns that cannot become numbers, missing values where they are
-            refused, or no column that is left.
+        DataError: for no rows, an unusable target, columns that cannot become numbers, missing values where
+            they are refused, or no column that is left.
     """
     _check_rows(facts)
     classes, target_warnings = _check_target(facts.source, facts.column(target), task, facts.rows)
@@ -89,7 +90,7 @@ def check_usable_rows(plan: FeaturePlan, facts: TableFacts, usable: int) -> tupl
     worst = _most_missing(facts, plan)
     if usable < MIN_ROWS:
         raise DataError(
-            f"has {_count(usable, 'usable row')} of {facts.rows:,}{worst}; AutoFeat needs {MIN_ROWS} to cross-validate",
+            f"has {_count(usable, 'usable row')} of {facts.rows:,}{worst}; {_NEEDED}",
             subject=facts.source,
             remedy="give more rows" if not worst else "leave that column out, or use --missing median",
         )
@@ -102,7 +103,7 @@ def check_usable_rows(plan: FeaturePlan, facts: TableFacts, usable: int) -> tupl
 def _check_rows(facts: TableFacts) -> None:
     if facts.rows < MIN_ROWS:
         raise DataError(
-            f"has {_count(facts.rows, 'row')}; AutoFeat needs {MIN_ROWS} to cross-validate",
+            f"has {_count(facts.rows, 'row')}; {_NEEDED}",
             subject=facts.source,
             remedy="give a table with more rows",
         )
@@ -122,7 +123,9 @@ def _check_target(
         )
     classes = _classes(source, target, rows) if task is Task.CLASSIFICATION else _number(source, target)
     rare = [level for level, count in target.levels if classes and count < 5]
-    few = f"fewer than 5 rows of {_listed(rare)}: too few for five-fold cross-validation to see each class each time"
+    few = (
+        f"fewer than 5 rows of {_listed(rare)}: five-fold cross-validation will not see each class each time"
+    )
     return classes, (few,) if rare else ()
 
 
@@ -137,15 +140,21 @@ def _number(source: str, target: ColumnFacts) -> tuple[str, ...]:
             "use --task classification" if few else "name a numeric column",
         )
     if target.is_constant:
-        raise _target_error(source, target, f"is always {target.lowest:g}", "name a column whose values differ")
+        raise _target_error(
+            source, target, f"is always {target.lowest:g}", "name a column whose values differ"
+        )
     return ()
 
 
 def _classes(source: str, target: ColumnFacts, rows: int) -> tuple[str, ...]:
     if target.kind not in (ColumnKind.NUMBER, ColumnKind.TEXT):
-        raise _target_error(source, target, f"is {_kind_name(target)}, not a class", "name a column of classes")
+        raise _target_error(
+            source, target, f"is {_kind_name(target)}, not a class", "name a column of classes"
+        )
     if target.kind is ColumnKind.NUMBER and not target.whole:
-        raise _target_error(source, target, "is a number with fractions, not a class", "use --task regression")
+        raise _target_error(
+            source, target, "is a number with fractions, not a class", "use --task regression"
+        )
     counts = [count for _, count in target.levels]
     known = rows - target.missing
     if not target.too_many_levels and len(counts) == 1:
@@ -169,7 +178,11 @@ def _target_error(source: str, target: ColumnFacts, problem: str, remedy: str) -
 
 
 def _kind_name(column: ColumnFacts) -> str:
-    names = {ColumnKind.TIME: "a date or time", ColumnKind.TEXT: "text", ColumnKind.OTHER: f"of type {column.detail}"}
+    names = {
+        ColumnKind.TIME: "a date or time",
+        ColumnKind.TEXT: "text",
+        ColumnKind.OTHER: f"of type {column.detail}",
+    }
     return names.get(column.kind, column.kind.value)
 
 
@@ -200,7 +213,9 @@ def _unusable(column: ColumnFacts) -> str:
         # In the first row it is a column of text; further down it is one bad value in a column of numbers.
         stray = column.detail and not column.detail.endswith("in data row 1")
         detail = f" (no number: {column.detail})" if stray else ""
-        return f"is text with {many} different values{detail}, and at most {MAX_LEVELS} can be one-hot encoded"
+        return (
+            f"is text with {many} different values{detail}, and at most {MAX_LEVELS} can be one-hot encoded"
+        )
     return ""
 
 
@@ -236,7 +251,9 @@ def _check_missing(source: str, kept: Sequence[ColumnFacts], policy: MissingPoli
         counted = [f"{column.name} ({column.infinite:,})" for column in infinite]
         said.append(f"infinite values are taken as missing: {_listed(counted)}")
     if policy is MissingPolicy.MEDIAN and (missing or infinite):
-        counted = [f"{column.name} ({column.missing + column.infinite:,})" for column in {*missing, *infinite}]
+        counted = [
+            f"{column.name} ({column.missing + column.infinite:,})" for column in {*missing, *infinite}
+        ]
         said.append(f"filled with the median or most frequent value: {_listed(sorted(counted))}")
     return said
 
@@ -257,16 +274,23 @@ def _encode(column: ColumnFacts) -> list[EncodedColumn]:
         ]
     if column.kind is not ColumnKind.TEXT:
         return [EncodedColumn(column.name, column.name)]
+    return [
+        EncodedColumn(f"{column.name}_{level}", column.name, EncodedPart.LEVEL, level)
+        for level in _shown_levels(column)
+    ]
+
+
+def _shown_levels(column: ColumnFacts) -> list[str]:
     levels = [level for level, _ in column.levels]
     # Of two levels the second is all the information; both would be one column and its mirror image.
-    shown = levels[1:] if len(levels) == 2 else levels
-    return [EncodedColumn(f"{column.name}_{level}", column.name, EncodedPart.LEVEL, level) for level in shown]
+    return levels[1:] if len(levels) == 2 else levels
 
 
 def _with_safe_names(
     columns: Sequence[EncodedColumn], target: str
 ) -> tuple[tuple[EncodedColumn, ...], list[str]]:
-    # Two sources may make one name (a_b with level c, a with level b_c): numbered apart before they are cleaned.
+    # Two sources may make one name (a_b with level c, a with level b_c): numbered apart before they are
+    # cleaned.
     unique = _numbered_apart([column.name for column in columns])
     safe = safe_names(unique, reserved=[target])
     named = tuple(
@@ -295,8 +319,7 @@ def _expansions(kept: Sequence[ColumnFacts]) -> Iterable[str]:
         if column.kind is ColumnKind.TIME:
             yield f"{column.name} (date or time, UTC) became {', '.join(part.value for part in column.parts)}"
         elif column.kind is ColumnKind.TEXT:
-            names = [level for level, _ in column.levels]
-            yield f"{column.name} (text) became 0/1 columns for {_listed(names[1:] if len(names) == 2 else names)}"
+            yield f"{column.name} (text) became 0/1 columns for {_listed(_shown_levels(column))}"
 
 
 def _most_missing(facts: TableFacts, plan: FeaturePlan) -> str:

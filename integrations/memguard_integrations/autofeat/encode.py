@@ -1,7 +1,8 @@
-"""Rows become numbers by a fixed plan: Arrow batches in, float64 matrices out, the same columns for every batch.
+"""Rows become numbers by a fixed plan: Arrow batches in, float64 matrices out, the same columns each time.
 
-AutoFeat's own one-hot encoder is fitted again inside each ``transform``, so that a batch without a category would
-get other columns; here categories are fixed by the plan, and AutoFeat sees numbers only. Runs inside the worker.
+AutoFeat's own one-hot encoder is fitted again inside each ``transform``, so that a batch without a category
+would get other columns; here categories are fixed by the plan, and AutoFeat sees numbers only. Runs inside
+the worker.
 """
 
 from __future__ import annotations
@@ -111,7 +112,11 @@ def encode_target(array: pa.Array, plan: FeaturePlan) -> Matrix:
     """
     if plan.task is Task.REGRESSION:
         return as_numbers(array)
-    if pa.types.is_large_string(array.type) or pa.types.is_dictionary(array.type) or not _are_numbers(plan.classes):
+    if (
+        pa.types.is_large_string(array.type)
+        or pa.types.is_dictionary(array.type)
+        or not _are_numbers(plan.classes)
+    ):
         return as_numbers(pc.index_in(as_texts(array), value_set=pa.array(plan.classes, pa.string())))
     labels, values = np.array([float(label) for label in plan.classes]), as_numbers(array)
     codes = np.minimum(np.searchsorted(labels, values), len(labels) - 1)
@@ -146,9 +151,7 @@ def sample_rows(usable: Mask, count: int | None, seed: int) -> RowNumbers:
     return np.sort(np.random.default_rng(seed).choice(places, size=count, replace=False))
 
 
-def collect(
-    source: Source, plan: FeaturePlan, rows: RowNumbers
-) -> tuple[Matrix, Matrix]:
+def collect(source: Source, plan: FeaturePlan, rows: RowNumbers) -> tuple[Matrix, Matrix]:
     """Return the encoded features and target of the given rows, ascending; other rows are only passed by."""
     features = np.empty((len(rows), len(plan.columns)), dtype=np.float64, order="F")
     target = np.empty(len(rows), dtype=np.float64)
@@ -185,7 +188,9 @@ def fill(features: Matrix, fills: Sequence[float]) -> Matrix:
 
 
 def drop_constant(features: Matrix, plan: FeaturePlan) -> tuple[Matrix, FeaturePlan, tuple[str, ...]]:
-    """Leave out columns that are constant in the fitted rows, as 32-bit floats; AutoFeat divides by their spread.
+    """Leave out columns that are constant in the fitted rows.
+
+    As 32-bit floats, which is what AutoFeat works on: it divides by their spread.
 
     Raises:
         DataError: if no column is left.

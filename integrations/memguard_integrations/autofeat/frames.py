@@ -6,7 +6,8 @@ Runs inside the worker. Results keep the frame's index and order.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,13 @@ from memguard_integrations.autofeat.encode import Matrix, encode_target, sample_
 from memguard_integrations.autofeat.names import nearest_hint
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FitSettings, FittedModel, Survey, Task
-from memguard_integrations.autofeat.sources import FrameSource
+from memguard_integrations.autofeat.sources import TARGET, FrameSource
 from memguard_integrations.autofeat.stock import fit as fit_stock
 from memguard_integrations.autofeat.stock import open_model
 from memguard_integrations.autofeat.surveying import prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
 
 __all__ = ["TARGET", "fit", "predict", "score", "source_of", "transform"]
-
-# The target's column beside the features; no feature is called so by accident.
-TARGET: Final = "__target__"
 
 
 def source_of(frame: Any, target: Any = None) -> FrameSource:
@@ -42,17 +40,18 @@ def source_of(frame: Any, target: Any = None) -> FrameSource:
     frame = _as_frame(frame)
     if target is None:
         return FrameSource(frame)
-    values = np.asarray(target) if not isinstance(target, pd.Series) else target
+    values = target if isinstance(target, pd.Series) else np.asarray(target)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise DataError(f"has the shape {values.shape}", subject="y", remedy="give one value a row")
     if len(values) != len(frame):
-        raise DataError(f"has {len(values):,} values", subject="y", remedy=f"give one for each of {len(frame):,} rows")
+        raise DataError(
+            f"has {len(values):,} values", subject="y", remedy=f"give one for each of {len(frame):,} rows"
+        )
     if TARGET in frame.columns:
         raise DataError(f"has a column {TARGET!r}", subject="X", remedy="give it another name")
-    columns = pd.Series(np.asarray(values) if not isinstance(values, pd.Series) else values.to_numpy(), index=frame.index)
-    return FrameSource(pd.concat([frame, columns.rename(TARGET)], axis=1, copy=False))
+    return FrameSource(frame, target=pd.Series(values))
 
 
 def _as_frame(frame: Any) -> pd.DataFrame:
@@ -72,16 +71,18 @@ def fit(frame: Any, target: Any, survey: Survey, settings: FitSettings) -> Fitte
     source = source_of(frame, target)
     rows = sample_rows(usable_rows(source, survey.plan), None, settings.seed)
     prepared = prepare(source, survey.plan, survey.facts, rows)
-    fitted, _ = fit_stock(prepared.features, prepared.target, prepared.plan, settings, progress)
-    return FittedModel(
-        fitted.pickled,
-        fitted.plan,
-        prepared.fills,
-        fitted.attributes,
-        fitted.formulas,
-        fitted.rows,
-        prepared.warnings,
-    )
+    fitted, _, _ = fit_stock(prepared.features, prepared.target, prepared.plan, settings, progress)
+    classes = _typed_classes(survey.plan.classes, target)
+    return replace(fitted, fills=prepared.fills, warnings=prepared.warnings, classes=classes)
+
+
+def _typed_classes(labels: tuple[str, ...], target: Any) -> tuple[Any, ...]:
+    kind = pd.Series(np.asarray(target).ravel() if not isinstance(target, pd.Series) else target).dtype
+    if pd.api.types.is_bool_dtype(kind):
+        return tuple(label == "1" for label in labels)
+    if pd.api.types.is_integer_dtype(kind):
+        return tuple(int(label) for label in labels)
+    return tuple(float(label) for label in labels) if pd.api.types.is_float_dtype(kind) else labels
 
 
 def transform(frame: Any, fitted: FittedModel, batch_rows: int | None) -> pd.DataFrame:
@@ -95,13 +96,25 @@ def transform(frame: Any, fitted: FittedModel, batch_rows: int | None) -> pd.Dat
     return pd.DataFrame(result, columns=work.transformer.columns, index=index, copy=False)
 
 
-def predict(frame: Any, fitted: FittedModel, batch_rows: int | None, *, proba: bool = False) -> Matrix:
+def predict(frame: Any, fitted: FittedModel, batch_rows: int | None, *, proba: bool = False) -> Any:
     """Predict in batches."""
     work = _Work(_source_for(frame, fitted), fitted, batch_rows)
     ask = work.transformer.predict_proba if proba else work.transformer.predict
     found = [ask(engineered) for _, _, engineered in work]
     width = (len(fitted.plan.classes),) if proba else ()
-    return np.concatenate(found) if found else np.empty((0, *width))
+    result = np.concatenate(found) if found else np.empty((0, *width))
+    return result if proba or fitted.plan.task is Task.REGRESSION else _as_classes(result, fitted)
+
+
+def _as_classes(codes: Matrix, fitted: FittedModel) -> Any:
+    unknown = int(np.isnan(codes).sum())
+    if unknown:
+        raise DataError(
+            f"{unknown:,} rows have a missing or infinite value that the model needs, and no class stands for that",
+            subject="X",
+            remedy='leave these rows out, or fit with missing="median"',
+        )
+    return np.array(fitted.classes)[codes.astype(np.int64)]
 
 
 def score(frame: Any, target: Any, fitted: FittedModel, batch_rows: int | None) -> float | None:
@@ -158,4 +171,6 @@ class _Work:
                 self._progress.batch(part.num_rows)
                 self._progress.fraction(first / self._source.rows)
         for name, count in self.transformer.unseen.items():
-            self._progress.warn(f"{count:,} values of {name!r} were not seen in the fit and count as none of its levels")
+            self._progress.warn(
+                f"{count:,} values of {name!r} were not seen in the fit and count as none of its levels"
+            )

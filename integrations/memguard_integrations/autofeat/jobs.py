@@ -1,5 +1,7 @@
-"""The functions that run inside guarded workers. Importing this module loads nothing heavy: the caller names these
-functions, the worker runs them, and only there are numpy, pandas, pyarrow and autofeat imported.
+"""The functions that run inside guarded workers.
+
+Importing this module loads nothing heavy: the caller names these functions, the worker runs them, and only
+there are numpy, pandas, pyarrow and autofeat imported.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from memguard_integrations.autofeat.records import (
     FitSettings,
     FittedModel,
-    MissingPolicy,
     Survey,
     TableResult,
 )
@@ -38,8 +39,6 @@ def survey_table(
     target: str,
     columns: Sequence[str] | None,
     settings: FitSettings,
-    missing: MissingPolicy,
-    budget_bytes: int,
 ) -> Survey:
     """Read a file once, plan its columns, count its usable rows and run the pilot.
 
@@ -49,12 +48,10 @@ def survey_table(
     from memguard_integrations.autofeat.sources import open_source  # noqa: PLC0415 - worker only
     from memguard_integrations.autofeat.surveying import survey_source  # noqa: PLC0415
 
-    return survey_source(open_source(path), target, columns, settings, missing, budget_bytes)
+    return survey_source(open_source(path), target, columns, settings)
 
 
-def survey_frame(
-    frame: Any, target: Any, settings: FitSettings, missing: MissingPolicy, budget_bytes: int
-) -> Survey:
+def survey_frame(frame: Any, target: Any, settings: FitSettings) -> Survey:
     """`survey_table` for features and target in memory.
 
     Raises:
@@ -63,7 +60,7 @@ def survey_frame(
     from memguard_integrations.autofeat.frames import TARGET, source_of  # noqa: PLC0415
     from memguard_integrations.autofeat.surveying import survey_source  # noqa: PLC0415
 
-    return survey_source(source_of(frame, target), TARGET, None, settings, missing, budget_bytes)
+    return survey_source(source_of(frame, target), TARGET, None, settings)
 
 
 def fit_table(

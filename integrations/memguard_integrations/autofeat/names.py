@@ -14,7 +14,10 @@ __all__ = ["duplicated", "nearest_hint", "require_known", "safe_names"]
 
 # Names that mean something else in a formula or in the function that sympy writes from it.
 _TAKEN: Final = frozenset(
-    "exp log sqrt abs Abs sin cos E I pi nan inf zoo oo numpy math range sum min max re im sign".split()
+    {
+        *("exp", "log", "sqrt", "abs", "Abs", "sin", "cos", "E", "I", "pi", "nan", "inf", "zoo", "oo"),
+        *("numpy", "math", "range", "sum", "min", "max", "re", "im", "sign"),
+    }
 )
 
 
@@ -55,8 +58,8 @@ def require_known(wanted: Iterable[str], names: Sequence[str], *, source: str, f
 def safe_names(names: Sequence[str], *, reserved: Iterable[str] = ()) -> dict[str, str]:
     """Return for each name one that sympy and generated code can take.
 
-    AutoFeat cuts everything but letters, digits and underscores from a name, so ``a b`` and ``ab`` would share one
-    symbol and a column called ``a+b`` would be mistaken for a formula. Here each name stays unique.
+    AutoFeat cuts everything but letters, digits and underscores from a name, so ``a b`` and ``ab`` would
+    share one symbol and a column called ``a+b`` would be mistaken for a formula. Here each name stays unique.
 
     Args:
         names: different from each other.

@@ -1,8 +1,8 @@
-"""An output file that appears whole or not at all: written beside its place, put there with one step at the end.
+"""An output file that appears whole or not at all: written beside its place, put there in one step.
 
-The caller owns it, not the worker that writes into it: however the worker dies, the caller takes the unfinished
-file away. Where the file system can (``O_TMPFILE``), the file has no name until it is finished, so that nothing is
-left even if the caller is killed too.
+The caller owns it, not the worker that writes into it: however the worker dies, the caller takes the
+unfinished file away. Where the file system can (``O_TMPFILE``), the file has no name until it is finished, so
+that nothing is left even if the caller is killed too.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ def check_output(path: str, *, force: bool, suffix: str) -> None:
     if not path.lower().endswith(suffix):
         raise DataError(f"does not end in {suffix}", subject=path, remedy=f"write to {path}{suffix}")
     if not file.parent.is_dir():
-        raise DataError("its directory does not exist", subject=path, remedy=f"make it: mkdir -p {file.parent}")
+        raise DataError(
+            "its directory does not exist", subject=path, remedy=f"make it: mkdir -p {file.parent}"
+        )
     if file.exists() and not force:
-        raise DataError("exists already", subject=path, remedy="name another file, or replace it with --force")
+        raise DataError(
+            "exists already", subject=path, remedy="name another file, or replace it with --force"
+        )
     if not os.access(file.parent, os.W_OK):
         raise DataError("its directory may not be written to", subject=path, remedy="name another place")
 
@@ -50,11 +54,13 @@ def output_error(path: str, error: OSError) -> OutputError:
         errno.ENOSPC: "free some space or write to another disk",
         errno.EDQUOT: "free some of your quota or write to another disk",
         errno.EEXIST: "it appeared while the job ran; name another file, or replace it with --force",
-        errno.EFBIG: "the file grew past the largest size allowed; write fewer rows or raise the limit (ulimit -f)",
+        errno.EFBIG: "it grew past the largest size allowed; write fewer columns, or raise ulimit -f",
     }
     reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
     remedy = remedies.get(error.errno or 0, "write to another place")
-    return OutputError(f"{path}: could not be written ({reason}), and nothing is left of it; {remedy}", path=path)
+    return OutputError(
+        f"{path}: could not be written ({reason}), and nothing is left of it; {remedy}", path=path
+    )
 
 
 class OutputFile:
@@ -101,7 +107,8 @@ class OutputFile:
         """Put the finished file in its place, in one step.
 
         Raises:
-            OutputError: if that cannot be done; without ``force`` also if a file has appeared there meanwhile.
+            OutputError: if that cannot be done; without ``force`` also if a file has appeared there
+                meanwhile.
         """
         try:
             if self._force:
@@ -114,14 +121,16 @@ class OutputFile:
 
     def _give_name(self) -> str:
         if self._named is None:
-            name = tempfile.mktemp(dir=os.path.dirname(self.path) or ".", prefix=f".{os.path.basename(self.path)}.")
+            name = tempfile.mktemp(
+                dir=os.path.dirname(self.path) or ".", prefix=f".{os.path.basename(self.path)}."
+            )
             self._link(name)
             self._named = name
         return self._named
 
     def _link(self, name: str) -> None:
-        # A link is refused where the name is taken, unlike a rename. With a directory descriptor, Python follows
-        # the link in /proc to the nameless file itself; without one it does not.
+        # A link is refused where the name is taken, unlike a rename. With a directory descriptor, Python
+        # follows the link in /proc to the nameless file itself; without one it does not.
         source = self._named or f"/proc/self/fd/{self._descriptor}"
         directory = os.open("/", os.O_PATH)
         try:

@@ -1,4 +1,4 @@
-"""The input file before anything is started: does it exist, is it a kind that can be read. No libraries needed."""
+"""The input file before anything is started: is it there, is it of a kind that can be read."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from memguard.events import JsonScalar
 from memguard.worker import JobContext, current_job
 
@@ -14,6 +16,11 @@ class Progress:
     def __init__(self, job: JobContext | None = None) -> None:
         self._job = job if job is not None else current_job()
         self._permille = -1
+
+    @property
+    def budget_bytes(self) -> int:
+        """The job's bound; outside a guard a number that bounds nothing."""
+        return self._job.budget_bytes if self._job is not None else sys.maxsize
 
     def phase(self, name: str) -> None:
         """Enter a part of the work."""

@@ -96,8 +96,8 @@ class ColumnFacts:
         lowest: smallest finite value; for times seconds since 1970 (UTC); ``None`` without one.
         highest: largest, likewise.
         whole: numbers only: none has a fraction.
-        levels: values and how often each occurs: texts by frequency, whole numbers by size; incomplete where there
-            are too many.
+        levels: values and how often each occurs: texts by frequency, whole numbers by size; incomplete where
+            there are too many.
         too_many_levels: more different values than were counted, or numbers that are not whole.
         parts: times only: the parts that differ between rows, so that an hour that is always 0 is not used.
         detail: one fact that helps: the first value that is not a number, the type of an ``other`` column.
@@ -217,6 +217,7 @@ class FitSettings:
         transformations: applied to each column; AutoFeat's names.
         jobs: processes for the selection.
         seed: of the row samples.
+        missing: what becomes of missing and infinite values in features.
     """
 
     task: Task
@@ -225,6 +226,7 @@ class FitSettings:
     transformations: tuple[str, ...] = DEFAULT_TRANSFORMATIONS
     jobs: int = 1
     seed: int = 0
+    missing: MissingPolicy = MissingPolicy.SKIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,8 @@ class Formula:
         formula: as sympy writes it; a plain column's name for one that was there before.
         engineered: whether AutoFeat made it.
         coefficient: in the final model; for several classes the largest in size.
-        effect: change of the prediction (of the log-odds, for classes) for one standard deviation of the column.
+        effect: change of the prediction (of the log-odds, for classes) for one standard deviation of the
+            column.
     """
 
     formula: str
@@ -256,6 +259,7 @@ class FittedModel:
         formulas: the final model's columns, strongest effect first.
         rows: rows fitted on.
         warnings: what the fit noticed.
+        classes: the classes as the caller wrote them, numbers as numbers; empty for regression.
     """
 
     pickled: bytes
@@ -265,6 +269,7 @@ class FittedModel:
     formulas: tuple[Formula, ...]
     rows: int
     warnings: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,26 +293,24 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How good the model is, and how good a model on the plain columns alone is.
+    """How good three models are on the same rows.
 
-    R2 for regression (1 is perfect, 0 as good as the mean), the share of hits for classes; ``None`` where no row was
-    scored.
+    R2 for regression (1 is perfect, 0 as good as the mean), the share of hits for classes; ``None`` where no
+    row was scored. AutoFeat's own final model takes columns as they are; where engineered ones differ by many
+    powers of ten it can do worse than a plain model, which says nothing about the columns: for that compare
+    the other two.
 
     Attributes:
-        fitted: on the rows it was fitted on.
-        fitted_plain: the same rows, plain columns.
-        fitted_rows: how many these are.
-        held_out: on rows it has not seen.
-        held_out_plain: the same rows, plain columns.
-        held_out_rows: how many these are.
+        rows: rows scored.
+        autofeat: AutoFeat's own final model.
+        engineered: a linear model on all columns of the output, each scaled to unit variance.
+        plain: the same kind of model without the engineered columns.
     """
 
-    fitted: float | None
-    fitted_plain: float | None
-    fitted_rows: int
-    held_out: float | None
-    held_out_plain: float | None
-    held_out_rows: int
+    rows: int
+    autofeat: float | None
+    engineered: float | None
+    plain: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,14 +319,16 @@ class TableResult:
 
     Attributes:
         model: the fitted model.
-        scores: its scores.
+        fitted: scores on the rows it was fitted on.
+        held_out: scores on usable rows that it was not fitted on.
         rows: rows written, all of the table's.
         columns: names of the written columns, index columns left out.
         warnings: what was noticed.
     """
 
     model: FittedModel
-    scores: Scores
+    fitted: Scores
+    held_out: Scores
     rows: int
     columns: tuple[str, ...]
     warnings: tuple[str, ...]

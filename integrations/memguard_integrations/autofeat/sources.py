@@ -1,10 +1,10 @@
 """Tables as a stream of Arrow batches: a file or a frame comes in, batches of named columns go out.
 
 CSV is read by pyarrow's streaming reader, one block after another on one thread: memory stays at a few blocks
-whatever the file's size, a row with too few or too many fields is an error with its number (pandas fills short rows
-silently), and every column arrives as text, so that its type is decided once over all rows and every batch of every
-later pass agrees. Parquet and frames keep their types. Runs inside the worker only. It does not decide what a column
-means; that is `survey` and `checks`.
+whatever the file's size, a row with too few or too many fields is an error with its number (pandas fills
+short rows silently), and every column arrives as text, so that its type is decided once over all rows and
+every batch of every later pass agrees. Parquet and frames keep their types. Runs inside the worker only. It
+does not decide what a column means; that is `survey` and `checks`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,33 @@ from memguard.errors import DataError
 from memguard_integrations.autofeat.names import duplicated
 from memguard_integrations.autofeat.paths import check_input, fingerprint, is_parquet
 
-__all__ = ["CsvSource", "FrameSource", "IndexSpec", "ParquetSource", "Source", "open_source"]
+__all__ = ["TARGET", "CsvSource", "FrameSource", "IndexSpec", "ParquetSource", "Source", "open_source"]
 
-# Large enough that the cost per block vanishes, small enough that three of them are nothing in any budget.
-_BLOCK_BYTES: Final = 4 * 1024 * 1024
+# The target's column beside features in memory.
+TARGET: Final = "__target__"
+
+# The reader holds about twenty of them, read ahead and parsed; larger ones are slower too.
+_BLOCK_BYTES: Final = 1024 * 1024
 _ROWS_PER_BATCH: Final = 50_000
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _DELIMITER_NAMES: Final = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _MISSING_TEXTS: Final = (
-    *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"),
+    *(
+        "",
+        "NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "NaN",
+        "nan",
+        "-NaN",
+        "-nan",
+        "NULL",
+        "null",
+        "None",
+    ),
     *("<NA>", "-1.#IND", "1.#IND", "-1.#QNAN", "1.#QNAN"),
 )
 
@@ -93,6 +111,9 @@ def open_source(path: str) -> Source:
         DataError: if there is no such file or it cannot be read as what its name says.
     """
     check_input(path)
+    # Arrow's own allocator keeps what it once had (50 MiB after a CSV file); this one gives it back when
+    # asked.
+    pa.set_memory_pool(pa.system_memory_pool())
     return ParquetSource(path) if is_parquet(path) else CsvSource(path)
 
 
@@ -131,6 +152,8 @@ class CsvSource:
                         yield _stripped(batch.select(raw), columns)
         except (pa.ArrowInvalid, OSError, zlib.error, EOFError) as error:
             raise _unreadable(self.label, error) from error
+        finally:
+            pa.default_memory_pool().release_unused()
 
     def _open(self, raw: Sequence[str]) -> pa_csv.CSVStreamingReader:
         # A table of zero columns has no rows: the first column is read along when only rows are counted.
@@ -179,6 +202,8 @@ class ParquetSource:
                 yield from file.iter_batches(_ROWS_PER_BATCH, columns=list(columns), use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(self.label, error) from error
+        finally:
+            pa.default_memory_pool().release_unused()
 
     def fingerprint(self) -> str:
         """Return what changes when the file does."""
@@ -186,24 +211,30 @@ class ParquetSource:
 
 
 class FrameSource:
-    """A pandas frame in memory; numeric columns are read without a copy."""
+    """A pandas frame in memory, a target beside it where there is one; numbers are read without a copy."""
 
     notes: tuple[str, ...] = ()
     index = IndexSpec()
 
-    def __init__(self, frame: Any, label: str = "X") -> None:
+    def __init__(self, frame: Any, *, target: Any = None, label: str = "X") -> None:
         self.label = label
-        self.names = tuple(str(name) for name in frame.columns)
-        _refuse_duplicates(self.names, label)
-        self._table = pa.table({name: self._column(frame, place) for place, name in enumerate(self.names)})
         self.rows = len(frame)
+        names = [str(name) for name in frame.columns]
+        series = [frame.iloc[:, place] for place in range(len(names))]
+        if target is not None:
+            names.append(TARGET)
+            series.append(target)
+        self.names = tuple(names)
+        _refuse_duplicates(self.names, label)
+        columns = {name: self._column(name, each) for name, each in zip(names, series, strict=True)}
+        self._table = pa.table(columns)
 
-    def _column(self, frame: Any, place: int) -> pa.Array:
+    def _column(self, name: str, values: Any) -> pa.Array:
         try:
-            return pa.Array.from_pandas(frame.iloc[:, place])
+            return pa.Array.from_pandas(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise DataError(
-                f"column {self.names[place]!r} holds values of different or unknown types ({_first_line(error)})",
+                f"column {name!r} holds values of mixed or unknown types ({_first_line(error)})",
                 subject=self.label,
                 remedy="convert it to numbers or to text, or leave it out",
             ) from error
@@ -237,7 +268,9 @@ def _read_header(path: str) -> tuple[list[str], str]:
             if "\0" in line:
                 raise UnicodeDecodeError("utf-8", b"\0", 0, 1, "a zero byte")
             delimiter = _guess_delimiter(line)
-            return next(csv.reader(_chain(line, text), delimiter=delimiter), []) or _refuse_empty(path), delimiter
+            return next(csv.reader(_chain(line, text), delimiter=delimiter), []) or _refuse_empty(
+                path
+            ), delimiter
     except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
 
@@ -287,9 +320,15 @@ def _unreadable(path: str, error: Exception) -> DataError:
     if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
         problem, remedy = "is not text in UTF-8", "give a CSV file, and save it as UTF-8"
     elif is_parquet(path):
-        problem, remedy = f"cannot be read as Parquet ({_first_line(error)})", "write it again, or give a CSV file"
+        problem, remedy = (
+            f"cannot be read as Parquet ({_first_line(error)})",
+            "write it again, or give a CSV file",
+        )
     else:
-        problem, remedy = f"cannot be read as CSV ({_first_line(error)})", "correct that line, or write it again"
+        problem, remedy = (
+            f"cannot be read as CSV ({_first_line(error)})",
+            "correct that line, or write it again",
+        )
     return DataError(problem, subject=path, remedy=remedy)
 
 

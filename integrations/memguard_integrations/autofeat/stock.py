@@ -1,9 +1,10 @@
-"""Stock autofeat, run inside the worker: a matrix and settings in, a `FittedModel` out, phases told on the way.
+"""Stock autofeat, run inside the worker: matrix and settings in, a `FittedModel` out, phases told on the way.
 
-AutoFeat's own code runs unchanged. Around it, in this process only: its functions announce their phases, its log lines
-and progress dots become progress, its warnings about overflow (a candidate that it then throws away) are silenced,
-and the sets whose order decides which features it looks at first keep the order in which they were filled, so
-that the same seed gives the same features; with plain sets that depends on PYTHONHASHSEED.
+AutoFeat's own code runs unchanged. Around it, in this process only: its functions announce their phases, its
+log lines and progress dots become progress, its warnings about overflow (a candidate that it then throws
+away) are silenced, and the sets whose order decides which features it looks at first keep the order in which
+they were filled, so that the same seed gives the same features; with plain sets that depends on
+PYTHONHASHSEED.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from typing import Any, Final
 import autofeat.autofeat as stock_model
 import autofeat.featsel as stock_selection
 import numpy as np
-from sklearn.linear_model import LassoLarsCV, LogisticRegressionCV
+import pandas as pd
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from memguard_integrations.autofeat.encode import Matrix, to_frame
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Formula, Task
 
-__all__ = ["count_columns", "fit", "fit_plain", "open_model", "quiet"]
+__all__ = ["count_columns", "fit", "fit_linear", "open_model", "quiet"]
 
 _DONE: Final = re.compile(r"(\d+)/\s*(\d+)")
 _RUN: Final = re.compile(r"selection run (\d+)/(\d+)")
@@ -36,7 +40,7 @@ _GENERATED: Final = re.compile(r"Generated (\d+) (?:transformed features|feature
 
 def fit(
     features: Matrix, target: Matrix, plan: FeaturePlan, settings: FitSettings, progress: Progress
-) -> tuple[FittedModel, Any]:
+) -> tuple[FittedModel, Any, pd.DataFrame]:
     """Fit stock autofeat on all the rows given; ``max_gb`` stays unset, so that it never takes fewer.
 
     Args:
@@ -47,7 +51,8 @@ def fit(
         progress: told of each phase.
 
     Returns:
-        The model as data, and the stock model itself with its formulas compiled.
+        The model as data, the stock model itself with its formulas compiled, and the rows with engineered
+        columns.
     """
     model = _new_model(settings)
     with _announced(progress), quiet(), _joblib_ended():
@@ -62,10 +67,12 @@ def fit(
         formulas=_formulas(model, spread),
         rows=len(target),
     )
-    return fitted, model
+    return fitted, model, engineered
 
 
-def count_columns(features: Matrix, plan: FeaturePlan, settings: FitSettings, progress: Progress) -> tuple[int, int]:
+def count_columns(
+    features: Matrix, plan: FeaturePlan, settings: FitSettings, progress: Progress
+) -> tuple[int, int]:
     """Expand a few rows and return how many columns AutoFeat generated (start columns included) and kept."""
     generated = [features.shape[1]]
 
@@ -75,7 +82,12 @@ def count_columns(features: Matrix, plan: FeaturePlan, settings: FitSettings, pr
 
     with _announced(progress, on_line=count), quiet():
         kept, _ = stock_model.engineer_features(
-            to_frame(features, plan), list(plan.names), {}, settings.steps, settings.transformations, verbose=1
+            to_frame(features, plan),
+            list(plan.names),
+            {},
+            settings.steps,
+            settings.transformations,
+            verbose=1,
         )
     return generated[0], int(kept.shape[1])
 
@@ -85,23 +97,26 @@ def open_model(fitted: FittedModel) -> Any:
     return pickle.loads(fitted.pickled)
 
 
-def fit_plain(features: Matrix, target: Matrix, task: Task) -> Any:
-    """Return AutoFeat's kind of final model fitted on the plain columns alone, to compare with."""
-    model = LassoLarsCV(cv=5) if task is Task.REGRESSION else LogisticRegressionCV(cv=5, class_weight="balanced")
+def fit_linear(features: Matrix, target: Matrix, task: Task) -> Any:
+    """Return a linear model on columns scaled to unit variance: what they are worth to a simple learner."""
+    linear = RidgeCV(np.logspace(-3, 3, 7)) if task is Task.REGRESSION else LogisticRegression(max_iter=1000)
     with quiet():
-        return model.fit(features, _typed(target, task))
+        return make_pipeline(StandardScaler(), linear).fit(features, _typed(target, task))
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what stock autofeat makes numpy, pandas and scikit-learn warn of; none of it is for the user."""
+    """Silence what stock autofeat makes numpy, pandas and scikit-learn warn of; the user can change none."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
 def _new_model(settings: FitSettings) -> Any:
-    kinds = {Task.REGRESSION: stock_model.AutoFeatRegressor, Task.CLASSIFICATION: stock_model.AutoFeatClassifier}
+    kinds = {
+        Task.REGRESSION: stock_model.AutoFeatRegressor,
+        Task.CLASSIFICATION: stock_model.AutoFeatClassifier,
+    }
     return kinds[settings.task](
         feateng_steps=settings.steps,
         featsel_runs=settings.selection_runs,
@@ -141,7 +156,7 @@ def _formulas(model: Any, spread: dict[str, float]) -> tuple[Formula, ...]:
 
 
 class _OrderedSet(dict[Any, None]):
-    """A set that remembers the order of its members; as much of the interface as autofeat's selection uses."""
+    """A set that keeps the order of its members; as much of the interface as autofeat's selection uses."""
 
     def __init__(self, members: Iterable[Any] = ()) -> None:
         super().__init__(dict.fromkeys(members))
@@ -208,7 +223,7 @@ def _log_lines_to(progress: Progress, on_line: Callable[[str], None] | None) -> 
 
 
 class _ProgressDots(io.TextIOBase):
-    """Takes autofeat's progress prints (``   100/  1431 feature tuples combined``) and passes the fraction on."""
+    """Takes autofeat's progress prints (``100/  1431 feature tuples combined``), passes the fraction on."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -225,13 +240,13 @@ class _ProgressDots(io.TextIOBase):
 
 @contextlib.contextmanager
 def _joblib_ended() -> Iterator[None]:
-    """Have joblib's processes end with the selection: each holds its imports and a copy of the data for minutes."""
+    """Have joblib's processes end with the fit; by themselves they stay for minutes, data and all."""
     # Children hash strings anew; fixed, so that the same seed gives the same features there too.
     os.environ["PYTHONHASHSEED"] = "0"
     try:
         yield
     finally:
-        from joblib.externals.loky import reusable_executor  # noqa: PLC0415 - only where it is needed
+        from joblib.externals.loky import reusable_executor  # type: ignore[import-untyped]  # noqa: PLC0415
 
         executor = reusable_executor._executor
         if executor is not None:

@@ -1,4 +1,4 @@
-"""One pass over a table: what each column holds. Batches come in, `TableFacts` go out; nothing is refused here.
+"""One pass over a table: what each column holds. Batches in, `TableFacts` out; nothing is refused here.
 
 Memory is bounded: a few numbers per column, at most a few hundred different texts. Runs inside the worker.
 """
@@ -24,7 +24,9 @@ from memguard_integrations.autofeat.sources import Source
 
 __all__ = ["as_numbers", "as_texts", "as_times", "survey", "time_part"]
 
-_NUMBER: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?[iI][nN][fF]([iI][nN][iI][tT][yY])?$"
+_NUMBER: Final = (
+    r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?[iI][nN][fF]([iI][nN][iI][tT][yY])?$"
+)
 _TIME_PARTS: Final = {
     EncodedPart.YEAR: pc.year,
     EncodedPart.MONTH: pc.month,
@@ -75,7 +77,11 @@ def as_times(array: pa.Array) -> pa.Array:
             array = array.cast(pa.timestamp("us", "UTC"))
     if pa.types.is_timestamp(array.type) and array.type.tz is not None:
         # By way of integers: no time zone database is needed for that.
-        return array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64()).cast(pa.timestamp("us"))
+        return (
+            array.cast(pa.timestamp("us", array.type.tz), safe=False)
+            .cast(pa.int64())
+            .cast(pa.timestamp("us"))
+        )
     return array.cast(pa.timestamp("us"), safe=False)
 
 
@@ -163,7 +169,13 @@ class _Times(_Numbers):
         plain = super().facts(name)
         varying = tuple(part for part, numbers in self.parts.items() if numbers.lowest < numbers.highest)
         return ColumnFacts(
-            name, plain.kind, plain.missing, 0, plain.lowest, plain.highest, parts=(*varying, EncodedPart.ELAPSED)
+            name,
+            plain.kind,
+            plain.missing,
+            0,
+            plain.lowest,
+            plain.highest,
+            parts=(*varying, EncodedPart.ELAPSED),
         )
 
 
@@ -181,7 +193,9 @@ class _Texts:
         if self.too_many:
             return
         counted = pc.value_counts(texts.drop_null())
-        self.counts.update({entry["values"].as_py(): entry["counts"].as_py() for entry in counted[: MAX_CLASSES + 1]})
+        self.counts.update(
+            {entry["values"].as_py(): entry["counts"].as_py() for entry in counted[: MAX_CLASSES + 1]}
+        )
         self.too_many = len(counted) > MAX_CLASSES or len(self.counts) > MAX_CLASSES
 
     def facts(self, name: str) -> ColumnFacts:

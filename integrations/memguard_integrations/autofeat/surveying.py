@@ -52,8 +52,6 @@ def survey_source(
     target: str,
     columns: Sequence[str] | None,
     settings: FitSettings,
-    missing: MissingPolicy,
-    budget_bytes: int,
 ) -> Survey:
     """Survey a table.
 
@@ -62,8 +60,6 @@ def survey_source(
         target: the target's column.
         columns: feature columns, ``None`` for all others.
         settings: for AutoFeat.
-        missing: what becomes of missing values.
-        budget_bytes: the bound the pilot must stay in.
 
     Raises:
         DataError: for unknown columns and everything `make_plan` refuses.
@@ -72,12 +68,12 @@ def survey_source(
     progress.phase("read")
     features = _feature_columns(source, target, columns)
     facts = survey(source, [*features, target])
-    plan = make_plan(facts, target, settings.task, missing)
+    plan = make_plan(facts, target, settings.task, settings.missing)
     progress.phase("prepare")
     usable = usable_rows(source, plan)
     said = check_usable_rows(plan, facts, int(usable.sum()))
     progress.phase("pilot")
-    counts = _count(source, plan, facts, usable, settings, budget_bytes, progress)
+    counts = _count(source, plan, facts, usable, settings=settings, progress=progress)
     return Survey(facts, plan, int(usable.sum()), counts, (*plan.warnings, *said))
 
 
@@ -134,13 +130,13 @@ def _count(
     plan: FeaturePlan,
     facts: TableFacts,
     usable: Mask,
+    *,
     settings: FitSettings,
-    budget_bytes: int,
     progress: Progress,
 ) -> AutoFeatCounts:
     request = AutoFeatRequest(_PILOT_ROWS, len(plan.columns), settings.steps, len(settings.transformations))
     bound = bound_counts(request)
-    rows = _pilot_rows(request, bound, int(budget_bytes * _PILOT_SHARE))
+    rows = _pilot_rows(request, bound, int(progress.budget_bytes * _PILOT_SHARE))
     if not rows or bound.generated > _MOST_PILOT_COLUMNS:
         return bound
     sample = prepare(source, plan, facts, sample_rows(usable, rows, settings.seed))

@@ -1,14 +1,15 @@
 """The job over a file: fit on some rows, then transform, score and write all of them in batches.
 
-Runs inside the worker. The table is streamed three times (usable rows, rows to fit on, all rows), so that memory
-depends on the rows fitted on and not on the file. Order and index of the rows are kept; the output holds the encoded
-columns, the engineered ones, and last the target as it was, so that the file can be trained on as it is.
+Runs inside the worker. The table is streamed three times (usable rows, rows to fit on, all rows), so that
+memory depends on the rows fitted on and not on the file. Order and index of the rows are kept; the output
+holds the encoded columns, the engineered ones, and last the target as it was, so that the file can be trained
+on as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from memguard_integrations.autofeat.records import (
     Task,
 )
 from memguard_integrations.autofeat.sources import Source, open_source
-from memguard_integrations.autofeat.stock import fit, fit_plain
+from memguard_integrations.autofeat.stock import fit, fit_linear
 from memguard_integrations.autofeat.surveying import Prepared, prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
 
@@ -48,19 +49,19 @@ def run_table(
     rows = sample_rows(usable_rows(source, survey.plan), fit_rows, settings.seed)
     prepared = prepare(source, survey.plan, survey.facts, rows)
     progress.phase("prepare")
-    plain = _Plain.fit(prepared, settings.task)
-    fitted, model = fit(prepared.features, prepared.target, prepared.plan, settings, progress)
+    fitted, model, engineered = fit(prepared.features, prepared.target, prepared.plan, settings, progress)
     fitted = replace(fitted, fills=prepared.fills, warnings=prepared.warnings)
-    center = float(prepared.target.mean())
-    # Only the numbers of the rows are needed from here on; the output gets the memory of the matrix.
-    del prepared
     transformer = Transformer(fitted, model, source.label)
-    pass_over = _Pass(source, survey, transformer, plain, rows, _ScoreBoard.new(settings.task, center))
+    board = _ScoreBoard.fit(transformer, prepared, engineered.to_numpy(), settings.task)
+    # From here on only the numbers of the rows are needed.
+    del prepared, engineered
+    pass_over = _Pass(source, survey, transformer, rows, board)
     columns = pass_over.write(output_path, progress)
     _refuse_changed(source, survey.facts)
     return TableResult(
         model=fitted,
-        scores=pass_over.board.scores(),
+        fitted=board.fitted.scores(),
+        held_out=board.held_out.scores(),
         rows=survey.facts.rows,
         columns=columns,
         warnings=(*fitted.warnings, *pass_over.warnings()),
@@ -72,56 +73,59 @@ def _refuse_changed(source: Source, facts: TableFacts) -> None:
         raise DataError("changed while it was being read", subject=source.label, remedy="run again")
 
 
-@dataclass(frozen=True, slots=True)
-class _Plain:
-    """The plain columns' own model, which the engineered ones have to beat."""
+class _RowScores:
+    """Scores of the three models on one kind of rows."""
 
-    model: Any
+    def __init__(self, task: Task, center: float) -> None:
+        self._models = [Score(task, center) for _ in range(3)]
 
-    @classmethod
-    def fit(cls, prepared: Prepared, task: Task) -> _Plain:
-        return cls(fit_plain(prepared.features, prepared.target, task))
-
-    def predict(self, features: Any) -> Any:
-        result = np.full(len(features), np.nan)
-        finite = np.isfinite(features).all(axis=1)
-        if finite.any():
-            result[finite] = self.model.predict(features[finite])
-        return result
-
-
-@dataclass(frozen=True, slots=True)
-class _ScoreBoard:
-    """Scores on the rows fitted on and on the others, of both models."""
-
-    fitted: Score
-    fitted_plain: Score
-    held_out: Score
-    held_out_plain: Score
-
-    @classmethod
-    def new(cls, task: Task, center: float) -> _ScoreBoard:
-        return cls(*(Score(task, center) for _ in range(4)))
-
-    def take(self, seen: Any, target: Any, predicted: Any, plain: Any) -> None:
-        # Both models are scored on the same rows: those for which both have a prediction.
-        plain = np.where(np.isnan(predicted), np.nan, plain)
-        for rows, board, plain_board in (
-            (seen, self.fitted, self.fitted_plain),
-            (~seen, self.held_out, self.held_out_plain),
-        ):
-            board.take(target[rows], predicted[rows])
-            plain_board.take(target[rows], plain[rows])
+    def take(self, target: Any, predictions: Sequence[Any]) -> None:
+        for score, predicted in zip(self._models, predictions, strict=True):
+            score.take(target, predicted)
 
     def scores(self) -> Scores:
-        return Scores(
-            fitted=self.fitted.value,
-            fitted_plain=self.fitted_plain.value,
-            fitted_rows=self.fitted.rows,
-            held_out=self.held_out.value,
-            held_out_plain=self.held_out_plain.value,
-            held_out_rows=self.held_out.rows,
+        autofeat, engineered, plain = (score.value for score in self._models)
+        return Scores(self._models[0].rows, autofeat, engineered, plain)
+
+
+class _ScoreBoard:
+    """The three models, and their scores on the rows fitted on and on the others."""
+
+    def __init__(
+        self, transformer: Transformer, engineered: Any, plain: Any, task: Task, center: float
+    ) -> None:
+        self._transformer = transformer
+        self._engineered = engineered
+        self._plain = plain
+        self.fitted = _RowScores(task, center)
+        self.held_out = _RowScores(task, center)
+
+    @classmethod
+    def fit(cls, transformer: Transformer, prepared: Prepared, engineered: Any, task: Task) -> _ScoreBoard:
+        return cls(
+            transformer,
+            fit_linear(engineered, prepared.target, task),
+            fit_linear(prepared.features, prepared.target, task),
+            task,
+            float(prepared.target.mean()),
         )
+
+    def take(self, seen: Any, target: Any, features: Any, engineered: pd.DataFrame) -> int:
+        """Score a batch; returns how many rows with all features known have no engineered value somewhere."""
+        known = np.isfinite(features).all(axis=1)
+        # All three are scored on the same rows: those where every column of the output has a value.
+        finite = np.isfinite(engineered.to_numpy()).all(axis=1)
+        target, seen = target[finite], seen[finite]
+        if finite.any():
+            whole = engineered.loc[finite]
+            predictions = (
+                self._transformer.predict(whole),
+                self._engineered.predict(whole.to_numpy()),
+                self._plain.predict(features[finite]),
+            )
+            for rows, scores in ((seen, self.fitted), (~seen, self.held_out)):
+                scores.take(target[rows], [predicted[rows] for predicted in predictions])
+        return int((known & ~finite).sum())
 
 
 class _Pass:
@@ -132,7 +136,6 @@ class _Pass:
         source: Source,
         survey: Survey,
         transformer: Transformer,
-        plain: _Plain,
         fitted_rows: RowNumbers,
         board: _ScoreBoard,
     ) -> None:
@@ -140,9 +143,8 @@ class _Pass:
         self._plan = survey.plan
         self._facts = survey.facts
         self._transformer = transformer
-        self._plain = plain
         self._fitted_rows = fitted_rows
-        self.board = board
+        self._board = board
         self._undefined = 0
         self._target_type = _target_type(source, survey.facts.column(survey.plan.target), survey.plan)
 
@@ -174,12 +176,8 @@ class _Pass:
         features = self._transformer.encode(batch)
         engineered = self._transformer.engineer(features)
         target = encode_target(batch.column(self._plan.target), self._plan)
-        known = ~np.isnan(features).any(axis=1)
-        predicted = np.where(known, self._transformer.predict(engineered), np.nan)
-        self._undefined += int((known & np.isnan(predicted)).sum())
-        self.board.take(
-            _among(self._fitted_rows, first, batch.num_rows), target, predicted, self._plain.predict(features)
-        )
+        seen = _among(self._fitted_rows, first, batch.num_rows)
+        self._undefined += self._board.take(seen, target, features, engineered)
         return self._output(engineered, batch, first)
 
     def _output(self, engineered: pd.DataFrame, batch: pa.RecordBatch, first: int) -> pa.Table:
@@ -204,8 +202,8 @@ class _Pass:
             yield f"{count:,} values of {name!r} were not seen in the survey and count as none of its levels"
         if self._undefined:
             yield (
-                f"{self._undefined:,} rows lie where an engineered column has no finite value (a division by zero, "
-                "a logarithm of a negative number); it is empty there and they are not scored"
+                f"{self._undefined:,} rows lie where an engineered column has no finite value (a division by "
+                "zero, a logarithm of a negative number); it is empty there and they are not scored"
             )
 
 
@@ -221,5 +219,3 @@ def _target_type(source: Source, target: Any, plan: FeaturePlan) -> pa.DataType:
     if not pa.types.is_string(kind) or target.kind is not ColumnKind.NUMBER:
         return kind
     return pa.int64() if target.whole and abs(target.highest) < 2**53 else pa.float64()
-
-

@@ -1,7 +1,7 @@
-"""A fitted model at work on batches: encode, engineer, predict; every batch by itself, all with the same columns.
+"""A fitted model at work on batches: encode, engineer, predict; the same columns for every batch.
 
-Runs inside the worker. Rows with a missing or infinite value keep their place: their engineered columns and their
-prediction are NaN.
+Runs inside the worker. Rows with a missing or infinite value keep their place: their engineered columns and
+their prediction are NaN.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Transformer:
         """Return rows x classes probabilities, in the order of the plan's classes."""
         model = self._model.prediction_model_
         known = self._where_finite(engineered, model.predict_proba, (len(model.classes_),))
-        result = np.where(np.isnan(known[:, :1]), np.nan, np.zeros((len(known), len(self._fitted.plan.classes))))
+        result = np.where(
+            np.isnan(known[:, :1]), np.nan, np.zeros((len(known), len(self._fitted.plan.classes)))
+        )
         result[:, model.classes_] = known
         return result
 
@@ -90,29 +92,25 @@ class Transformer:
 
 @dataclass
 class Score:
-    """A score summed over batches: R2 (1 is perfect, 0 as good as the mean), or for classes the share of hits.
+    """A score summed over batches: R2 (1 is perfect, 0 as good as the mean), for classes the share of hits.
 
     Attributes:
         task: which of them.
         center: subtracted from the target before it is squared, so that large targets lose no digits.
         rows: rows scored so far.
-        unpredicted: rows whose target is known but whose prediction is not.
     """
 
     task: Task
     center: float = 0.0
     rows: int = 0
-    unpredicted: int = 0
     _hits: int = 0
     _error: float = 0.0
     _total: float = 0.0
     _squares: float = 0.0
 
     def take(self, target: Matrix, predicted: Matrix) -> None:
-        """Add rows; those without a target are passed over."""
-        known = ~np.isnan(target)
-        scored = known & ~np.isnan(predicted)
-        self.unpredicted += int((known & ~scored).sum())
+        """Add rows; those without a target or a prediction are passed over."""
+        scored = ~np.isnan(target) & ~np.isnan(predicted)
         target, predicted = target[scored], predicted[scored]
         self.rows += len(target)
         self._hits += int((target == predicted).sum())

@@ -1,0 +1,125 @@
+"""Whether a fit may start under a budget, on how many rows, and what to say if it may not. Pure.
+
+Comes in: a `Survey`, settings, a budget. Goes out: an `Admission`, or `CapacityExceeded` with the figures and
+what would fit, in settings that can be typed as they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from memguard.errors import CapacityExceeded
+from memguard.estimate import AutoFeatRequest, Estimate, Fit, estimate_autofeat, rows_that_fit, what_fits
+from memguard.report import EstimateSummary
+from memguard.units import format_bytes, format_setting
+from memguard_integrations.autofeat.records import MIN_ROWS, FitSettings, Survey
+
+__all__ = ["Admission", "admit", "as_argument", "as_flag", "summary_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A fit that may start.
+
+    Attributes:
+        fit_rows: rows to fit on.
+        estimate: of that fit.
+    """
+
+    fit_rows: int
+    estimate: Estimate
+
+
+def admit(
+    survey: Survey,
+    settings: FitSettings,
+    budget_bytes: int,
+    *,
+    fit_rows: int | None = None,
+    shrink: bool = False,
+    setting: Callable[[Fit], str],
+    capacity_bytes: int,
+) -> Admission:
+    """Let a fit in, on fewer rows where that is allowed, or refuse it.
+
+    Args:
+        survey: what is known of the table.
+        settings: for AutoFeat.
+        budget_bytes: the job's bound.
+        fit_rows: rows asked for; ``None`` for all usable ones.
+        shrink: take as many rows as fit.
+        setting: writes a change that would fit; `as_flag` or `as_argument`.
+        capacity_bytes: the machine's; a budget beyond it is not proposed.
+
+    Raises:
+        CapacityExceeded: if it does not fit, or not even `MIN_ROWS` rows do.
+    """
+    rows = min(survey.usable_rows, fit_rows or survey.usable_rows)
+    request = _request(survey, settings, rows)
+    estimate = estimate_autofeat(request, survey.counts)
+    if estimate.fits(budget_bytes):
+        return Admission(rows, estimate)
+    fitting = _three_figures(rows_that_fit(request, survey.counts, budget_bytes))
+    if shrink and fitting >= MIN_ROWS:
+        return Admission(fitting, estimate_autofeat(replace(request, rows=fitting), survey.counts))
+    raise _refusal(request, survey, budget_bytes, setting, capacity_bytes)
+
+
+def _request(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatRequest:
+    return AutoFeatRequest(
+        rows=rows,
+        columns=len(survey.plan.columns),
+        steps=settings.steps,
+        transformations=len(settings.transformations),
+        jobs=settings.jobs,
+        selection_runs=settings.selection_runs,
+        table_rows=survey.facts.rows,
+    )
+
+
+def _refusal(
+    request: AutoFeatRequest,
+    survey: Survey,
+    budget_bytes: int,
+    setting: Callable[[Fit], str],
+    capacity_bytes: int,
+) -> CapacityExceeded:
+    estimate = estimate_autofeat(request, survey.counts)
+    changes = what_fits(request, survey.counts, budget_bytes)
+    possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
+    return CapacityExceeded(
+        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}, and the "
+        f"budget is {format_bytes(budget_bytes)} ({estimate.reasons[0]}); {_would_fit(possible, setting)}",
+        requested_bytes=estimate.high_bytes,
+        capacity_bytes=budget_bytes,
+        limited_by="budget",
+    )
+
+
+def _would_fit(possible: Sequence[Fit], setting: Callable[[Fit], str]) -> str:
+    if not possible:
+        return "nothing smaller would fit: choose fewer columns"
+    return f"what would fit: {', or '.join(setting(fit) for fit in possible)}"
+
+
+def as_flag(fit: Fit) -> str:
+    """Write a change as a flag of the command."""
+    flags = {"rows": f"--fit-rows {fit.value}", "steps": f"--steps {fit.value}"}
+    return flags.get(fit.what, f"--memory {format_setting(fit.value)}")
+
+
+def as_argument(fit: Fit) -> str:
+    """Write a change in Python."""
+    arguments = {"rows": f"X.sample({fit.value}, random_state=0) and its y", "steps": f"steps={fit.value}"}
+    return arguments.get(fit.what, f'memory="{format_setting(fit.value)}"')
+
+
+def summary_of(estimate: Estimate) -> EstimateSummary:
+    """Return the estimate as a job's report holds it."""
+    return EstimateSummary(estimate.expected_bytes, estimate.high_bytes, estimate.reasons)
+
+
+def _three_figures(rows: int) -> int:
+    unit = int(10 ** max(0, len(str(rows)) - 3))
+    return rows // unit * unit

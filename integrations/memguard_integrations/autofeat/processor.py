@@ -1,0 +1,314 @@
+"""`AutoFeatProcessor`: AutoFeat for data in memory, with the interface of a scikit-learn transformer.
+
+Each step runs stock autofeat in a guarded worker; what autofeat leaks (about 1.2 MiB of native memory for
+each formula it compiles) dies with the worker. The caller keeps the fitted model as bytes and its attributes
+as plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from memguard.errors import DataError, MemguardError
+from memguard.host import read_machine
+from memguard.manager import MemoryManager
+from memguard.report import EstimateSummary, JobReport
+from memguard.units import Size
+from memguard.worker.recorder import JobProgress
+from memguard_integrations.autofeat import jobs
+from memguard_integrations.autofeat.admission import admit, as_argument, summary_of
+from memguard_integrations.autofeat.records import (
+    DEFAULT_TRANSFORMATIONS,
+    FitSettings,
+    FittedModel,
+    Formula,
+    MissingPolicy,
+    Survey,
+    Task,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from memguard.estimate import Estimate
+
+__all__ = ["AutoFeatProcessor", "NotFittedError"]
+
+
+class NotFittedError(MemguardError, ValueError, AttributeError):
+    """Something was asked of a processor that needs a fit first."""
+
+
+class AutoFeatProcessor:
+    """Engineers features in guarded workers: fit once, transform in batches.
+
+    Args:
+        task: ``regression`` or ``classification``.
+        steps: feature engineering steps.
+        memory: bound for each step's worker, ``"2GiB"``, ``"50%"``, bytes; ``None`` for the manager's whole
+            budget.
+        jobs: processes for the selection; no more than ``featsel_runs`` are used.
+        featsel_runs: selection runs.
+        transformations: AutoFeat's names of them.
+        missing: what becomes of missing or infinite values in features: ``skip`` (not fitted on; empty
+            results), ``median`` or ``error``.
+        seed: of the pilot's row sample.
+        timeout: for each step, seconds or ``"5m"``.
+        manager: whose budget and workers to use; ``None`` for one of its own, ended by `close`.
+        name: for messages and reports.
+        on_progress: called with where the current step is, some times a second.
+
+    Fits on every usable row or not at all: what does not fit its budget by the estimate is refused before it
+    starts. Text and time columns are encoded once, at the fit, so that every batch has the same columns. Not
+    thread-safe.
+
+    Attributes:
+        reports: the report of each step's job, in order.
+        estimate: of the last fit, or ``None``.
+        warnings: what the last fit left out, renamed or assumed, one sentence each.
+    """
+
+    def __init__(
+        self,
+        task: str = "regression",
+        *,
+        steps: int = 2,
+        memory: str | int | Size | None = None,
+        jobs: int = 1,
+        featsel_runs: int = 5,
+        transformations: Sequence[str] = DEFAULT_TRANSFORMATIONS,
+        missing: str = "skip",
+        seed: int = 0,
+        timeout: str | float | None = None,
+        manager: MemoryManager | None = None,
+        name: str = "autofeat",
+        on_progress: Callable[[JobProgress], None] | None = None,
+    ) -> None:
+        self.settings = FitSettings(
+            task=_choice(Task, task, "task"),
+            steps=_at_least_one(steps, "steps"),
+            selection_runs=_at_least_one(featsel_runs, "featsel_runs"),
+            transformations=tuple(transformations),
+            jobs=_at_least_one(jobs, "jobs"),
+            seed=seed,
+            missing=_choice(MissingPolicy, missing, "missing"),
+        )
+        self.name = name
+        self.reports: list[JobReport] = []
+        self.estimate: Estimate | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._memory = memory
+        self._timeout = timeout
+        self._on_progress = on_progress
+        self._given_manager = manager
+        self._own_manager: MemoryManager | None = None
+        self._fitted: FittedModel | None = None
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - the names scikit-learn uses
+        """Fit on all usable rows.
+
+        Args:
+            X: a pandas frame, or an array of rows x columns.
+            y: one value or class a row.
+
+        Raises:
+            DataError: for anything in the data that cannot be worked on.
+            CapacityExceeded: if it does not fit the budget; the message tells what would.
+            MemoryLimitExceeded: if it outgrows its budget all the same.
+        """
+        self._fitted = None
+        survey: Survey = self._run(jobs.survey_frame, X, y, self.settings, step="survey")
+        admission = admit(
+            survey,
+            self.settings,
+            self.reports[-1].budget.limit_bytes,
+            setting=as_argument,
+            capacity_bytes=read_machine().capacity_bytes,
+        )
+        self.estimate = admission.estimate
+        fitted: FittedModel = self._run(
+            jobs.fit_frame, X, y, survey, self.settings, step="fit", estimate=summary_of(admission.estimate)
+        )
+        self.warnings = (*survey.warnings, *fitted.warnings)
+        self._fitted = fitted
+        return self
+
+    def transform(self, X: Any, batch_rows: int | None = None) -> pd.DataFrame:  # noqa: N803
+        """Return the encoded columns and the engineered ones, rows in order, with the index of ``X``.
+
+        Args:
+            X: rows with the columns of the fit, in any order; others are ignored.
+            batch_rows: rows worked on at once; ``None`` for batches of about 16 MiB. The result does not
+                depend on it.
+
+        Raises:
+            NotFittedError: before a fit.
+            DataError: if a column of the fit is missing or of another kind.
+        """
+        result: pd.DataFrame = self._run(
+            jobs.transform_frame, X, self._model(), _rows(batch_rows), step="transform"
+        )
+        return result
+
+    def fit_transform(self, X: Any, y: Any, batch_rows: int | None = None) -> pd.DataFrame:  # noqa: N803
+        """`fit`, then `transform` of the same rows.
+
+        Raises:
+            MemguardError: as these two.
+        """
+        return self.fit(X, y).transform(X, batch_rows)
+
+    def predict(self, X: Any, batch_rows: int | None = None) -> np.ndarray[Any, Any]:  # noqa: N803
+        """Return AutoFeat's own prediction for each row; NaN where a needed value is missing.
+
+        Raises:
+            NotFittedError: before a fit.
+            DataError: as `transform`; for classes also if a needed value is missing, since there is no class
+                for that.
+        """
+        return self._run(jobs.predict_frame, X, self._model(), _rows(batch_rows), step="predict")  # type: ignore[no-any-return]
+
+    def predict_proba(self, X: Any, batch_rows: int | None = None) -> np.ndarray[Any, Any]:  # noqa: N803
+        """Return rows x classes probabilities, columns in the order of ``classes_``.
+
+        Raises:
+            NotFittedError: before a fit.
+            DataError: as `transform`, and for a regression.
+        """
+        model = self._model()
+        if self.settings.task is not Task.CLASSIFICATION:
+            raise DataError("predicts numbers", subject=self.name, remedy="use predict")
+        return self._run(jobs.predict_frame, X, model, _rows(batch_rows), step="predict", proba=True)  # type: ignore[no-any-return]
+
+    def score(self, X: Any, y: Any, batch_rows: int | None = None) -> float:  # noqa: N803
+        """Return R2, or the share of hits for classes, over rows whose target and features are known.
+
+        Raises:
+            NotFittedError: before a fit.
+            DataError: as `transform`, and if no row can be scored.
+        """
+        value: float | None = self._run(
+            jobs.score_frame, X, y, self._model(), _rows(batch_rows), step="score"
+        )
+        if value is None:
+            raise DataError(
+                "no row can be scored", subject="X", remedy="give rows whose target and features are known"
+            )
+        return value
+
+    @property
+    def formulas_(self) -> tuple[Formula, ...]:
+        """The final model's columns, strongest effect first."""
+        return self._model().formulas
+
+    @property
+    def n_rows_(self) -> int:
+        """Rows fitted on."""
+        return self._model().rows
+
+    @property
+    def pickled_model_(self) -> bytes:
+        """The stock model, pickled; opening it imports autofeat."""
+        return self._model().pickled
+
+    @property
+    def classes_(self) -> list[Any]:
+        """The classes, in the order of `predict_proba`'s columns; empty for a regression."""
+        return list(self._model().classes)
+
+    def __getattr__(self, name: str) -> Any:
+        # AutoFeat's fitted attributes (feature_formulas_, new_feat_cols_, good_cols_, ...) as plain data.
+        if not name.endswith("_") or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        attributes = self._model().attributes
+        if name not in attributes:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return attributes[name]
+
+    def close(self) -> None:
+        """End the processor's own workers; the fitted model stays, and another step starts them again."""
+        manager, self._own_manager = self._own_manager, None
+        if manager is not None:
+            manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers and callbacks belong to this process; the fitted model travels.
+        return {**self.__dict__, "_given_manager": None, "_own_manager": None, "_on_progress": None}
+
+    def __repr__(self) -> str:
+        fitted = f"fitted on {self._fitted.rows:,} rows" if self._fitted is not None else "not fitted"
+        return f"AutoFeatProcessor({self.settings.task.value!r}, steps={self.settings.steps}, {fitted})"
+
+    def _manager(self) -> MemoryManager:
+        if self._given_manager is not None:
+            return self._given_manager
+        if self._own_manager is None:
+            self._own_manager = MemoryManager(self._memory, name=self.name, preload=jobs.PRELOAD)
+        return self._own_manager
+
+    def _model(self) -> FittedModel:
+        # By way of __dict__: __getattr__ would be asked for it while the object is being unpickled.
+        fitted: FittedModel | None = self.__dict__.get("_fitted")
+        if fitted is None:
+            raise NotFittedError(
+                f"{self.__dict__.get('name', 'autofeat')} is not fitted yet; call fit(X, y) first"
+            )
+        return fitted
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        step: str,
+        estimate: EstimateSummary | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        result = self._manager().run(
+            function,
+            *args,
+            memory=self._memory if self._given_manager is not None else None,
+            name=f"{self.name}-{step}",
+            timeout=self._timeout,
+            preload=jobs.PRELOAD,
+            on_progress=self._on_progress,
+            estimate=estimate,
+            check=False,
+            **kwargs,
+        )
+        self.reports.append(result.report)
+        result.raise_for_outcome()
+        return result.value
+
+
+def _choice(kind: Any, value: str, argument: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(repr(each.value) for each in kind)
+        raise DataError(
+            f"{value!r} is none of {choices}", subject=argument, remedy="use one of them"
+        ) from None
+
+
+def _at_least_one(value: int, argument: str) -> int:
+    if value < 1:
+        raise DataError(f"{value} is too few", subject=argument, remedy="use 1 or more")
+    return value
+
+
+def _rows(batch_rows: int | None) -> int | None:
+    return None if batch_rows is None else _at_least_one(batch_rows, "batch_rows")

@@ -1,0 +1,199 @@
+"""A file to a file: check, survey, admit, run, publish. What ``memguard autofeat`` does, without its words.
+
+Runs in the caller's process and loads no numpy or pandas there: everything that touches the data is a guarded
+job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memguard.errors import DataError, JobTimeout, MemguardError
+from memguard.estimate import Estimate
+from memguard.host import read_machine
+from memguard.manager import MemoryManager
+from memguard.report import JobReport
+from memguard.worker.recorder import JobProgress
+from memguard_integrations.autofeat.admission import Admission, admit, as_flag, summary_of
+from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
+from memguard_integrations.autofeat.output import OutputFile, check_output, output_error
+from memguard_integrations.autofeat.paths import check_input
+from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
+
+__all__ = ["TableRequest", "TableRun", "check_request", "process_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRequest:
+    """What is asked for.
+
+    Attributes:
+        data: the input file.
+        target: the column to predict.
+        output: the Parquet file to write.
+        settings: for AutoFeat.
+        columns: feature columns; ``None`` for all but the target.
+        fit_rows: rows to fit on; ``None`` for all usable ones.
+        shrink: fit on as many rows as the budget allows.
+        timeout_s: for everything together; ``None`` for no end.
+        force: replace an output that exists.
+    """
+
+    data: str
+    target: str
+    output: str
+    settings: FitSettings
+    columns: tuple[str, ...] | None = None
+    fit_rows: int | None = None
+    shrink: bool = False
+    timeout_s: float | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableRun:
+    """What was done.
+
+    Attributes:
+        request: what was asked for.
+        survey: what was found in the table.
+        estimate: of the fit, before it began.
+        result: what the job returned.
+        report: the job's report.
+        survey_report: the survey's.
+        duration_s: of everything.
+    """
+
+    request: TableRequest
+    survey: Survey
+    estimate: Estimate
+    result: TableResult
+    report: JobReport
+    survey_report: JobReport
+    duration_s: float
+
+
+def check_request(request: TableRequest) -> None:
+    """Raise for what can be seen to be wrong without reading the data.
+
+    Raises:
+        DataError: for an input that is not there, an output that is or that cannot be written, empty columns.
+    """
+    check_input(request.data)
+    check_output(request.output, force=request.force, suffix=".parquet")
+    if request.columns is not None and not all(name.strip() for name in request.columns):
+        raise DataError("an empty name", subject="--columns", remedy="write names with commas between: a,b,c")
+
+
+def process_table(
+    manager: MemoryManager,
+    request: TableRequest,
+    *,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> TableRun:
+    """Fit AutoFeat on a file inside the manager's budget, and write all its rows with their new columns.
+
+    Args:
+        manager: its whole budget is the job's.
+        request: what to do.
+        on_progress: called while a job runs.
+        announce: called with sentences: what was left out, how many rows, what it is going to need.
+
+    Raises:
+        DataError: for anything in the data that cannot be worked on.
+        CapacityExceeded: if the fit cannot be had in the budget; nothing has been written then.
+        OutputError: if the output cannot be written; nothing is left of it.
+        JobError: if a job dies.
+    """
+    check_request(request)
+    clock = _Clock(request.timeout_s)
+    surveyed = manager.run(
+        survey_table,
+        *(request.data, request.target, request.columns, request.settings),
+        name="autofeat-survey",
+        timeout=clock.remaining_s(),
+        preload=PRELOAD,
+        on_progress=on_progress,
+    )
+    survey: Survey = surveyed.value
+    for warning in survey.warnings:
+        announce(warning)
+    admission = admit(
+        survey,
+        request.settings,
+        surveyed.report.budget.limit_bytes,
+        fit_rows=request.fit_rows,
+        shrink=request.shrink,
+        setting=as_flag,
+        capacity_bytes=read_machine().capacity_bytes,
+    )
+    announce(_rows_said(survey, request, admission))
+    announce(f"estimate: {admission.estimate}; {admission.estimate.reasons[0]}")
+    result, report = _fit(manager, request, survey, admission, clock, on_progress)
+    for warning in result.warnings:
+        announce(warning)
+    return TableRun(
+        request, survey, admission.estimate, result, report, surveyed.report, time.monotonic() - clock.start_s
+    )
+
+
+def _fit(
+    manager: MemoryManager,
+    request: TableRequest,
+    survey: Survey,
+    admission: Admission,
+    clock: _Clock,
+    on_progress: Callable[[JobProgress], None] | None,
+) -> tuple[TableResult, JobReport]:
+    with OutputFile(request.output, force=request.force) as output:
+        try:
+            done = manager.run(
+                fit_table,
+                *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
+                name="autofeat",
+                timeout=clock.remaining_s(),
+                preload=PRELOAD,
+                on_progress=on_progress,
+                estimate=summary_of(admission.estimate),
+            )
+        except OSError as error:
+            if isinstance(error, MemguardError):
+                raise
+            raise output_error(request.output, error) from error
+        output.publish()
+    return done.value, done.report
+
+
+def _rows_said(survey: Survey, request: TableRequest, admission: Admission) -> str:
+    usable = survey.usable_rows
+    if admission.fit_rows == usable:
+        return f"fitting on all {usable:,} usable rows"
+    why = "as many as fit the budget; " if request.shrink else ""
+    sample = f"a random sample, seed {request.settings.seed}"
+    return f"fitting on {admission.fit_rows:,} of {usable:,} usable rows ({why}{sample})"
+
+
+class _Clock:
+    """The time that is left for all jobs together."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self.start_s = time.monotonic()
+        self._timeout_s = timeout_s
+
+    def remaining_s(self) -> float | None:
+        """Seconds left, ``None`` where there is no end.
+
+        Raises:
+            JobTimeout: if none are.
+        """
+        if self._timeout_s is None:
+            return None
+        left = self._timeout_s - (time.monotonic() - self.start_s)
+        if left <= 0:
+            raise JobTimeout(
+                f"the time of {self._timeout_s:g} s was up before the fit began; allow more (--timeout)"
+            )
+        return left

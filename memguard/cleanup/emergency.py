@@ -1,0 +1,61 @@
+"""The stages that free memory while work goes on, and the measurement of what they freed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+
+from memguard.cleanup.reports import HandlerOutcome, HandlerResult, Occasion
+from memguard.cleanup.runner import Runner
+from memguard.host import TreeSampler
+
+__all__ = ["Emergency", "own_private_bytes"]
+
+
+class Emergency:
+    """Handlers that shed, then the other emergency handlers, then one garbage collection."""
+
+    def __init__(self, runner: Runner, read_private_bytes: Callable[[], int]) -> None:
+        self._runner = runner
+        self._read_private_bytes = read_private_bytes
+
+    def run(
+        self, target_bytes: int, interrupts: list[BaseException]
+    ) -> tuple[list[HandlerResult], int | None]:
+        """Do all stages.
+
+        Returns:
+            The results, and by how much private memory fell; ``None`` where it could not be measured.
+        """
+        before = self._measure()
+        results = self._runner.run(Occasion.EMERGENCY, target_bytes, interrupts)
+        results.append(_collect_garbage())
+        after = self._measure()
+        return results, None if before is None or after is None else before - after
+
+    def _measure(self) -> int | None:
+        try:
+            return self._read_private_bytes()
+        except OSError:
+            return None  # the report says so; no reason to keep memory that can be freed
+
+
+def _collect_garbage() -> HandlerResult:
+    # One of the two places that may: what only the collector can free is freed when memory is short.
+    started_s = time.monotonic()
+    found = gc.collect()
+    took_s = time.monotonic() - started_s
+    return HandlerResult("garbage collection", HandlerOutcome.OK, took_s, f"{found} unreachable objects")
+
+
+def own_private_bytes() -> int:
+    """Measure this process exactly, its children left out.
+
+    Raises:
+        OSError: it cannot be measured.
+    """
+    own = os.getpid()
+    reading = TreeSampler(own).sample(exact=True)
+    return sum(each.private_bytes + each.swap_bytes for each in reading.processes if each.pid == own)

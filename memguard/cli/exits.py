@@ -1,0 +1,107 @@
+"""Exit statuses: every error of the tree becomes a status and one line here, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from memguard.errors import (
+    CapacityExceeded,
+    ConfigError,
+    DataError,
+    DurationSyntaxError,
+    JobError,
+    JobInterrupted,
+    JobTimeout,
+    MemguardError,
+    MemoryLimitExceeded,
+    ReservationTimeout,
+    SizeSyntaxError,
+    WorkerStartError,
+)
+from memguard.report import JobReport, Outcome
+
+__all__ = [
+    "EXIT_CANNOT_EXECUTE",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_KILLED",
+    "EXIT_NOT_FOUND",
+    "EXIT_NOT_STARTED",
+    "EXIT_OK",
+    "EXIT_TIMEOUT",
+    "EXIT_USAGE",
+    "say",
+    "status_of_command",
+    "status_of_error",
+    "tell_error",
+]
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+# coreutils' `timeout` ends with this status; only memguard's own jobs do, a wrapped command keeps its status.
+EXIT_TIMEOUT: Final = 124
+# The next three as `env`, `timeout` and `docker run` have them.
+EXIT_NOT_STARTED: Final = 125
+EXIT_CANNOT_EXECUTE: Final = 126
+EXIT_NOT_FOUND: Final = 127
+EXIT_INTERRUPTED: Final = 130
+# 128 + SIGKILL: what schedulers key their out-of-memory rules on.
+EXIT_KILLED: Final = 137
+
+_BY_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (SizeSyntaxError, EXIT_USAGE),
+    (DurationSyntaxError, EXIT_USAGE),
+    (ConfigError, EXIT_USAGE),
+    (DataError, EXIT_USAGE),
+    (CapacityExceeded, EXIT_USAGE),
+    (WorkerStartError, EXIT_NOT_STARTED),
+    (ReservationTimeout, EXIT_NOT_STARTED),
+    (MemoryLimitExceeded, EXIT_KILLED),
+    (JobTimeout, EXIT_TIMEOUT),
+    (JobInterrupted, EXIT_INTERRUPTED),
+    (JobError, EXIT_FAILED),
+    (MemguardError, EXIT_FAILED),
+    (KeyboardInterrupt, EXIT_INTERRUPTED),
+    (click.exceptions.Abort, EXIT_INTERRUPTED),
+    (click.UsageError, EXIT_USAGE),
+)
+
+
+def status_of_error(error: BaseException) -> int | None:
+    """Return the exit status for an error, or ``None`` for one that is a fault of memguard itself."""
+    own = getattr(error, "exit_status", None)
+    if isinstance(error, MemguardError) and isinstance(own, int):
+        return own
+    return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), None)
+
+
+def status_of_command(report: JobReport, exit_code: int) -> int:
+    """Return what `memguard run` exits with: the command's own status, 128 + n for signal n, 137 for a memory kill.
+
+    Args:
+        report: the command's report.
+        exit_code: as `subprocess` has it, negative for a signal.
+    """
+    if report.outcome in (Outcome.BUDGET_KILL, Outcome.KERNEL_OOM):
+        return EXIT_KILLED
+    return exit_code if exit_code >= 0 else 128 - exit_code
+
+
+def tell_error(error: BaseException) -> None:
+    """Say what went wrong, on stderr."""
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+        say("interrupted")
+    elif isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx is not None else "memguard"
+        say(f"{error.format_message()} (see `{where} --help`)")
+    else:
+        say(str(error))
+
+
+def say(text: str) -> None:
+    """Write words to stderr, marked as memguard's own."""
+    click.echo(f"memguard: {text}", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""``memguard``: the entry point. Commands are loaded when they are called, so that wrapping a command starts fast."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+from memguard.cli.exits import EXIT_FAILED, status_of_error, tell_error
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+# name -> module and attribute
+COMMANDS: Final = {
+    "autofeat": ("memguard.cli.autofeat", "autofeat_command"),
+    "completion": ("memguard.cli.completion", "completion_command"),
+    "config": ("memguard.cli.config", "config_command"),
+    "doctor": ("memguard.cli.doctor", "doctor_command"),
+    "report": ("memguard.cli.report", "report_command"),
+    "run": ("memguard.cli.run", "run_command"),
+    "status": ("memguard.cli.status", "status_command"),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="automl-memguard", prog_name="memguard")
+def cli() -> None:
+    """Run AutoML jobs and other commands inside a memory budget.
+
+    Exit status: 0 done; 1 the job failed; 2 wrong usage or unusable data; 125 memguard could not start the job, 126 the
+    command cannot be executed, 127 it was not found; 130 interrupted; 137 killed for its memory. `memguard run` otherwise
+    exits with the command's own status, or 128 + n if signal n killed it.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    try:
+        status = cli.main(args=arguments, prog_name="memguard", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        status = leave.exit_code
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = EXIT_FAILED
+    except BaseException as error:
+        known = status_of_error(error)
+        if known is None:
+            raise
+        tell_error(error)
+        status = known
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

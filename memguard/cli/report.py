@@ -1,0 +1,114 @@
+"""``memguard report``: show a job report, as text for people or as its JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memguard.errors import DataError
+from memguard.report import JobReport, report_from_json, report_to_json
+from memguard.story import tell_death
+from memguard.units import format_bytes, format_duration
+
+__all__ = ["describe", "read_report", "report_command"]
+
+_BAR_CELLS = 30
+
+
+@click.command("report")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the document (memguard.report/1).")
+def report_command(*, file: Path, as_json: bool) -> None:
+    """Show the job report in FILE."""
+    report = read_report(file)
+    click.echo(json.dumps(report_to_json(report), indent=2) if as_json else "\n".join(describe(report)))
+
+
+def read_report(file: Path) -> JobReport:
+    """Read a report from a file.
+
+    Raises:
+        DataError: if it cannot be read or is no report.
+    """
+    try:
+        document: Any = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror}", subject=str(file), remedy="give the file that --report wrote"
+        ) from error
+    except ValueError as error:
+        raise DataError("is not JSON", subject=str(file), remedy="give the file that --report wrote") from error
+    if not isinstance(document, dict):
+        raise DataError("is not a job report", subject=str(file), remedy="give the file that --report wrote")
+    return report_from_json(document, subject=str(file))
+
+
+def describe(report: JobReport) -> Iterator[str]:
+    """Yield the lines of a report for people."""
+    yield f"{report.name}: {report.outcome.value.replace('_', ' ')} after {format_duration(report.duration_s)}"
+    yield from _rows(_facts(report))
+    if report.phases:
+        yield "phases:"
+        yield from (
+            f"  {phase.name:<12} {format_duration(phase.duration_s):>10}   peak {format_bytes(phase.peak_bytes)}"
+            for phase in report.phases
+        )
+    if report.processes:
+        yield "largest processes near the peak:"
+        yield from (f"  {each.pid:>8} {each.name:<16} {format_bytes(each.private_bytes)}" for each in report.processes)
+    yield from (f"warning at {format_duration(each.at_s)}: {each.text}" for each in report.warnings)
+    yield from (f"guard degraded: {fault}" for fault in report.guard_degraded)
+    if report.death is not None:
+        yield tell_death(report)
+    else:
+        yield from (f"advice: {advice}" for advice in report.recommendations)
+
+
+def _rows(facts: list[tuple[str, str]]) -> Iterator[str]:
+    width = max(len(name) for name, _ in facts)
+    yield from (f"  {name:<{width}}  {value}" for name, value in facts)
+
+
+def _facts(report: JobReport) -> list[tuple[str, str]]:
+    facts = [
+        ("what", report.what),
+        ("job", f"{report.job_id} ({report.kind}), started {report.started_at}"),
+        ("peak", f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {report.utilisation:.0%} of budget"),
+        ("budget", f"{format_bytes(report.budget.limit_bytes)} ({report.budget.source}), held by {report.budget.fence}"),
+    ]
+    if report.kernel_peak_bytes is not None:
+        facts.append(("kernel's peak", f"{format_bytes(report.kernel_peak_bytes)} with file cache"))
+    if report.estimate is not None:
+        facts.append(("estimate", f"{format_bytes(report.estimate.expected_bytes)}, at most {format_bytes(report.estimate.high_bytes)}"))
+    if report.baseline_bytes:
+        facts.append(("baseline", f"{format_bytes(report.baseline_bytes)} shared with the template, not counted"))
+    return [*facts, *_later_facts(report)]
+
+
+def _later_facts(report: JobReport) -> list[tuple[str, str]]:
+    capacity, caller, cleanup = report.capacity, report.caller, report.cleanup
+    facts = [
+        ("capacity", f"{format_bytes(capacity.capacity_bytes)} ({capacity.limited_by} {capacity.path}), {format_bytes(capacity.available_bytes)} free at the start"),
+        ("caller", f"{format_bytes(caller.before_bytes)} before, {format_bytes(caller.after_bytes)} after, {_or_unknown(caller.after_5s_bytes)} 5 s after"),
+        ("cleanup", f"{format_duration(cleanup.duration_s)}, {'all seen gone' if cleanup.verified else 'NOT verified'}"),
+        ("ended by", "; ".join(f"{each.source}: {each.fact}" for each in report.evidence)),
+    ]
+    if report.batches.count:
+        batches = report.batches
+        facts.append(("batches", f"{batches.count} of {batches.smallest_rows} to {batches.largest_rows} rows, {batches.rows} in all"))
+    if report.error:
+        facts.append(("error", report.error))
+    return facts
+
+
+def _or_unknown(count: int | None) -> str:
+    return "unknown" if count is None else format_bytes(count)
+
+
+def _bar(fraction: float) -> str:
+    filled = min(_BAR_CELLS, round(fraction * _BAR_CELLS))
+    return "[" + "#" * filled + "." * (_BAR_CELLS - filled) + "]"

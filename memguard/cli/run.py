@@ -1,0 +1,152 @@
+"""``memguard run``: wrap any command and its whole process tree in a memory budget."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from memguard.budget import OuterBound, resolve_budget
+from memguard.cli.exits import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, say, status_of_command
+from memguard.config import Settings, load_settings
+from memguard.errors import OutputError
+from memguard.files import check_output, whole_file
+from memguard.host import private_bytes_now, sweep_stale_fences
+from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
+from memguard.log import configure_logging
+from memguard.redact import redact_arguments, redact_environment
+from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
+from memguard.story import tell_death
+from memguard.units import parse_duration
+from memguard.worker.command import BUDGET_VARIABLE, CommandGuard, CommandNotStarted
+from memguard.worker.compose import JobFrame, compose_report
+from memguard.worker.recorder import JobRecorder
+
+__all__ = ["run_command"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    memory: str | None
+    name: str | None
+    timeout: str | None
+    report: Path | None
+    as_json: bool
+    quiet: bool
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.option("--memory", metavar="SIZE", help="Budget of the whole process tree: 4GiB, 512M, 80%. Default: the setting.")
+@click.option("--name", help="What to call the job in messages and the report. Default: the command's name.")
+@click.option("--timeout", metavar="T", help="Stop it after this time: 90s, 5m, 4h.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a report (memguard.report/1) to this file.")
+@click.option("--force", is_flag=True, help="Replace the report file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON line on stdout, after the command's output.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status and the report tell.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run_command(
+    *,
+    memory: str | None,
+    name: str | None,
+    timeout: str | None,
+    report: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run COMMAND inside a memory budget: memguard run [OPTIONS] -- COMMAND...
+
+    The command keeps its stdin, stdout, stderr, terminal, signals, working directory and exit status. Its whole process
+    tree is bounded; what it leaves running is ended with it. If it reaches its budget it is killed (exit status 137)
+    and told why on stderr.
+    """
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    if report is not None:
+        check_output(report, force=force)
+    return _guard(command, _Wishes(memory, name, timeout, report, as_json, quiet), settings)
+
+
+def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int:
+    frame, timeout_s = _frame(command, wishes, settings), wishes.timeout and parse_duration(wishes.timeout)
+    with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
+        sweep_stale_fences()
+    plan = plan_from(settings, frame.limit_bytes, timeout_s)
+    recorder = JobRecorder(frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say)
+    before_bytes = private_bytes_now()
+    try:
+        record = CommandGuard(frame.job_id, command, plan, recorder).run()
+    except CommandNotStarted as error:
+        return _tell_not_started(command[0], error)
+    after_bytes = private_bytes_now()
+    assert record.ending.exit_code is not None
+    caller = CallerMemory(before_bytes, after_bytes, after_bytes)
+    report = compose_report(frame, recorder, record, caller)
+    report = report.with_exit_status(status_of_command(report, record.ending.exit_code))
+    _publish(report, wishes)
+    assert report.exit_status is not None
+    return report.exit_status
+
+
+def _nothing(_: str) -> None: ...
+
+
+def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> JobFrame:
+    machine = machine_for(settings)
+    outer = os.environ.get(BUDGET_VARIABLE, "")
+    bound = OuterBound(int(outer), "the enclosing `memguard run`") if outer.isdecimal() else None
+    budget = resolve_budget(wishes.memory, machine, default=settings.memory, outer=bound, source="--memory")
+    words = redact_arguments(command, mode=settings.redact)
+    return JobFrame(
+        job_id=new_job_id(),
+        name=wishes.name or os.path.basename(command[0]) or "command",
+        kind="command",
+        what=" ".join(words)[:1000],
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        limit_bytes=budget.limit_bytes,
+        budget_source=budget.source,
+        capacity=capacity_report(machine),
+        estimate=None,
+        arguments=words,
+        environment=redact_environment(os.environ, mode=settings.redact),
+        report_path=str(wishes.report or ""),
+    )
+
+
+def _tell_not_started(word: str, error: CommandNotStarted) -> int:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        say(f"{word}: command not found; check the name, or give its full path")
+        return EXIT_NOT_FOUND
+    say(f"{word}: cannot be executed: {error.strerror}; check that it is a program and may be run (chmod +x)")
+    return EXIT_CANNOT_EXECUTE
+
+
+def _publish(report: JobReport, wishes: _Wishes) -> None:
+    if not wishes.quiet:
+        _tell(report)
+    try:
+        if wishes.report is not None:
+            with whole_file(wishes.report) as beside:
+                beside.write_text(json.dumps(report_to_json(report), indent=2) + "\n", encoding="utf-8")
+    except OutputError as error:
+        say(str(error))  # the command has run; its status is what counts
+    if wishes.as_json:
+        sys.stdout.write(json.dumps(report_to_json(report)) + "\n")
+        sys.stdout.flush()
+
+
+def _tell(report: JobReport) -> None:
+    for fault in report.guard_degraded:
+        say(f"the guard was degraded: {fault}")
+    for line in report.cleanup.leftovers:
+        say(line)
+    if report.outcome.is_memory_death or report.outcome is Outcome.TIMEOUT:
+        say(tell_death(report))

@@ -1,0 +1,44 @@
+"""The door to AutoFeat under guard: `memguard_integrations.autofeat`, or the extra that it needs."""
+
+from importlib.util import find_spec
+
+# Looked for and not imported: the caller's process never needs autofeat itself, its workers do.
+_missing = [name for name in ("autofeat", "pyarrow") if find_spec(name) is None]
+if _missing:
+    raise ImportError(
+        f"memguard.integrations.autofeat needs {' and '.join(_missing)}: "
+        "pip install 'automl-memguard[autofeat-stock]' (Python below 3.13)",
+        name=_missing[0],
+    )
+
+from memguard_integrations.autofeat import (  # noqa: E402 - after the check that gives a better message
+    AutoFeatProcessor,
+    FitSettings,
+    FittedModel,
+    Formula,
+    MissingPolicy,
+    NotFittedError,
+    Scores,
+    Survey,
+    TableRequest,
+    TableResult,
+    TableRun,
+    Task,
+    process_table,
+)
+
+__all__ = [
+    "AutoFeatProcessor",
+    "FitSettings",
+    "FittedModel",
+    "Formula",
+    "MissingPolicy",
+    "NotFittedError",
+    "Scores",
+    "Survey",
+    "TableRequest",
+    "TableResult",
+    "TableRun",
+    "Task",
+    "process_table",
+]

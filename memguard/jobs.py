@@ -1,0 +1,49 @@
+"""What every kind of job starts from: an id, the machine as a report shows it, a plan from settings and wishes."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from memguard.config import Settings
+from memguard.host import MachineReading, read_machine
+from memguard.report import CapacityReport
+from memguard.units import parse_duration
+from memguard.worker.spec import GuardPlan
+
+__all__ = ["capacity_report", "machine_for", "new_job_id", "plan_from"]
+
+
+def new_job_id() -> str:
+    """Return an id that sorts by time and is unique on the machine."""
+    return f"{time.strftime('%Y%m%d.%H%M%S')}.{secrets.token_hex(3)}"
+
+
+def machine_for(settings: Settings) -> MachineReading:
+    """Read the machine, bounded by the share of it that the settings give to guarded jobs."""
+    machine = read_machine()
+    if settings.capacity is None:
+        return machine
+    return read_machine(capacity_bytes=settings.capacity.resolve(machine.capacity_bytes))
+
+
+def capacity_report(machine: MachineReading) -> CapacityReport:
+    """Return the machine as a report shows it."""
+    return CapacityReport(
+        machine.capacity_bytes, machine.available_bytes, machine.binding.source, machine.binding.path
+    )
+
+
+def plan_from(settings: Settings, limit_bytes: int, timeout: str | float | None) -> GuardPlan:
+    """Join settings and a job's own wishes."""
+    return GuardPlan(
+        limit_bytes=limit_bytes,
+        warn_fraction=settings.warn_at_fraction,
+        timeout_s=settings.timeout_s if timeout is None else parse_duration(timeout),
+        grace_s=settings.grace_s,
+        shortest_interval_s=settings.sample_interval_min_s,
+        longest_interval_s=settings.sample_interval_max_s,
+        fence=settings.fence,
+        oom_score_adj=settings.oom_score_adj,
+    )
+
