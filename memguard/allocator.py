@@ -35,7 +35,9 @@ class AllocatorStatistics:
 class Reservation:
     """Room for one job; give it back with `release` or at the end of a ``with`` block."""
 
-    def __init__(self, allocator: ResourceAllocator, size_bytes: int, name: str, outer: Reservation | None) -> None:
+    def __init__(
+        self, allocator: ResourceAllocator, size_bytes: int, name: str, outer: Reservation | None
+    ) -> None:
         self._allocator = allocator
         self._outer = outer
         self._released = False
@@ -72,7 +74,9 @@ class ResourceAllocator:
             budgets share the outer one.
     """
 
-    def __init__(self, limit_bytes: int, *, name: str = "memguard", parent: ResourceAllocator | None = None) -> None:
+    def __init__(
+        self, limit_bytes: int, *, name: str = "memguard", parent: ResourceAllocator | None = None
+    ) -> None:
         self.limit_bytes = limit_bytes
         self.name = name
         self._parent = parent

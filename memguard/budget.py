@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from memguard.errors import CapacityExceeded, ConfigError
-from memguard.host.readings import MachineReading
+from memguard.host.readings import MachineReading, MemoryLimit
 from memguard.units import MIB, Size, format_bytes, parse_size
 
 __all__ = ["SMALLEST_BUDGET_BYTES", "Budget", "OuterBound", "resolve_budget"]
@@ -70,10 +70,16 @@ def resolve_budget(
 
 
 def _bound(machine: MachineReading, outer: OuterBound | None) -> OuterBound:
-    here = OuterBound(machine.capacity_bytes, f"{machine.binding.source} ({machine.binding.path})")
+    here = OuterBound(machine.capacity_bytes, _name_of(machine.binding))
     if outer is None or outer.limit_bytes > here.limit_bytes:
         return here
     return outer
+
+
+def _name_of(limit: MemoryLimit) -> str:
+    if limit.source == "physical":
+        return "the machine's physical memory"
+    return limit.source if limit.source == limit.path else f"{limit.source} limit {limit.path}"
 
 
 def _check(limit_bytes: int, size: Size, bound: OuterBound, source: str) -> None:
@@ -88,7 +94,7 @@ def _check(limit_bytes: int, size: Size, bound: OuterBound, source: str) -> None
     if limit_bytes > bound.limit_bytes:
         raise CapacityExceeded(
             f"{source} {size.text} is more than there is: {format_bytes(limit_bytes)} of "
-            f"{format_bytes(bound.limit_bytes)} that {bound.name} allows; ask for at most that, or for a share such as 80%",
+            f"{format_bytes(bound.limit_bytes)} ({bound.name}); ask for at most that, or for a share such as 80%",
             requested_bytes=limit_bytes,
             capacity_bytes=bound.limit_bytes,
             limited_by=bound.name,

@@ -23,9 +23,13 @@ def check_output(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise DataError("is a folder", subject=str(path), remedy="name a file in it")
     if path.exists() and not force:
-        raise DataError("exists already", subject=str(path), remedy="name another file, or give --force to replace it")
+        raise DataError(
+            "exists already", subject=str(path), remedy="name another file, or give --force to replace it"
+        )
     if not path.parent.is_dir():
-        raise DataError(f"there is no folder {path.parent}", subject=str(path), remedy="make it first, or name another")
+        raise DataError(
+            f"there is no folder {path.parent}", subject=str(path), remedy="make it first, or name another"
+        )
     if not os.access(path.parent, os.W_OK):
         raise DataError("its folder is not writable", subject=str(path), remedy="name a file elsewhere")
 
@@ -42,7 +46,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield beside
         os.replace(beside, path)
     except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}", path=str(path)) from error
+        raise OutputError(
+            f"{path} could not be written: {error.strerror or error}", path=str(path)
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()

@@ -46,4 +46,3 @@ def plan_from(settings: Settings, limit_bytes: int, timeout: str | float | None)
         fence=settings.fence,
         oom_score_adj=settings.oom_score_adj,
     )
-

@@ -38,7 +38,9 @@ class ManagedJob:
     batch, never in between.
     """
 
-    def __init__(self, frame: JobFrame, plan: GuardPlan, registry: ModelRegistry, tell: Callable[[Notice], None]) -> None:
+    def __init__(
+        self, frame: JobFrame, plan: GuardPlan, registry: ModelRegistry, tell: Callable[[Notice], None]
+    ) -> None:
         self.name = frame.name
         self.budget_bytes = plan.limit_bytes
         self.report: JobReport | None = None
@@ -48,7 +50,9 @@ class ManagedJob:
         self._watch = UsageWatch(plan.watch_limits)
         self._over = threading.Event()
         self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True)
+        self._watcher = threading.Thread(
+            target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True
+        )
         self._batches = BatchSummary()
         self._models = 0
 
@@ -159,7 +163,9 @@ class ManagedJob:
         after = private_bytes_now()
         self._recorder.batches = self._batches
         self._note_models()
-        caller = CallerMemory(self._before_bytes, after, after if is_back(self._before_bytes, after) else None)
+        caller = CallerMemory(
+            self._before_bytes, after, after if is_back(self._before_bytes, after) else None
+        )
         record = self._end_record(error, duration_s, cleaned)
         text = None if error is None else f"{type(error).__qualname__}: {error}"
         report = compose_report(self._frame, self._recorder, record, caller, error=text)
@@ -172,7 +178,9 @@ class ManagedJob:
             self._recorder.notes["models_registered"] = self._models
             self._recorder.notes["models_alive_at_end"] = self._registry.live_count(self._frame.job_id)
 
-    def _end_record(self, error: BaseException | None, duration_s: float, cleaned: CleanupReport) -> EndRecord:
+    def _end_record(
+        self, error: BaseException | None, duration_s: float, cleaned: CleanupReport
+    ) -> EndRecord:
         ending = Ending(
             exit_code=0,
             delivery=_delivery(error),

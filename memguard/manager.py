@@ -16,7 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
@@ -53,7 +53,9 @@ ProgressCallback = Callable[[JobProgress], None]
 # Reports are small; a manager that lives for weeks keeps the last ones only.
 _KEPT_REPORTS: Final = 1000
 _open_managers: weakref.WeakSet[MemoryManager] = weakref.WeakSet()
-_current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar("memguard_manager", default=None)
+_current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar(
+    "memguard_manager", default=None
+)
 
 
 class MemoryManager:
@@ -150,7 +152,9 @@ class MemoryManager:
             job = self._start(function, args, kwargs, frame, timeout, preload, on_progress)
             return self._conclude(job.wait(), check)
 
-    async def arun(self, function: Callable[..., Any], /, *args: Any, check: bool = True, **options: Any) -> JobResult:
+    async def arun(
+        self, function: Callable[..., Any], /, *args: Any, check: bool = True, **options: Any
+    ) -> JobResult:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
         started: list[GuardedJob] = []
         work = functools.partial(self._run_noting, started, function, *args, check=check, **options)
@@ -164,7 +168,9 @@ class MemoryManager:
             task.exception() if not task.cancelled() else None
             raise
 
-    def _run_noting(self, started: list[GuardedJob], function: Callable[..., Any], *args: Any, **options: Any) -> JobResult:
+    def _run_noting(
+        self, started: list[GuardedJob], function: Callable[..., Any], *args: Any, **options: Any
+    ) -> JobResult:
         note = _starting.set(started)
         try:
             return self.run(function, *args, **options)
@@ -207,7 +213,9 @@ class MemoryManager:
     def _conclude(self, result: JobResult, check: bool) -> JobResult:
         report = result.report
         self.reports.append(report)
-        self._publish("memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes)
+        self._publish(
+            "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
+        )
         if check:
             result.raise_for_outcome()
         return result
@@ -215,7 +223,9 @@ class MemoryManager:
     def _publish_message(self, frame: JobFrame, message: Message) -> None:
         match message["kind"]:
             case "started":
-                self._publish("memguard.job_started", frame.job_id, pid=message["pid"], fence=message["fence"])
+                self._publish(
+                    "memguard.job_started", frame.job_id, pid=message["pid"], fence=message["fence"]
+                )
             case "neared":
                 self._publish(
                     "memguard.budget_neared",
@@ -237,7 +247,9 @@ class MemoryManager:
                 frame,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
-                lambda _: self._publish("memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes),
+                lambda _: self._publish(
+                    "memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes
+                ),
             )
             job.begin()
             try:
@@ -269,7 +281,11 @@ class MemoryManager:
         return resolve_budget(memory, self.status(), default=self.settings.memory, outer=outer)
 
     def _frame(
-        self, function: Callable[..., Any] | None, name: str | None, budget: Budget, estimate: EstimateSummary | None
+        self,
+        function: Callable[..., Any] | None,
+        name: str | None,
+        budget: Budget,
+        estimate: EstimateSummary | None,
     ) -> JobFrame:
         machine = self.status()
         what = _describe(function) if function is not None else name or "block"
@@ -328,7 +344,9 @@ class MemoryManager:
         await asyncio.to_thread(self.close)
 
 
-_starting: contextvars.ContextVar[list[GuardedJob] | None] = contextvars.ContextVar("memguard_starting", default=None)
+_starting: contextvars.ContextVar[list[GuardedJob] | None] = contextvars.ContextVar(
+    "memguard_starting", default=None
+)
 
 
 class _Managed:

@@ -19,7 +19,9 @@ _NAME: Final = re.compile(
     r"session[-_]?id|signature|\bsig\b|dsn|bearer|\bpw\b|\bpwd\b)",
     re.IGNORECASE,
 )
-_NOT_SECRET: Final = re.compile(r"^(?:--?)?(?:author|authors|pass-?through|bypass|tokenizer|tokenize)", re.IGNORECASE)
+_NOT_SECRET: Final = re.compile(
+    r"^(?:--?)?(?:author|authors|pass-?through|bypass|tokenizer|tokenize)", re.IGNORECASE
+)
 _SHAPES: Final = tuple(
     re.compile(pattern)
     for pattern in (

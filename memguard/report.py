@@ -67,7 +67,9 @@ class Outcome(StrEnum):
         return self in _MEMORY_DEATHS
 
 
-_MEMORY_DEATHS: Final = frozenset({Outcome.MEMORY_ERROR, Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP, Outcome.KERNEL_OOM})
+_MEMORY_DEATHS: Final = frozenset(
+    {Outcome.MEMORY_ERROR, Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP, Outcome.KERNEL_OOM}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,9 @@ def _recommend(report: JobReport) -> tuple[str, ...]:
     if report.utilisation > _TIGHT:
         return (f"needs {format_bytes(report.peak_bytes)}: run with {_setting(report)} for some headroom",)
     if report.utilisation < _LOOSE and report.peak_bytes > 0:
-        return (f"needs {format_bytes(report.peak_bytes)}: {_setting(report)} would do, and leave more to others",)
+        return (
+            f"needs {format_bytes(report.peak_bytes)}: {_setting(report)} would do, and leave more to others",
+        )
     return ()
 
 
@@ -69,13 +71,17 @@ def _after_miss(report: JobReport) -> tuple[str, ...]:
     if report.outcome is Outcome.KERNEL_OOM:
         advice.append("run `memguard status` to see which limit binds and what else uses it")
     if suggested_budget(report) > report.budget.limit_bytes:
-        advice.append(f"needs more than {format_bytes(report.budget.limit_bytes)}: run with {_setting(report)}")
+        advice.append(
+            f"needs more than {format_bytes(report.budget.limit_bytes)}: run with {_setting(report)}"
+        )
     else:
         advice.append(
             f"its budget is already all that {report.capacity.limited_by} allows "
             f"({format_bytes(report.capacity.capacity_bytes)}): give it less data or a larger machine"
         )
-    advice.append("work on fewer rows or columns, or in batches (`job.batches`), so that less is held at once")
+    advice.append(
+        "work on fewer rows or columns, or in batches (`job.batches`), so that less is held at once"
+    )
     if len(report.processes) > 1:
         advice.append(f"run fewer workers: {len(report.processes)} processes shared the budget at the peak")
     return tuple(advice)
@@ -133,7 +139,9 @@ def _why_this_one(report: JobReport) -> str:
         return "it alone passed its own budget; no other job was touched"
     if report.outcome is Outcome.KERNEL_OOM:
         return "the kernel chose; guarded jobs are marked to be chosen before anything else"
-    return "nothing else was involved" if report.outcome is Outcome.MEMORY_ERROR else "only this job was meant"
+    return (
+        "nothing else was involved" if report.outcome is Outcome.MEMORY_ERROR else "only this job was meant"
+    )
 
 
 def _what_is_saved(report: JobReport) -> str:

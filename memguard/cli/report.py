@@ -41,7 +41,9 @@ def read_report(file: Path) -> JobReport:
             f"cannot be read: {error.strerror}", subject=str(file), remedy="give the file that --report wrote"
         ) from error
     except ValueError as error:
-        raise DataError("is not JSON", subject=str(file), remedy="give the file that --report wrote") from error
+        raise DataError(
+            "is not JSON", subject=str(file), remedy="give the file that --report wrote"
+        ) from error
     if not isinstance(document, dict):
         raise DataError("is not a job report", subject=str(file), remedy="give the file that --report wrote")
     return report_from_json(document, subject=str(file))
@@ -59,7 +61,9 @@ def describe(report: JobReport) -> Iterator[str]:
         )
     if report.processes:
         yield "largest processes near the peak:"
-        yield from (f"  {each.pid:>8} {each.name:<16} {format_bytes(each.private_bytes)}" for each in report.processes)
+        yield from (
+            f"  {each.pid:>8} {each.name:<16} {format_bytes(each.private_bytes)}" for each in report.processes
+        )
     yield from (f"warning at {format_duration(each.at_s)}: {each.text}" for each in report.warnings)
     yield from (f"guard degraded: {fault}" for fault in report.guard_degraded)
     if report.death is not None:
@@ -77,29 +81,56 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
     facts = [
         ("what", report.what),
         ("job", f"{report.job_id} ({report.kind}), started {report.started_at}"),
-        ("peak", f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {report.utilisation:.0%} of budget"),
-        ("budget", f"{format_bytes(report.budget.limit_bytes)} ({report.budget.source}), held by {report.budget.fence}"),
+        (
+            "peak",
+            f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {report.utilisation:.0%} of budget",
+        ),
+        (
+            "budget",
+            f"{format_bytes(report.budget.limit_bytes)} ({report.budget.source}), held by {report.budget.fence}",
+        ),
     ]
     if report.kernel_peak_bytes is not None:
         facts.append(("kernel's peak", f"{format_bytes(report.kernel_peak_bytes)} with file cache"))
     if report.estimate is not None:
-        facts.append(("estimate", f"{format_bytes(report.estimate.expected_bytes)}, at most {format_bytes(report.estimate.high_bytes)}"))
+        facts.append(
+            (
+                "estimate",
+                f"{format_bytes(report.estimate.expected_bytes)}, at most {format_bytes(report.estimate.high_bytes)}",
+            )
+        )
     if report.baseline_bytes:
-        facts.append(("baseline", f"{format_bytes(report.baseline_bytes)} shared with the template, not counted"))
+        facts.append(
+            ("baseline", f"{format_bytes(report.baseline_bytes)} shared with the template, not counted")
+        )
     return [*facts, *_later_facts(report)]
 
 
 def _later_facts(report: JobReport) -> list[tuple[str, str]]:
     capacity, caller, cleanup = report.capacity, report.caller, report.cleanup
     facts = [
-        ("capacity", f"{format_bytes(capacity.capacity_bytes)} ({capacity.limited_by} {capacity.path}), {format_bytes(capacity.available_bytes)} free at the start"),
-        ("caller", f"{format_bytes(caller.before_bytes)} before, {format_bytes(caller.after_bytes)} after, {_or_unknown(caller.after_5s_bytes)} 5 s after"),
-        ("cleanup", f"{format_duration(cleanup.duration_s)}, {'all seen gone' if cleanup.verified else 'NOT verified'}"),
+        (
+            "capacity",
+            f"{format_bytes(capacity.capacity_bytes)} ({capacity.limited_by} {capacity.path}), {format_bytes(capacity.available_bytes)} free at the start",
+        ),
+        (
+            "caller",
+            f"{format_bytes(caller.before_bytes)} before, {format_bytes(caller.after_bytes)} after, {_or_unknown(caller.after_5s_bytes)} 5 s after",
+        ),
+        (
+            "cleanup",
+            f"{format_duration(cleanup.duration_s)}, {'all seen gone' if cleanup.verified else 'NOT verified'}",
+        ),
         ("ended by", "; ".join(f"{each.source}: {each.fact}" for each in report.evidence)),
     ]
     if report.batches.count:
         batches = report.batches
-        facts.append(("batches", f"{batches.count} of {batches.smallest_rows} to {batches.largest_rows} rows, {batches.rows} in all"))
+        facts.append(
+            (
+                "batches",
+                f"{batches.count} of {batches.smallest_rows} to {batches.largest_rows} rows, {batches.rows} in all",
+            )
+        )
     if report.error:
         facts.append(("error", report.error))
     return facts

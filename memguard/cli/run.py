@@ -20,7 +20,6 @@ from memguard.errors import OutputError
 from memguard.files import check_output, whole_file
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
-from memguard.log import configure_logging
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.story import tell_death
@@ -43,12 +42,23 @@ class _Wishes:
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.option("--memory", metavar="SIZE", help="Budget of the whole process tree: 4GiB, 512M, 80%. Default: the setting.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Budget of the whole process tree: 4GiB, 512M, 80%. Default: the setting.",
+)
 @click.option("--name", help="What to call the job in messages and the report. Default: the command's name.")
 @click.option("--timeout", metavar="T", help="Stop it after this time: 90s, 5m, 4h.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write a report (memguard.report/1) to this file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write a report (memguard.report/1) to this file."
+)
 @click.option("--force", is_flag=True, help="Replace the report file if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON line on stdout, after the command's output.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report as one JSON line on stdout, after the command's output.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status and the report tell.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run_command(
@@ -69,7 +79,6 @@ def run_command(
     and told why on stderr.
     """
     settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
     if report is not None:
         check_output(report, force=force)
     return _guard(command, _Wishes(memory, name, timeout, report, as_json, quiet), settings)
@@ -80,7 +89,9 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     plan = plan_from(settings, frame.limit_bytes, timeout_s)
-    recorder = JobRecorder(frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say)
+    recorder = JobRecorder(
+        frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say
+    )
     before_bytes = private_bytes_now()
     try:
         record = CommandGuard(frame.job_id, command, plan, recorder).run()

@@ -261,7 +261,7 @@ def _reasons(
     matrix = request.rows * counts.kept * _FLOAT32
     processes = f", in {request.processes} processes" if request.processes else ""
     return (
-        f"{request.columns} columns become {counts.generated:,}, {counts.kept:,} go into selection ({origin})",
+        f"{request.columns} columns become {counts.generated:,}, {counts.kept:,} enter selection ({origin})",
         f"{request.rows:,} rows x {counts.kept:,} columns are a matrix of {format_bytes(matrix)}",
         f"{phase} needs {format_bytes(phase_bytes)} at its peak{processes}",
         f"the worker, its buffers and the table itself add {format_bytes(own)}",

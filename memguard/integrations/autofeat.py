@@ -13,6 +13,7 @@ if _missing:
 
 from memguard_integrations.autofeat import (  # noqa: E402 - after the check that gives a better message
     AutoFeatProcessor,
+    FitRefused,
     FitSettings,
     FittedModel,
     Formula,
@@ -29,6 +30,7 @@ from memguard_integrations.autofeat import (  # noqa: E402 - after the check tha
 
 __all__ = [
     "AutoFeatProcessor",
+    "FitRefused",
     "FitSettings",
     "FittedModel",
     "Formula",

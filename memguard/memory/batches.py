@@ -51,7 +51,11 @@ class BatchSizer:
             Rows for the next batch.
         """
         self.bytes_per_row = max(self.bytes_per_row, cost_bytes / batch_rows if batch_rows else 0.0)
-        wanted = free_bytes * _SHARE_OF_ROOM / self.bytes_per_row if self.bytes_per_row else self.rows * _LARGEST_STEP
+        wanted = (
+            free_bytes * _SHARE_OF_ROOM / self.bytes_per_row
+            if self.bytes_per_row
+            else self.rows * _LARGEST_STEP
+        )
         self.rows = max(1, int(min(max(wanted, self.rows / _LARGEST_STEP), self.rows * _LARGEST_STEP)))
         return self.rows
 

@@ -87,7 +87,9 @@ def pickle_outside(value: Any, *, what: str) -> tuple[bytes, list[memoryview]]:
         return cloudpickle.dumps(value, protocol=5, buffer_callback=keep_inside), outside
     except MemoryError:
         raise
-    except Exception as error:  # picklers raise anything: PicklingError, TypeError, RecursionError, the object's own
+    except (
+        Exception
+    ) as error:  # picklers raise anything: PicklingError, TypeError, RecursionError, the object's own
         raise TransferError(
             f"{what} cannot cross to another process: {type(error).__name__}: {error}; "
             "pass plain data, arrays or frames, or a file's path"

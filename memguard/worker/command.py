@@ -175,7 +175,13 @@ class CommandGuard:
         self._reaper.reap()
         watch = self._guard.watch
         return EndRecord(
-            ending, duration_s, cleanup, 0, watch.crossings, self._guard.processes_at_peak, tuple(self._guard.degraded)
+            ending,
+            duration_s,
+            cleanup,
+            0,
+            watch.crossings,
+            self._guard.processes_at_peak,
+            tuple(self._guard.degraded),
         )
 
     def _ending(self, enclosure: Enclosure) -> Ending:

@@ -82,7 +82,9 @@ def compose_report(
         duration_s=round(record.duration_s, 4),
         outcome=verdict.outcome,
         exit_status=exit_status,
-        signal=signal_name(-ending.exit_code) if ending.exit_code is not None and ending.exit_code < 0 else None,
+        signal=signal_name(-ending.exit_code)
+        if ending.exit_code is not None and ending.exit_code < 0
+        else None,
         evidence=verdict.evidence,
         budget=BudgetReport(frame.limit_bytes, frame.budget_source, ending.fence_kind),
         capacity=frame.capacity,

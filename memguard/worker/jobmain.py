@@ -106,7 +106,9 @@ def _portable(error: BaseException) -> BaseException:
         packed = pack(error, what="the exception")
         pickle.loads(packed.pickle, buffers=packed.buffers)
     except Exception as failure:  # noqa: BLE001 - exceptions fail to pickle or to unpickle in every way there is
-        return JobError(f"{type(error).__qualname__}: {error} (the exception itself cannot be pickled: {failure})")
+        return JobError(
+            f"{type(error).__qualname__}: {error} (the exception itself cannot be pickled: {failure})"
+        )
     return error
 
 
@@ -139,4 +141,3 @@ def _leave(status: int) -> NoReturn:
         traceback.print_exc()
     finally:
         os._exit(status)
-

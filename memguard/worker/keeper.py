@@ -115,13 +115,15 @@ class _Keeper:
             self._poll.unregister(descriptor)
 
     def run(self) -> None:
-        self._caller.send({
-            "kind": "started",
-            "pid": self._guard.root_pid,
-            "start_ticks": self._start_ticks,
-            "fence": self._enclosure.kind,
-            "baseline_bytes": self._baseline_bytes,
-        })
+        self._caller.send(
+            {
+                "kind": "started",
+                "pid": self._guard.root_pid,
+                "start_ticks": self._start_ticks,
+                "fence": self._enclosure.kind,
+                "baseline_bytes": self._baseline_bytes,
+            }
+        )
         self._poll.register(self._pidfd, select.POLLIN)
         while not self._turn():
             pass
@@ -220,7 +222,9 @@ class _Keeper:
         try:
             self._fill(size_bytes)
         except OSError as error:
-            self._job.send({"kind": "refused", "why": f"no memory for a result of {size_bytes} bytes: {error}"})
+            self._job.send(
+                {"kind": "refused", "why": f"no memory for a result of {size_bytes} bytes: {error}"}
+            )
         else:
             self._job.send({"kind": "segment"}, [self._result])
 
@@ -234,7 +238,9 @@ class _Keeper:
         self._guard.tick()
         duration_s = time.monotonic() - self._started_s
         assert self._reaper.exit_code is not None
-        ending = self._guard.ending(self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind)
+        ending = self._guard.ending(
+            self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind
+        )
         cleanup = self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
         self._reaper.reap()
         record = EndRecord(

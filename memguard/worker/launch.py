@@ -149,4 +149,3 @@ def _open_result(descriptor: int) -> Any:
             f"the job's result arrived but cannot be rebuilt here: {type(error).__name__}: {error}; "
             "import the module of its class, or return plain data"
         ) from error
-

@@ -35,7 +35,9 @@ def modules_used_by(function: Callable[..., Any], arguments: Iterable[Any] = ())
     """
     found = set(_walk(function, _LARGEST_DEPTH))
     found.update(type(each).__module__ for each in arguments)
-    return frozenset(name for name in found if root_of(name) not in _ALWAYS_THERE and _is_installed(root_of(name)))
+    return frozenset(
+        name for name in found if root_of(name) not in _ALWAYS_THERE and _is_installed(root_of(name))
+    )
 
 
 def root_of(module: str) -> str:
@@ -68,7 +70,9 @@ def _walk_function(function: Any, depth: int) -> Iterator[str]:
         yield function.__module__
         return
     for code in _codes(function.__code__):
-        yield from (each.argval for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME" and each.argval)
+        yield from (
+            each.argval for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME" and each.argval
+        )
         for name in code.co_names:
             if name in function.__globals__:
                 yield from _walk(function.__globals__[name], depth - 1)

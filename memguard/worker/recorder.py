@@ -109,7 +109,9 @@ class JobRecorder:
     def _close_phase(self, elapsed_s: float) -> None:
         if self._phases:
             last = self._phases[-1]
-            self._phases[-1] = replace(last, duration_s=elapsed_s - last.started_s, peak_bytes=self._phase_peak)
+            self._phases[-1] = replace(
+                last, duration_s=elapsed_s - last.started_s, peak_bytes=self._phase_peak
+            )
 
     def phases(self, elapsed_s: float) -> tuple[PhaseReport, ...]:
         """Return the phases, the last one ended at ``elapsed_s``."""

@@ -17,7 +17,7 @@ from typing import Final
 
 from memguard.errors import WorkerStartError
 from memguard.worker.preload import root_of
-from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.protocol import Message, channel_pair
 
 __all__ = ["Template", "TemplatePool"]
 

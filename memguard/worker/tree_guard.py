@@ -178,9 +178,14 @@ class TreeGuard:
     def _members(self) -> tuple[tuple[int, int], ...]:
         fenced = self.fence.pids() if self.fence is not None else ()
         known = {**dict(self._sampler.processes()), **dict(self._adopted())}
-        return (*known.items(), *((pid, ticks) for pid in fenced if pid not in known and (ticks := start_ticks(pid))))
+        return (
+            *known.items(),
+            *((pid, ticks) for pid in fenced if pid not in known and (ticks := start_ticks(pid))),
+        )
 
-    def ending(self, exit_code: int, delivery: Delivery, stop_reason: StopReason | None, fence_kind: str) -> Ending:
+    def ending(
+        self, exit_code: int, delivery: Delivery, stop_reason: StopReason | None, fence_kind: str
+    ) -> Ending:
         """Gather what was seen of the end."""
         fence = self.last_fence_reading
         return Ending(

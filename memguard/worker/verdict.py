@@ -139,7 +139,9 @@ def _collect(ending: Ending) -> list[Evidence]:
         found.append(Evidence(ending.fence_kind, _tell_fence(ending)))
     if ending.machine_oom_kills and not ending.fence_oom_kills:
         found.append(
-            Evidence("/proc/vmstat", f"oom_kill rose by {ending.machine_oom_kills} while the job ran, machine-wide")
+            Evidence(
+                "/proc/vmstat", f"oom_kill rose by {ending.machine_oom_kills} while the job ran, machine-wide"
+            )
         )
     return found
 
@@ -162,6 +164,6 @@ def _tell_fence(ending: Ending) -> str:
     mark = ending.fence_high_water_bytes
     shown = f", high-water mark {format_bytes(mark)}" if mark is not None else ""
     return (
-        f"{ending.fence_oom_kills} processes killed by the kernel, limit {format_bytes(ending.limit_bytes)} "
-        f"hit {ending.fence_limit_hits} times{shown}"
+        f"processes killed by the kernel: {ending.fence_oom_kills}, "
+        f"limit {format_bytes(ending.limit_bytes)}, times it was hit: {ending.fence_limit_hits}{shown}"
     )

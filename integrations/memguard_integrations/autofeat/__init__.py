@@ -6,6 +6,7 @@ takes fewer rows than asked for without saying so; the caller's process never im
 processor.py for Python, table_run.py for files; stock.py is where AutoFeat itself is called.
 """
 
+from memguard_integrations.autofeat.admission import FitRefused
 from memguard_integrations.autofeat.processor import AutoFeatProcessor, NotFittedError
 from memguard_integrations.autofeat.records import (
     FitSettings,
@@ -21,6 +22,7 @@ from memguard_integrations.autofeat.table_run import TableRequest, TableRun, pro
 
 __all__ = [
     "AutoFeatProcessor",
+    "FitRefused",
     "FitSettings",
     "FittedModel",
     "Formula",

@@ -1,6 +1,6 @@
 """Whether a fit may start under a budget, on how many rows, and what to say if it may not. Pure.
 
-Comes in: a `Survey`, settings, a budget. Goes out: an `Admission`, or `CapacityExceeded` with the figures and
+Comes in: a `Survey`, settings, a budget. Goes out: an `Admission`, or `FitRefused` with the figures and
 what would fit, in settings that can be typed as they stand.
 """
 
@@ -15,7 +15,16 @@ from memguard.report import EstimateSummary
 from memguard.units import format_bytes, format_setting
 from memguard_integrations.autofeat.records import MIN_ROWS, FitSettings, Survey
 
-__all__ = ["Admission", "admit", "as_argument", "as_flag", "summary_of"]
+__all__ = ["Admission", "FitRefused", "admit", "as_argument", "as_flag", "summary_of"]
+
+
+class FitRefused(CapacityExceeded):
+    """A fit that was not started because its estimate is beyond its budget; the message tells what would
+    fit.
+    """
+
+    # 125 is for what memguard did not start; a budget that cannot be had is wrong usage.
+    exit_status = 125
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ def admit(
         capacity_bytes: the machine's; a budget beyond it is not proposed.
 
     Raises:
-        CapacityExceeded: if it does not fit, or not even `MIN_ROWS` rows do.
+        FitRefused: if it does not fit, or not even `MIN_ROWS` rows do.
     """
     rows = min(survey.usable_rows, fit_rows or survey.usable_rows)
     request = _request(survey, settings, rows)
@@ -84,13 +93,13 @@ def _refusal(
     budget_bytes: int,
     setting: Callable[[Fit], str],
     capacity_bytes: int,
-) -> CapacityExceeded:
+) -> FitRefused:
     estimate = estimate_autofeat(request, survey.counts)
     changes = what_fits(request, survey.counts, budget_bytes)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
-    return CapacityExceeded(
-        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}, and the "
-        f"budget is {format_bytes(budget_bytes)} ({estimate.reasons[0]}); {_would_fit(possible, setting)}",
+    return FitRefused(
+        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}, and "
+        f"the budget is {format_bytes(budget_bytes)} ({estimate.reasons[0]}); {_would_fit(possible, setting)}",
         requested_bytes=estimate.high_bytes,
         capacity_bytes=budget_bytes,
         limited_by="budget",

@@ -110,7 +110,7 @@ def _as_classes(codes: Matrix, fitted: FittedModel) -> Any:
     unknown = int(np.isnan(codes).sum())
     if unknown:
         raise DataError(
-            f"{unknown:,} rows have a missing or infinite value that the model needs, and no class stands for that",
+            f"{unknown:,} rows lack a value that the model needs, and no class stands for that",
             subject="X",
             remedy='leave these rows out, or fit with missing="median"',
         )

@@ -16,36 +16,20 @@ from types import TracebackType
 from typing import Self
 
 from memguard.errors import DataError, OutputError
+from memguard.files import check_output
 
-__all__ = ["OutputFile", "check_output", "output_error"]
+__all__ = ["OutputFile", "check_table_output", "output_error"]
 
 
-def check_output(path: str, *, force: bool, suffix: str) -> None:
-    """Raise unless a file may be written there.
-
-    Args:
-        path: where.
-        force: whether a file that is there may be replaced.
-        suffix: what its name must end in.
+def check_table_output(path: str, *, force: bool) -> None:
+    """Raise unless a Parquet file may be written there.
 
     Raises:
         DataError: for another suffix, a file that exists, a directory that does not or may not be written to.
     """
-    file = Path(path)
-    if file.is_dir():
-        raise DataError("is a directory", subject=path, remedy=f"name a {suffix} file in it")
-    if not path.lower().endswith(suffix):
-        raise DataError(f"does not end in {suffix}", subject=path, remedy=f"write to {path}{suffix}")
-    if not file.parent.is_dir():
-        raise DataError(
-            "its directory does not exist", subject=path, remedy=f"make it: mkdir -p {file.parent}"
-        )
-    if file.exists() and not force:
-        raise DataError(
-            "exists already", subject=path, remedy="name another file, or replace it with --force"
-        )
-    if not os.access(file.parent, os.W_OK):
-        raise DataError("its directory may not be written to", subject=path, remedy="name another place")
+    if not path.lower().endswith(".parquet"):
+        raise DataError("the output is Parquet", subject=path, remedy=f"name it so: {path}.parquet")
+    check_output(Path(path), force=force)
 
 
 def output_error(path: str, error: OSError) -> OutputError:

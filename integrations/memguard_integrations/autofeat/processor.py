@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memguard.errors import DataError, MemguardError
-from memguard.host import read_machine
 from memguard.manager import MemoryManager
 from memguard.report import EstimateSummary, JobReport
 from memguard.units import Size
@@ -126,7 +125,7 @@ class AutoFeatProcessor:
             self.settings,
             self.reports[-1].budget.limit_bytes,
             setting=as_argument,
-            capacity_bytes=read_machine().capacity_bytes,
+            capacity_bytes=self._manager().status().capacity_bytes,
         )
         self.estimate = admission.estimate
         fitted: FittedModel = self._run(

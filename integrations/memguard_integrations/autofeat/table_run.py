@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from memguard.errors import DataError, JobTimeout, MemguardError
 from memguard.estimate import Estimate
-from memguard.host import read_machine
 from memguard.manager import MemoryManager
 from memguard.report import JobReport
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import Admission, admit, as_flag, summary_of
 from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
-from memguard_integrations.autofeat.output import OutputFile, check_output, output_error
+from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error
 from memguard_integrations.autofeat.paths import check_input
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
 
@@ -82,7 +81,7 @@ def check_request(request: TableRequest) -> None:
         DataError: for an input that is not there, an output that is or that cannot be written, empty columns.
     """
     check_input(request.data)
-    check_output(request.output, force=request.force, suffix=".parquet")
+    check_table_output(request.output, force=request.force)
     if request.columns is not None and not all(name.strip() for name in request.columns):
         raise DataError("an empty name", subject="--columns", remedy="write names with commas between: a,b,c")
 
@@ -128,11 +127,11 @@ def process_table(
         fit_rows=request.fit_rows,
         shrink=request.shrink,
         setting=as_flag,
-        capacity_bytes=read_machine().capacity_bytes,
+        capacity_bytes=manager.status().capacity_bytes,
     )
     announce(_rows_said(survey, request, admission))
     announce(f"estimate: {admission.estimate}; {admission.estimate.reasons[0]}")
-    result, report = _fit(manager, request, survey, admission, clock, on_progress)
+    result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
     for warning in result.warnings:
         announce(warning)
     return TableRun(
@@ -146,6 +145,7 @@ def _fit(
     survey: Survey,
     admission: Admission,
     clock: _Clock,
+    *,
     on_progress: Callable[[JobProgress], None] | None,
 ) -> tuple[TableResult, JobReport]:
     with OutputFile(request.output, force=request.force) as output:

@@ -1,0 +1,171 @@
+"""A finished run as people read it, and as one JSON document. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from memguard.report import JobReport
+from memguard.units import format_bytes, format_duration
+from memguard_integrations.autofeat.records import Formula, Scores, Task
+from memguard_integrations.autofeat.table_run import TableRun
+
+__all__ = ["SCHEMA", "describe", "for_command_line", "to_document"]
+
+SCHEMA: Final = "memguard.autofeat/1"
+
+# Formulas shown; the rest is counted, and all are in the document and the output.
+_SHOWN: Final = 12
+# Below this share of the strongest effect a formula plays no part in AutoFeat's own model.
+_NO_EFFECT: Final = 1e-6
+
+
+def describe(run: TableRun, report_path: str) -> Iterator[str]:
+    """Yield the lines that tell what came out."""
+    request, result = run.request, run.result
+    rows = f"{result.model.rows:,} of {run.survey.usable_rows:,} usable rows"
+    yield f"AutoFeat on {request.data}: {request.target} from {len(result.model.plan.names)} columns, {rows}"
+    yield ""
+    yield from _formula_lines(result.model.formulas, run)
+    yield ""
+    yield from _score_lines(run)
+    yield ""
+    width = max(len(name) for name, _ in _facts(run, report_path))
+    yield from (f"{name:<{width}}  {value}" for name, value in _facts(run, report_path))
+
+
+def _formula_lines(formulas: Sequence[Formula], run: TableRun) -> Iterator[str]:
+    task, target = run.request.settings.task, run.request.target
+    unit = target if task is Task.REGRESSION else f"the log-odds of {target}"
+    yield f"effect      formula (effect: change of {unit} for one standard deviation of the column)"
+    strongest = max((abs(formula.effect) for formula in formulas), default=0.0)
+    in_use = [formula for formula in formulas if abs(formula.effect) > strongest * _NO_EFFECT]
+    for formula in in_use[:_SHOWN]:
+        yield f"{formula.effect:<+10.4g}  {formula.formula}{'' if formula.engineered else '  (original)'}"
+    rest = len(formulas) - len(in_use[:_SHOWN])
+    if rest:
+        yield f"            and {rest} more that were selected; all are in the output"
+
+
+def _score_lines(run: TableRun) -> Iterator[str]:
+    fitted, held_out = run.result.fitted, run.result.held_out
+    measure = "R2" if run.request.settings.task is Task.REGRESSION else "accuracy"
+    engineered = len(run.result.model.attributes["new_feat_cols_"])
+    heads = [f"{fitted.rows:,} rows fitted on", f"{held_out.rows:,} other rows"]
+    if held_out.rows == 0:
+        heads = heads[:1]
+    yield f"{measure:<44}{''.join(f'{head:>24}' for head in heads)}"
+    lines = (
+        ("AutoFeat's own model", "autofeat"),
+        (f"linear model, with {engineered} engineered columns", "engineered"),
+        ("linear model, without them", "plain"),
+    )
+    for name, kind in lines:
+        shown = [_score(scores, kind) for scores in (fitted, held_out)[: len(heads)]]
+        yield f"{name:<44}{''.join(f'{each:>24}' for each in shown)}"
+    if held_out.rows == 0:
+        yield "no row was held out: on rows it has not seen the model may do worse"
+
+
+def _score(scores: Scores, kind: str) -> str:
+    value: float | None = getattr(scores, kind)
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
+    report, result, request = run.report, run.result, run.request
+    engineered = len(result.model.attributes["new_feat_cols_"])
+    plain = len(result.columns) - engineered - 1
+    next_step = (
+        f"memguard report {report_path}" if report_path else f"pandas.read_parquet({request.output!r})"
+    )
+    return [
+        (
+            "output",
+            f"{request.output}: {result.rows:,} rows x {len(result.columns)} columns "
+            f"({plain} original, {engineered} engineered, {request.target})",
+        ),
+        (
+            "memory",
+            f"peak {format_bytes(report.peak_bytes)}, {report.utilisation:.0%} of the budget of "
+            f"{format_bytes(report.budget.limit_bytes)}; estimated {run.estimate}",
+        ),
+        ("time", format_duration(run.duration_s)),
+        ("next", next_step),
+    ]
+
+
+def to_document(run: TableRun, report_path: str) -> dict[str, Any]:
+    """Return the document ``memguard.autofeat/1``; bytes are bytes, ``_s`` are seconds."""
+    result, request, report = run.result, run.request, run.report
+    document = {
+        "schema": SCHEMA,
+        "data": request.data,
+        "target": request.target,
+        "task": request.settings.task.value,
+        "output": request.output,
+        "settings": _settings(run),
+        "rows": {
+            "table": run.survey.facts.rows,
+            "usable": run.survey.usable_rows,
+            "fitted": result.model.rows,
+            "written": result.rows,
+        },
+        "columns": {
+            "plain": [dataclasses.asdict(column) for column in result.model.plan.columns],
+            "engineered": result.model.attributes["new_feat_cols_"],
+            "written": result.columns,
+        },
+        "formulas": [dataclasses.asdict(formula) for formula in result.model.formulas],
+        "scores": {
+            "measure": "r2" if request.settings.task is Task.REGRESSION else "accuracy",
+            "fitted": dataclasses.asdict(result.fitted),
+            "held_out": dataclasses.asdict(result.held_out),
+        },
+        "estimate": {
+            "low_bytes": run.estimate.low_bytes,
+            "expected_bytes": run.estimate.expected_bytes,
+            "high_bytes": run.estimate.high_bytes,
+            "reasons": run.estimate.reasons,
+            "inputs": dict(run.estimate.inputs),
+        },
+        "memory": {
+            "peak_bytes": report.peak_bytes,
+            "budget_bytes": report.budget.limit_bytes,
+            "utilisation": round(report.utilisation, 4),
+            "survey_peak_bytes": run.survey_report.peak_bytes,
+        },
+        "duration_s": round(run.duration_s, 3),
+        "warnings": [*run.survey.warnings, *result.warnings, *(each.text for each in report.warnings)],
+        "report": report_path or None,
+    }
+    return dict(json.loads(json.dumps(document)))
+
+
+def _settings(run: TableRun) -> dict[str, Any]:
+    settings = run.request.settings
+    return {
+        "steps": settings.steps,
+        "selection_runs": settings.selection_runs,
+        "transformations": settings.transformations,
+        "jobs": settings.jobs,
+        "seed": settings.seed,
+        "missing": settings.missing.value,
+    }
+
+
+def for_command_line(report: JobReport) -> JobReport:
+    """Write the report's advice as flags: it is a function's report, but a command is what the reader ran."""
+    advice = tuple(_as_flags(each) for each in report.recommendations)
+    death = report.death
+    if death is not None:
+        death = dataclasses.replace(death, what_next=tuple(_as_flags(each) for each in death.what_next))
+    return dataclasses.replace(report, recommendations=advice, death=death)
+
+
+def _as_flags(advice: str) -> str:
+    advice = advice.replace("or in batches (`job.batches`), so", "so")
+    return re.sub(r'memory="([^"]+)"', r"--memory \1", advice)
