@@ -25,9 +25,10 @@ if TYPE_CHECKING:
         ReservationTimeout,
     )
     from memguard.frontdoor import emergency_memory_cleanup, get_memory_status
+    from memguard.guarding import guarded
     from memguard.leaks.registry import ModelRegistry
     from memguard.managed import ManagedJob
-    from memguard.manager import MemoryManager, guarded
+    from memguard.manager import MemoryManager
     from memguard.report import JobReport, Outcome
     from memguard.worker.context import JobContext, current_job
     from memguard.worker.job import JobResult
@@ -71,7 +72,8 @@ _HOMES: Final = {
     "memguard.frontdoor": ("emergency_memory_cleanup", "get_memory_status"),
     "memguard.leaks.registry": ("ModelRegistry",),
     "memguard.managed": ("ManagedJob",),
-    "memguard.manager": ("MemoryManager", "guarded"),
+    "memguard.guarding": ("guarded",),
+    "memguard.manager": ("MemoryManager",),
     "memguard.report": ("JobReport", "Outcome"),
     "memguard.worker.context": ("JobContext", "current_job"),
     "memguard.worker.job": ("JobResult",),

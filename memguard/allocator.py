@@ -150,10 +150,10 @@ class ResourceAllocator:
 
     def _timeout(self, size_bytes: int, name: str) -> ReservationTimeout:
         holders = tuple(f"{each.name}: {format_bytes(each.size_bytes)}" for each in self._held)
-        free = self._free()
+        free, held = self._free(), ", ".join(holders) or "nobody: others wait before it"
         return ReservationTimeout(
             f"{name} waited for {format_bytes(size_bytes)}, and {format_bytes(free)} of "
-            f"{format_bytes(self.limit_bytes)} are free; held by {', '.join(holders) or 'nobody: others wait before it'}",
+            f"{format_bytes(self.limit_bytes)} are free; held by {held}",
             requested_bytes=size_bytes,
             free_bytes=free,
             holders=holders,

@@ -1,4 +1,4 @@
-"""`MemoryManager`: the face that users hold. Joins budget, allocator, workers, cleanup and registry; decides nothing itself.
+"""`MemoryManager`: the face that users hold. Joins budget, allocator, workers, cleanup; decides nothing itself.
 
 Comes in: functions to run, work to watch, a budget. Goes out: results with reports, or errors that say why. Owns the
 worker templates and the cleanup manager, and ends them at `close`, at the end of its ``with`` block, or at exit.
@@ -11,14 +11,13 @@ import contextvars
 import dataclasses
 import functools
 import os
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, Self
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.budget import Budget, OuterBound, resolve_budget
@@ -44,10 +43,8 @@ from memguard.worker.recorder import JobProgress
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
 
-__all__ = ["MemoryManager", "guarded", "open_managers"]
+__all__ = ["MemoryManager", "current_manager", "open_managers"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 ProgressCallback = Callable[[JobProgress], None]
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
@@ -149,7 +146,9 @@ class MemoryManager:
         budget = self._job_budget(memory)
         frame = self._frame(function, name, budget, estimate)
         with self._reserved(frame):
-            job = self._start(function, args, kwargs, frame, timeout, preload, on_progress)
+            job = self._start(
+                (function, args, kwargs), frame, timeout=timeout, preload=preload, on_progress=on_progress
+            )
             return self._conclude(job.wait(), check)
 
     async def arun(
@@ -179,10 +178,9 @@ class MemoryManager:
 
     def _start(
         self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
         frame: JobFrame,
+        *,
         timeout: str | float | None,
         preload: Iterable[str],
         on_progress: ProgressCallback | None,
@@ -197,9 +195,7 @@ class MemoryManager:
 
         job = GuardedJob(
             self._pool,
-            function,
-            args,
-            kwargs,
+            *call,
             frame=frame,
             spec=spec,
             preload=self._preload | frozenset(preload),
@@ -375,47 +371,9 @@ class _Managed:
         return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
 
 
-def guarded(
-    *, memory: str | int | Size | None = None, timeout: str | float | None = None, name: str | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make every call of a function a guarded job in a process of its own.
-
-    Args:
-        memory: bound of each call; ``None`` takes the whole of the enclosing or default budget.
-        timeout: seconds, or ``"5m"``.
-        name: for messages; else the function's name.
-
-    Returns:
-        A decorator; the function then returns its value, or raises as `MemoryManager.run` does.
-    """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = functools.partial(function, *args, **kwargs)
-            label = name or getattr(function, "__name__", "job")
-            result: R = _shared_manager().run(bound, memory=memory, timeout=timeout, name=label).value
-            return result
-
-        return call
-
-    return decorate
-
-
-_shared: MemoryManager | None = None
-_shared_lock = threading.Lock()
-
-
-def _shared_manager() -> MemoryManager:
-    """Return the enclosing manager, or one for the whole process that its cleanup manager ends at exit."""
-    global _shared  # noqa: PLW0603 - one per process, as templates cost seconds to start
-    current = _current.get()
-    if current is not None:
-        return current
-    with _shared_lock:
-        if _shared is None:
-            _shared = MemoryManager(name="process")
-        return _shared
+def current_manager() -> MemoryManager | None:
+    """Return the manager whose ``with`` block encloses this code, if there is one."""
+    return _current.get()
 
 
 def open_managers() -> tuple[MemoryManager, ...]:
@@ -424,7 +382,7 @@ def open_managers() -> tuple[MemoryManager, ...]:
 
 
 def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
-    """Find whose budget a new manager shares: a manager of this context, the job this process is, a wrapped command's."""
+    """Find whose budget a new manager shares: a manager's here, the job's that this process is, a wrapper's."""
     manager = _current.get()
     if manager is not None:
         return manager, OuterBound(manager.budget.limit_bytes, f"the budget of {manager.name}")

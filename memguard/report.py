@@ -87,7 +87,8 @@ class BudgetReport:
     Attributes:
         limit_bytes: the bound on private plus created shared memory of the whole tree.
         source: where it came from: a flag, an argument, the default share.
-        fence: what enforced it: ``cgroup-v1``, ``cgroup-v2``, ``rlimit`` (with the watcher), ``watch`` or ``cooperative``.
+        fence: what enforced it: ``cgroup-v1``, ``cgroup-v2``, ``rlimit`` (with the watcher), ``watch`` or
+            ``cooperative``.
     """
 
     limit_bytes: int

@@ -111,11 +111,13 @@ def _later_facts(report: JobReport) -> list[tuple[str, str]]:
     facts = [
         (
             "capacity",
-            f"{format_bytes(capacity.capacity_bytes)} ({capacity.limited_by} {capacity.path}), {format_bytes(capacity.available_bytes)} free at the start",
+            f"{format_bytes(capacity.capacity_bytes)} ({capacity.limited_by} {capacity.path}), "
+            f"{format_bytes(capacity.available_bytes)} free at the start",
         ),
         (
             "caller",
-            f"{format_bytes(caller.before_bytes)} before, {format_bytes(caller.after_bytes)} after, {_or_unknown(caller.after_5s_bytes)} 5 s after",
+            f"{format_bytes(caller.before_bytes)} before, {format_bytes(caller.after_bytes)} after, "
+            f"{_or_unknown(caller.after_5s_bytes)} 5 s after",
         ),
         (
             "cleanup",

@@ -64,7 +64,7 @@ class CgroupPlace:
 @functools.lru_cache(maxsize=4)
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Read /proc/PID/mountinfo; lines of another form are left out."""
-    return tuple(mount for line in text.splitlines() if (mount := _parse_mount(line)) is not None)
+    return tuple(mount for line in text.split("\n") if (mount := _parse_mount(line)) is not None)
 
 
 def _parse_mount(line: str) -> Mount | None:
@@ -113,7 +113,8 @@ def _text(path: str) -> str:
 def _own_paths(text: str) -> list[tuple[str, str]]:
     """Read /proc/PID/cgroup: the path in the v2 hierarchy and in the v1 memory hierarchy."""
     paths = []
-    for line in text.splitlines():
+    # Not splitlines: a cgroup's name may hold what Unicode calls a line break.
+    for line in text.split("\n"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:

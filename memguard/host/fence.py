@@ -13,12 +13,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from memguard.errors import MemguardError
-from memguard.host._files import find_flat
+from memguard.host._files import find_flat, read_all
 from memguard.host.fence_limits import write_control, write_limit
 from memguard.host.fence_names import fence_name
 from memguard.host.fence_place import FencePlace, choose_place
@@ -193,14 +192,16 @@ class Fence:
     def pids(self) -> tuple[int, ...]:
         """Return the processes inside, those in cgroups below it too; zombies are not listed.
 
+        A fence that is gone holds nobody: only an empty one can be removed.
+
         Raises:
-            FenceError: when the fence is gone.
+            FenceError: when it cannot be told.
         """
         try:
-            inside = _listed(self.path)
-            for directory in self._inner_directories():
-                with contextlib.suppress(FileNotFoundError):
-                    inside |= _listed(directory)
+            directories = (self.path, *self._inner_directories())
+            inside = {pid for directory in directories for pid in _listed(directory)}
+        except FileNotFoundError:
+            return ()
         except OSError as error:
             raise self._error("cannot tell who is inside", error) from error
         # A process that lives outside of this pid namespace is listed as 0.
@@ -260,13 +261,15 @@ class Fence:
 
 
 def _listed(directory: str) -> set[int]:
-    # Text mode reads to the end: the list can be longer than one page.
-    return {int(line) for line in Path(directory, "cgroup.procs").read_text("ascii").split()}
+    try:
+        return set(map(int, read_all(f"{directory}/cgroup.procs").split()))
+    except FileNotFoundError:
+        return set()
 
 
 def _oom_kills_v1(directory: str) -> int:
     try:
-        return find_flat(Path(directory, "memory.oom_control").read_bytes(), b"oom_kill")
+        return find_flat(read_all(f"{directory}/memory.oom_control"), b"oom_kill")
     except FileNotFoundError:
         return 0  # removed meanwhile
 

@@ -17,7 +17,7 @@ from types import (
 )
 from typing import Any, Final, TypeGuard, TypeVar
 
-__all__ = ["is_a", "local_values", "name_in", "path_links", "type_name"]
+__all__ = ["holds_as_dict", "is_a", "local_values", "name_in", "path_links", "type_name"]
 
 # A place in a larger container is not looked up: it would cost more than it tells.
 _LARGEST_CONTAINER: Final = 10_000
@@ -51,7 +51,7 @@ def path_links(path: Sequence[object]) -> list[str]:
 def _link(ahead: Sequence[object]) -> tuple[str, int]:
     """Name how the first object leads on; tell how many objects of the path that explains."""
     holder, held = ahead[0], ahead[1]
-    if len(ahead) > 2 and held is _instance_dict(holder):
+    if len(ahead) > 2 and holds_as_dict(holder, held):
         return f"{type_name(holder)}.{name_in(held, ahead[2])}", 2
     if is_a(holder, FunctionType):
         return _function_link(holder, ahead)
@@ -122,6 +122,11 @@ def _place(sequence: Sequence[object], value: object) -> str:
 def _index(sequence: Iterable[object], value: object) -> int:
     # Not .index(): it compares with ==, which a model may answer with an array or an error.
     return next((place for place, each in enumerate(sequence) if each is value), -1)
+
+
+def holds_as_dict(holder: object, held: object) -> bool:
+    """Tell whether one object is the other's ``__dict__``."""
+    return is_a(held, dict) and held is _instance_dict(holder)
 
 
 def _instance_dict(thing: object) -> dict[str, object] | None:

@@ -20,7 +20,7 @@ from types import FrameType, ModuleType
 from typing import Final
 from weakref import ref
 
-from memguard.leaks._naming import is_a, local_values, name_in, path_links
+from memguard.leaks._naming import holds_as_dict, is_a, local_values, name_in, path_links
 
 __all__ = ["Holder", "HolderKind", "SearchLimits", "find_holders"]
 
@@ -210,23 +210,24 @@ class _Search:
             self._add_cycle()
 
     def _add_cycle(self) -> None:
-        cycle, way = self._cycle()
-        links = path_links([self._objects[each] for each in cycle])[:-1]
-        links += path_links([self._objects[each] for each in way])
-        self._found[Holder(HolderKind.CYCLE, "cycle:", tuple(links))] = None
+        path = [self._objects[each] for each in self._cycle()]
+        self._found[Holder(HolderKind.CYCLE, "cycle:", tuple(path_links(path)))] = None
 
     def _unseen_references(self, node: int) -> int:
         seen = sum(_count_references(self._objects[each], node) for each in self._referrers[node])
         # Two are our own: the table's, and the one that getrefcount itself is given.
         return sys.getrefcount(self._objects[node]) - seen - 2
 
-    def _cycle(self) -> tuple[list[int], list[int]]:
-        """Return a cycle, each object before what it holds, and the way from it to the object."""
+    def _cycle(self) -> list[int]:
+        """Return the way once around a cycle and on to the object, each object before what it holds."""
         trail = [self._target_id]
         while (before := self._nearest_referrer(trail[-1])) not in trail:
             trail.append(before)
         start = trail.index(before)
-        return [before, *reversed(trail[start:])], trail[start::-1]
+        around = [before, *reversed(trail[start:])]
+        if holds_as_dict(self._objects[around[-2]], self._objects[before]):
+            around.insert(0, around[-2])  # an attribute is told with the object that has it
+        return around + trail[:start][::-1]
 
     def _nearest_referrer(self, node: int) -> int:
         # The object itself first: a cycle through it is the one that has to be broken.

@@ -257,8 +257,12 @@ def _has_buffer(part: object) -> bool:
 
 
 def _told_bytes(part: object) -> int | None:
-    if is_a(part, bytes) or is_a(part, bytearray):
-        return sys.getsizeof(part)
+    """Return what an object says of its size by its buffer or its ``nbytes``; ``None`` where it says nothing."""
+    try:
+        with memoryview(part) as view:  # type: ignore[arg-type]
+            return object.__sizeof__(part) + view.nbytes
+    except (TypeError, ValueError, BufferError):
+        pass  # no buffer, or one that memoryview cannot describe
     # Asked of the type first: any name at all may be answered by a model's own __getattr__.
     if not any("nbytes" in vars(each) for each in type(part).__mro__):
         return None
@@ -266,7 +270,7 @@ def _told_bytes(part: object) -> int | None:
         told = part.nbytes  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - foreign code; a size that cannot be told must not hide a survivor
         return None
-    return told if isinstance(told, int) else None
+    return told if type(told) is int else None
 
 
 def _shallow_bytes(part: object) -> int:
@@ -275,8 +279,9 @@ def _shallow_bytes(part: object) -> int:
 
 
 def _referents(part: object) -> list[object]:
-    too_many = isinstance(part, list | tuple | dict | set) and len(part) > _MOST_PARTS
-    return [] if too_many else gc.get_referents(part)
+    kind = type(part)
+    sized = kind is list or kind is tuple or kind is dict or kind is set
+    return [] if sized and len(part) > _MOST_PARTS else gc.get_referents(part)  # type: ignore[arg-type]
 
 
 def _renew_locks() -> None:

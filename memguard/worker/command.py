@@ -44,7 +44,7 @@ _PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _ERRNO: Final = struct.Struct("<i")
 
 
-class CommandNotStarted(OSError):
+class CommandNotStarted(OSError):  # noqa: N818 - it says what is so, as the whole tree of errors does
     """The command could not be executed; ``errno`` says why."""
 
 

@@ -1,4 +1,4 @@
-"""From what was seen to the report: joins the keeper's record, the job's messages and the caller's own figures. Pure."""
+"""From what was seen to the report: joins the keeper's record, the job's messages, the caller's figures. Pure."""
 
 from __future__ import annotations
 

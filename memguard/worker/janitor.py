@@ -56,7 +56,7 @@ def _be_janitor(reader: int, writer: int, job_id: str) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         _serve(reader, job_id)
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
         sys.stderr.flush()

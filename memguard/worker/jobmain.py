@@ -43,7 +43,7 @@ def run_job_and_exit(
         delivery, packed = _call(arguments)
         _deliver(channel, delivery, packed)
         status = 0 if delivery is Delivery.VALUE else 1
-    except BaseException:  # the last line of defence: the keeper sees the status, people see the traceback
+    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
         _leave(status)
@@ -73,7 +73,7 @@ def _call(arguments: int) -> tuple[Delivery, Packed]:
         os.close(arguments)
         call.surroundings.adopt()
         return Delivery.VALUE, pack(call.load()(), what="the result")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever the job raises is its outcome
         return _delivery_of(error), _pack_error(error)
 
 
@@ -137,7 +137,7 @@ def _leave(status: int) -> NoReturn:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -54,7 +54,15 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
     job_side.close()
     _close_all(*stdio, arguments)
-    keeper = _Keeper(spec, caller, keeper_side, enclosure, job_pid, owner, baseline_bytes)
+    keeper = _Keeper(
+        spec,
+        caller,
+        keeper_side,
+        enclosure=enclosure,
+        job_pid=job_pid,
+        owner=owner,
+        baseline_bytes=baseline_bytes,
+    )
     try:
         keeper.run()
     except BaseException as error:
@@ -80,6 +88,7 @@ class _Keeper:
         spec: JobSpec,
         caller: Channel,
         job: Channel,
+        *,
         enclosure: Enclosure,
         job_pid: int,
         owner: int,

@@ -49,7 +49,7 @@ class JobRecorder:
     progress: JobProgress = field(init=False)
     warnings: list[ReportWarning] = field(default_factory=list)
     notes: dict[str, JsonScalar] = field(default_factory=dict)
-    batches: BatchSummary = BatchSummary()
+    batches: BatchSummary = field(default_factory=BatchSummary)
     fence: str = ""
     on_nearing: Callable[[str], None] | None = None
     _phases: list[PhaseReport] = field(default_factory=list)

@@ -154,7 +154,7 @@ def _be_keeper(template: Channel) -> NoReturn:
             with Channel.adopt(connection) as channel:
                 keep(JobSpec.from_message(message["spec"]), channel, (stdout, stderr), arguments)
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
         sys.stderr.flush()

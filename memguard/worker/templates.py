@@ -1,8 +1,8 @@
 """The caller's side of templates: start one, reuse it, replace it when a job needs more imports, end it.
 
-A `TemplatePool` belongs to one process and one owner, who closes it. A template is reused by every job whose packages it
-has; a job that needs more gets a new one with the union, and the old one ends with its last job. A forked copy of
-the owner's process holds no template.
+A `TemplatePool` belongs to one process and one owner, who closes it. A template is reused by every job whose packages
+it has; a job that needs more gets a new one with the union, and the old one ends with its last job. A forked copy
+of the owner's process holds no template.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["Template", "TemplatePool"]
 # Read once, when a library is imported: a template that was started with other values cannot serve.
 _STICKY_VARIABLES: Final = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-    "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "PYTHONMALLOC", "LD_PRELOAD",
+    "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "PYTHONMALLOC",
+    "LD_PRELOAD",
 )  # fmt: skip
 _STICKY_PREFIXES: Final = ("NUMBA_",)
 _BOOTSTRAP: Final = (
@@ -71,9 +72,10 @@ class Template:
         if received is None:
             status = self._process.wait()
             self._channel.close()
+            imports = ", ".join(sorted(self.roots)) or "memguard"
             raise WorkerStartError(
-                f"the worker template died with status {status} while importing {', '.join(sorted(self.roots)) or 'nothing'}; "
-                f"try `{sys.executable} -c 'import {', '.join(sorted(self.roots)) or 'memguard'}'`"
+                f"the worker template died with status {status} while importing {imports}; "
+                f"try `{sys.executable} -c 'import {imports}'`"
             )
         self.missing = received[0]["missing"]
 

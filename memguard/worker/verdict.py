@@ -40,7 +40,8 @@ class Ending:
     """What was seen of a job's end.
 
     Attributes:
-        exit_code: exit status of the first process, negative for a signal (as `subprocess` has it), ``None`` if unknown.
+        exit_code: exit status of the first process, negative for a signal as `subprocess` has it; ``None`` if
+            unknown.
         delivery: what it handed over.
         stop_reason: why memguard stopped it, or ``None`` if it did not.
         limit_bytes: its budget.

@@ -37,6 +37,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"allocator", "cleanup"}),
     frozenset({"jobs", "managed", "tracking"}),
     frozenset({"manager"}),
+    frozenset({"frontdoor", "guarding"}),
     frozenset({"memguard"}),
     frozenset({"integrations"}),
     frozenset({"cli"}),

@@ -19,9 +19,7 @@ __all__ = ["Admission", "FitRefused", "admit", "as_argument", "as_flag", "summar
 
 
 class FitRefused(CapacityExceeded):
-    """A fit that was not started because its estimate is beyond its budget; the message tells what would
-    fit.
-    """
+    """A fit that was not started: its estimate is beyond its budget. The message tells what would fit."""
 
     # 125 is for what memguard did not start; a budget that cannot be had is wrong usage.
     exit_status = 125
@@ -98,7 +96,7 @@ def _refusal(
     changes = what_fits(request, survey.counts, budget_bytes)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     return FitRefused(
-        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}, and "
+        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}; "
         f"the budget is {format_bytes(budget_bytes)} ({estimate.reasons[0]}); {_would_fit(possible, setting)}",
         requested_bytes=estimate.high_bytes,
         capacity_bytes=budget_bytes,

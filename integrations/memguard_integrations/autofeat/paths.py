@@ -50,5 +50,5 @@ def _similar_file(file: Path) -> str:
         names = sorted(os.listdir(file.parent))
     except OSError:
         return f"check the path: {file.parent} cannot be read"
-    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.75)
     return f"did you mean {str(file.parent / near[0])!r}?" if near else f"give a {_FORMS} file that exists"

@@ -23,6 +23,7 @@ import autofeat.autofeat as stock_model
 import autofeat.featsel as stock_selection
 import numpy as np
 import pandas as pd
+from autofeat.feateng import engineer_features
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -81,7 +82,7 @@ def count_columns(
         generated[0] += int(match[1]) if match else 0
 
     with _announced(progress, on_line=count), quiet():
-        kept, _ = stock_model.engineer_features(
+        kept, _ = engineer_features(
             to_frame(features, plan),
             list(plan.names),
             {},

@@ -14,6 +14,7 @@ from memguard.errors import DataError, JobTimeout, MemguardError
 from memguard.estimate import Estimate
 from memguard.manager import MemoryManager
 from memguard.report import JobReport
+from memguard.units import format_bytes
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import Admission, admit, as_flag, summary_of
 from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
@@ -130,7 +131,8 @@ def process_table(
         capacity_bytes=manager.status().capacity_bytes,
     )
     announce(_rows_said(survey, request, admission))
-    announce(f"estimate: {admission.estimate}; {admission.estimate.reasons[0]}")
+    budget = format_bytes(surveyed.report.budget.limit_bytes)
+    announce(f"estimate: {admission.estimate}, of a budget of {budget}; {admission.estimate.reasons[0]}")
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
     for warning in result.warnings:
         announce(warning)

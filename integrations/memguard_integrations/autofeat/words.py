@@ -19,6 +19,8 @@ SCHEMA: Final = "memguard.autofeat/1"
 
 # Formulas shown; the rest is counted, and all are in the document and the output.
 _SHOWN: Final = 12
+# By this much AutoFeat's own model must fall behind before it is worth a word.
+_WORSE: Final = 0.01
 # Below this share of the strongest effect a formula plays no part in AutoFeat's own model.
 _NO_EFFECT: Final = 1e-6
 
@@ -68,6 +70,9 @@ def _score_lines(run: TableRun) -> Iterator[str]:
         yield f"{name:<44}{''.join(f'{each:>24}' for each in shown)}"
     if held_out.rows == 0:
         yield "no row was held out: on rows it has not seen the model may do worse"
+    last = held_out if held_out.rows else fitted
+    if last.autofeat is not None and last.engineered is not None and last.engineered - last.autofeat > _WORSE:
+        yield "AutoFeat's own model takes columns as they are, however far apart in size; the linear ones scale them."
 
 
 def _score(scores: Scores, kind: str) -> str:
@@ -91,7 +96,8 @@ def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
         (
             "memory",
             f"peak {format_bytes(report.peak_bytes)}, {report.utilisation:.0%} of the budget of "
-            f"{format_bytes(report.budget.limit_bytes)}; estimated {run.estimate}",
+            f"{format_bytes(report.budget.limit_bytes)}; estimated {format_bytes(run.estimate.expected_bytes)}, "
+            f"at most {format_bytes(run.estimate.high_bytes)}",
         ),
         ("time", format_duration(run.duration_s)),
         ("next", next_step),
@@ -167,5 +173,6 @@ def for_command_line(report: JobReport) -> JobReport:
 
 
 def _as_flags(advice: str) -> str:
-    advice = advice.replace("or in batches (`job.batches`), so", "so")
+    if advice.startswith("work on fewer rows"):
+        return "or hold less at once: fewer rows (--fit-rows), fewer --columns or fewer --steps"
     return re.sub(r'memory="([^"]+)"', r"--memory \1", advice)
