@@ -66,7 +66,8 @@ def resolve_budget(
     size = parse_size(asked)
     limit_bytes = size.resolve(bound.limit_bytes)
     _check(limit_bytes, size, bound, source)
-    return Budget(limit_bytes, f"{source} {size.text}")
+    shown = format_bytes(limit_bytes) if size.text.isdecimal() else size.text
+    return Budget(limit_bytes, f"{source} {shown}")
 
 
 def _bound(machine: MachineReading, outer: OuterBound | None) -> OuterBound:

@@ -13,6 +13,7 @@ from typing import Any
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
 from memguard.host import private_bytes_now
 from memguard.report import CallerMemory, JobReport, Outcome
+from memguard.settling import ReportSlot
 from memguard.story import tell_death
 from memguard.worker.call import pack_call
 from memguard.worker.compose import JobFrame, compose_report, is_back
@@ -42,16 +43,21 @@ class JobResult:
 
     Attributes:
         value: what it returned; ``None`` if it did not complete.
-        report: its report.
         error: what it raised itself, or ``None``.
+        slot: where its report stands.
     """
 
-    __slots__ = ("error", "report", "value")
+    __slots__ = ("error", "slot", "value")
 
     def __init__(self, value: Any, report: JobReport, error: BaseException | None) -> None:
         self.value = value
-        self.report = report
+        self.slot = ReportSlot(report)
         self.error = error
+
+    @property
+    def report(self) -> JobReport:
+        """The report in its current version; see `memguard.settling`."""
+        return self.slot.report
 
     def __repr__(self) -> str:
         return f"JobResult({self.report.name!r}, {self.report.outcome.value}, peak={self.report.peak_bytes})"

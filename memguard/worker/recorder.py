@@ -110,7 +110,7 @@ class JobRecorder:
         if self._phases:
             last = self._phases[-1]
             self._phases[-1] = replace(
-                last, duration_s=elapsed_s - last.started_s, peak_bytes=self._phase_peak
+                last, duration_s=max(0.0, elapsed_s - last.started_s), peak_bytes=self._phase_peak
             )
 
     def phases(self, elapsed_s: float) -> tuple[PhaseReport, ...]:

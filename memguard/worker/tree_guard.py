@@ -22,16 +22,19 @@ from memguard.host import (
     start_ticks,
     wait_all_gone,
 )
-from memguard.host.readings import FenceReading, SharedFile, TreeReading
+from memguard.host.readings import FenceReading, SharedFile
 from memguard.report import CleanupSummary, ProcessUse
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import Notice, UsageWatch, WatchLimits
 
 __all__ = ["TreeGuard"]
 
-# Listing a tree costs tens of microseconds a process, finding its shared files more; both only refine what the
-# fence already tells, so they are taken seldom.
+# Finding a tree's shared files costs milliseconds, and only its cleanup needs them.
 _LIST_EVERY_S: Final = 0.5
+# The largest processes are measured exactly, page tables walked, each time the tree has grown by a quarter: the cost
+# of all walks together then stays a small multiple of the last one.
+_LIST_AT_GROWTH: Final = 1.25
+_SMALLEST_LISTED_BYTES: Final = 16 * 1024 * 1024
 _TOP_PROCESSES: Final = 8
 # An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
 _EXACT_EVERY_S: Final = 0.25
@@ -108,7 +111,7 @@ class TreeGuard:
         self._shared: dict[tuple[int, int], SharedFile] = {}
         self._started_wall_s = time.time()
         self._listed_at_s = clock()
-        self._listed_peak = 0
+        self._listed_peak = _SMALLEST_LISTED_BYTES
         self._oom_kills_at_start = machine_oom_kills()
 
     @property
@@ -145,19 +148,17 @@ class TreeGuard:
         return limits.limit_bytes if self.watch.used_bytes >= limits.warn_bytes else limits.warn_bytes
 
     def _list_sometimes(self, now_s: float) -> None:
-        grown = self.watch.peak_bytes > self._listed_peak * 1.1
-        due = now_s - self._listed_at_s >= _LIST_EVERY_S
-        near = self.watch.used_bytes >= self.watch.limits.warn_bytes
-        if due or (grown and near):
+        if self.watch.used_bytes > self._listed_peak * _LIST_AT_GROWTH:
+            self._list_processes()
+        if now_s - self._listed_at_s >= _LIST_EVERY_S:
             self._listed_at_s = now_s
-            self._note_tree(self._sampler.sample(shared=due))
+            self._note_shared()
 
-    def _note_tree(self, reading: TreeReading) -> None:
-        self._shared.update({(file.device, file.inode): file for file in reading.shared_files})
-        if self.watch.used_bytes >= self._listed_peak:
-            self._listed_peak = self.watch.used_bytes
-            largest = sorted(reading.processes, key=lambda each: -each.private_bytes)[:_TOP_PROCESSES]
-            self.processes_at_peak = tuple(ProcessUse(p.pid, p.name, p.private_bytes) for p in largest)
+    def _list_processes(self) -> None:
+        self._listed_peak = max(self.watch.used_bytes, _SMALLEST_LISTED_BYTES)
+        processes = self._sampler.sample(exact=True).processes
+        largest = sorted(processes, key=lambda each: -each.private_bytes)[:_TOP_PROCESSES]
+        self.processes_at_peak = tuple(ProcessUse(p.pid, p.name, p.private_bytes) for p in largest)
 
     def ignore_shared(self, descriptor: int) -> None:
         """Leave a segment out of the tree's use, because its pages are charged to somebody else."""
@@ -170,6 +171,9 @@ class TreeGuard:
 
     def kill_all(self) -> None:
         """Kill the whole tree with SIGKILL."""
+        if self.fence is None:
+            # Looking for its shared memory takes milliseconds in which nothing else would stop it from growing.
+            kill_processes(self._members(), signal.SIGSTOP)
         self._note_shared()
         if self.fence is not None:
             self.fence.kill_all()
@@ -203,9 +207,11 @@ class TreeGuard:
 
     def _note_shared(self) -> None:
         try:
-            self._note_tree(self._sampler.sample(shared=True))
+            files = self._sampler.sample(shared=True).shared_files
         except OSError as error:
             self.degraded[f"the tree could not be listed: {error}"] = None
+            return
+        self._shared.update({(file.device, file.inode): file for file in files})
 
     def finish(self, grace_s: float, *, remove_shared: bool) -> CleanupSummary:
         """End what is left of the tree and verify that it is gone.
