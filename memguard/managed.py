@@ -20,6 +20,7 @@ from memguard.host import private_bytes_now
 from memguard.leaks.registry import ModelRegistry
 from memguard.memory import iterate_batches
 from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
+from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes
 from memguard.worker.compose import JobFrame, compose_report, is_back
@@ -43,7 +44,7 @@ class ManagedJob:
     ) -> None:
         self.name = frame.name
         self.budget_bytes = plan.limit_bytes
-        self.report: JobReport | None = None
+        self._slot: ReportSlot | None = None
         self.cleanup = CleanupManager()
         self._frame, self._plan, self._registry, self._tell = frame, plan, registry, tell
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
@@ -55,6 +56,11 @@ class ManagedJob:
         )
         self._batches = BatchSummary()
         self._models = 0
+
+    @property
+    def report(self) -> JobReport | None:
+        """The report, once the block has ended."""
+        return self._slot.report if self._slot is not None else None
 
     def begin(self) -> None:
         """Start watching; called on entry of the ``with`` block."""
@@ -153,7 +159,7 @@ class ManagedJob:
                 self._recorder.warn_of_nearing(self._watch.used_bytes, self._elapsed_s())
                 self._tell(notice)
 
-    def finish(self, error: BaseException | None) -> JobReport:
+    def finish(self, error: BaseException | None) -> ReportSlot:
         """Stop watching, clean up, report; called on exit of the ``with`` block."""
         self._observe()
         self._ended.set()
@@ -169,8 +175,8 @@ class ManagedJob:
         record = self._end_record(error, duration_s, cleaned)
         text = None if error is None else f"{type(error).__qualname__}: {error}"
         report = compose_report(self._frame, self._recorder, record, caller, error=text)
-        self.report = _as_soft_stop(report) if isinstance(error, MemoryLimitExceeded) else report
-        return self.report
+        self._slot = ReportSlot(_as_soft_stop(report) if isinstance(error, MemoryLimitExceeded) else report)
+        return self._slot
 
     def _note_models(self) -> None:
         """Count the registered models that are still alive; who holds them is `ModelRegistry.survivors` to tell."""

@@ -32,6 +32,7 @@ from memguard.log import log_event
 from memguard.managed import ManagedJob, attach_report
 from memguard.redact import redact_environment
 from memguard.report import EstimateSummary, JobReport
+from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
 from memguard.units import Size
 from memguard.worker import current_job
@@ -93,11 +94,13 @@ class MemoryManager:
         )
         self.models = ModelRegistry()
         self.allocations = AllocationTracker()
-        self.reports: deque[JobReport] = deque(maxlen=_KEPT_REPORTS)
+        self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
+        self._settler = Settler()
         self.cleanup = CleanupManager(events=self.events)
         self._preload = frozenset(preload)
         self._pool = TemplatePool()
         self.cleanup.register("worker templates", self._pool.close)
+        self.cleanup.register("report timers", self._settler.close)
         self._token: contextvars.Token[MemoryManager | None] | None = None
         _open_managers.add(self)
 
@@ -208,7 +211,7 @@ class MemoryManager:
 
     def _conclude(self, result: JobResult, check: bool) -> JobResult:
         report = result.report
-        self.reports.append(report)
+        self._keep_report(result.slot)
         self._publish(
             "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
         )
@@ -251,11 +254,20 @@ class MemoryManager:
             try:
                 yield job
             except BaseException as error:
-                self.reports.append(job.finish(error))
+                self._keep_report(job.finish(error))
                 if isinstance(error, MemoryLimitExceeded) and job.report is not None:
                     attach_report(error, job.report)
                 raise
-            self.reports.append(job.finish(None))
+            self._keep_report(job.finish(None))
+
+    def _keep_report(self, slot: ReportSlot) -> None:
+        self._slots.append(slot)
+        self._settler.settle(slot)
+
+    @property
+    def reports(self) -> tuple[JobReport, ...]:
+        """The reports of the last thousand jobs, oldest first."""
+        return tuple(slot.report for slot in self._slots)
 
     def managed_processing(self, name: str = "job", *, memory: str | int | Size | None = None) -> _Managed:
         """Guard a block of work in this process, cooperatively.

@@ -1,7 +1,7 @@
 """Looking again five seconds after a job: the last figure of a report that was handed over before it could be known.
 
-Comes in: a `ReportSlot` whose report lacks the figure. Goes out: the same slot with the completed report. Only jobs after
-which the caller's memory was not back at once need it, so most jobs start no timer at all.
+Comes in: a `ReportSlot` whose report lacks the figure. Goes out: the same slot with the completed report. Only jobs
+after which the caller's memory was not back at once need it, so most jobs start no timer at all.
 """
 
 from __future__ import annotations

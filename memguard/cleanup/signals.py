@@ -21,7 +21,7 @@ class SignalRelay:
     A former Python handler is called; the default effect is brought about by the signal itself, so that a
     parent sees the status of a process that died of it. A signal that was ignored (``nohup``) or belongs
     to a handler outside of Python is left alone. While ``is_busy`` says that this thread is at the work
-    already, a first signal is held until `deliver_held`; a second one is handed on at once.
+    already, a first signal is held until `deliver_held`; a second one in all is handed on at once.
     """
 
     def __init__(self, work: Callable[[str], None], is_busy: Callable[[], bool]) -> None:
@@ -29,6 +29,7 @@ class SignalRelay:
         self._is_busy = is_busy
         self._former: dict[int, Any] = {}
         self._held: list[tuple[int, FrameType | None]] = []
+        self._answering = False
 
     def install(self, signals: Iterable[signal.Signals]) -> tuple[signal.Signals, ...]:
         """Take over signals; return those that were taken over now.
@@ -61,14 +62,19 @@ class SignalRelay:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._is_busy():
-            try:
-                self._work(f"signal {signal.Signals(number).name}")
-            finally:
-                self._hand_on(number, frame)
-        elif self._held:
+            self._answer(number, frame)
+        elif self._held or self._answering:
             self._hand_on(number, frame)
         else:
             self._held.append((number, frame))
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        self._answering = True
+        try:
+            self._work(f"signal {signal.Signals(number).name}")
+        finally:
+            self._answering = False
+            self._hand_on(number, frame)
 
     def deliver_held(self) -> None:
         """Hand on what came while this thread was busy; does nothing elsewhere than in the main thread."""

@@ -131,16 +131,19 @@ say("never said")
     assert run(project_root, program) == (-signal.SIGTERM, expected, "")
 
 
-def test_second_signal_ends_a_cleanup_that_hangs(project_root: Path) -> None:
-    """A cleanup that hangs does not make a process immune: the second SIGTERM kills at once."""
-    program = """
+@pytest.mark.parametrize("first", ["os.kill(os.getpid(), signal.SIGTERM)", "manager.run('test')"])
+def test_second_signal_ends_a_cleanup_that_hangs(project_root: Path, first: str) -> None:
+    """A cleanup that hangs, begun by a signal or not, makes no process immune: the second SIGTERM kills."""
+    begun_by_signal = first.startswith("os.kill")
+    program = f"""
 manager.install_signal_handlers()
 def hangs():
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not {begun_by_signal}:
+        os.kill(os.getpid(), signal.SIGTERM)
     say("ready")
     threading.Event().wait(20)
 manager.register("hangs", hangs)
-manager.run("test")
+{first}
 """
     assert interrupt(project_root, program, signal.SIGTERM) == (-signal.SIGTERM, [], "")
 

@@ -844,6 +844,9 @@ def test_signals_need_the_main_thread(manager: CleanupManager) -> None:
 
 # Forks
 
+# From Python 3.12 on, a fork beside other threads is warned of; here it is the point.
+FORKS_BESIDE_THREADS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 
 def in_child(work: Callable[[], bool]) -> bool:
     """Run ``work`` in a forked child; return what it returned."""
@@ -881,6 +884,7 @@ def test_forked_child_cleans_up_its_own_only(manager: CleanupManager, calls: Cal
     assert calls.names == ["parent's"]
 
 
+@FORKS_BESIDE_THREADS
 def test_child_forked_by_another_thread_is_not_locked(manager: CleanupManager) -> None:
     """A lock that another thread held at the fork does not lock the child's manager for ever."""
     inside, release = threading.Event(), threading.Event()

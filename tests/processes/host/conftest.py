@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,21 +78,32 @@ class Helper:
             stream.close()
 
 
-# Ends with its parent unless told otherwise; `ready()` lets the parent go on.
+# `ready()` lets the parent go on. The alarm ends a child that a failed test has forgotten.
 FORK = """
-reader, writer = os.pipe()
+_read, _write = os.pipe()
 answer = os.fork()
 if answer == 0:
     try:
-        os.close(reader)
+        os.close(_read)
+        signal.alarm(60)
         def ready():
-            os.write(writer, b"x")
+            os.write(_write, b"x")
         {body}
     finally:
         os._exit(0)
-os.close(writer)
-os.read(reader, 1)
-os.close(reader)
+os.close(_write)
+os.read(_read, 1)
+os.close(_read)
+"""
+# Everything is imported before, for the interpreter's files may be closed to other users; the kernel
+# hides the /proc files of a process that changed its user until that says it may be looked into.
+BECOME_NOBODY = """
+import memguard.host
+from memguard.host._libc import prctl
+memguard.host.become_subreaper()
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+PR_SET_DUMPABLE = 4
+prctl(PR_SET_DUMPABLE, 1)
 """
 
 
@@ -128,6 +140,16 @@ def make_fence() -> Iterator[Callable[..., Fence]]:
             return fence
 
         yield make
+
+
+@pytest.fixture
+def nobody(helpers: Callable[..., Helper]) -> Helper:
+    """A helper without privileges."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    helper = helpers()
+    helper.do(BECOME_NOBODY)
+    return helper
 
 
 ENTER = "from memguard.host.fence import Fence; fence = Fence({path!r}, {kind!r}, {limit}); fence.enter()"

@@ -243,6 +243,7 @@ def test_many_threads_register_and_drop() -> None:
     assert (statistics.registered, statistics.died, statistics.live) == (2000, 2000, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_child_can_use_the_registry() -> None:
     """Locks that another thread held at the fork are free in the child."""
     registry, model = ModelRegistry(), Model()
