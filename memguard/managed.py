@@ -7,10 +7,13 @@ What must be enforced runs in a process of its own: `MemoryManager.run`.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from memguard.cleanup import CleanupManager, CleanupReport
@@ -29,7 +32,7 @@ from memguard.worker.spec import EndRecord, GuardPlan
 from memguard.worker.verdict import Delivery, Ending
 from memguard.worker.watch import Notice, UsageWatch
 
-__all__ = ["ManagedJob", "attach_report"]
+__all__ = ["ManagedBlock", "ManagedJob", "attach_report"]
 
 
 class ManagedJob:
@@ -197,6 +200,32 @@ class ManagedJob:
         )
         summary = CleanupSummary(cleaned.duration_s, cleaned.ok, cleaned.failures)
         return EndRecord(ending, duration_s, summary, 0, self._watch.crossings, (), ())
+
+
+class ManagedBlock:
+    """`MemoryManager.managed_processing`, for ``with`` and ``async with``."""
+
+    def __init__(self, open_block: Callable[[], AbstractContextManager[ManagedJob]]) -> None:
+        self._open = open_block
+
+    def __enter__(self) -> ManagedJob:
+        self._block = self._open()
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> ManagedJob:
+        # Only waiting for room may block; it happens in a thread.
+        self._block = self._open()
+        return await asyncio.to_thread(self._block.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
 
 
 def _delivery(error: BaseException | None) -> Delivery:

@@ -29,7 +29,7 @@ from memguard.host import MachineReading, identify
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.leaks.registry import ModelRegistry
 from memguard.log import log_event
-from memguard.managed import ManagedJob, attach_report
+from memguard.managed import ManagedBlock, ManagedJob, attach_report
 from memguard.redact import redact_environment
 from memguard.report import EstimateSummary, JobReport
 from memguard.settling import ReportSlot, Settler
@@ -269,7 +269,9 @@ class MemoryManager:
         """The reports of the last thousand jobs, oldest first."""
         return tuple(slot.report for slot in self._slots)
 
-    def managed_processing(self, name: str = "job", *, memory: str | int | Size | None = None) -> _Managed:
+    def managed_processing(
+        self, name: str = "job", *, memory: str | int | Size | None = None
+    ) -> ManagedBlock:
         """Guard a block of work in this process, cooperatively.
 
         Args:
@@ -282,7 +284,7 @@ class MemoryManager:
         Raises:
             MemoryLimitExceeded: from `ManagedJob.checkpoint` and between its batches.
         """
-        return _Managed(self, name, memory)
+        return ManagedBlock(functools.partial(self._managed, name, memory))
 
     def _job_budget(self, memory: str | int | Size | None) -> Budget:
         outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name} ({self.budget.source})")
@@ -355,32 +357,6 @@ class MemoryManager:
 _starting: contextvars.ContextVar[list[GuardedJob] | None] = contextvars.ContextVar(
     "memguard_starting", default=None
 )
-
-
-class _Managed:
-    """`MemoryManager.managed_processing`, for ``with`` and ``async with``."""
-
-    def __init__(self, manager: MemoryManager, name: str, memory: str | int | Size | None) -> None:
-        self._open = functools.partial(manager._managed, name, memory)
-
-    def __enter__(self) -> ManagedJob:
-        self._block = self._open()
-        return self._block.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._block.__exit__(kind, error, trace)
-
-    async def __aenter__(self) -> ManagedJob:
-        # Only waiting for room may block; it happens in a thread.
-        self._block = self._open()
-        return await asyncio.to_thread(self._block.__enter__)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
 
 
 def current_manager() -> MemoryManager | None:

@@ -85,8 +85,8 @@ class TreeSampler:
     Args:
         root_pid: the first process.
         ignore_shared: device and inode of shared memory that somebody else made.
-        learn_inherited: walk the first process's page tables now, so that what it inherited by fork can be told
-            from its own; costs some milliseconds in which its page faults wait.
+        learn_inherited: walk the first process's page tables now, so that what it inherited by fork can
+            be told from its own; costs some milliseconds in which its page faults wait.
     """
 
     def __init__(
@@ -102,11 +102,9 @@ class TreeSampler:
         self._has_children_files = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
         self._pid_sign = _has_own_loadavg()
         self.adopt(root_pid)
-        if (
-            learn_inherited
-            and (member := self._members.get(root_pid)) is not None
-            and not member.has_executed
-        ):
+        if learn_inherited and any(not member.has_executed for member in self._members.values()):
+            # Only a tree that is one process tells what it inherited, so look whether it still is.
+            self._look(time.monotonic())
             self._walk()
 
     def adopt(self, pid: int) -> None:

@@ -240,10 +240,11 @@ def _count_references(holder: object, held_id: int) -> int:
 
 
 def _module_names() -> dict[int, str]:
-    # Asked past the module's own __getattribute__: that of a lazy module would import it.
+    # Asked past the module's own __getattribute__: that of a lazy module would import it. Backward, so that of
+    # two names for one module the first counts: __main__, not multiprocessing's __mp_main__.
     return {
         id(object.__getattribute__(module, "__dict__")): name
-        for name, module in list(sys.modules.items())
+        for name, module in reversed(list(sys.modules.items()))
         if is_a(module, ModuleType)
     }
 

@@ -123,7 +123,9 @@ def test_fences_nest(make_fence: MakeFence, helper: Helper, enter: Enter) -> Non
 
 
 @pytest.mark.requirement("R2.4")
-def test_one_fence_bursts_and_its_neighbour_does_not(make_fence: MakeFence, helpers: Helpers, enter: Enter) -> None:
+def test_one_fence_bursts_and_its_neighbour_does_not(
+    make_fence: MakeFence, helpers: Helpers, enter: Enter
+) -> None:
     """A process that exceeds its own fence does not touch one in another fence."""
     bad, good = helpers(), helpers()
     bad_fence, good_fence = make_fence(48 * MIB), make_fence(48 * MIB)
@@ -169,7 +171,9 @@ def test_a_fork_bomb_is_outrun(make_fence: MakeFence, helper: Helper, enter: Ent
     fence = make_fence(64 * MIB)
     enter(helper, fence)
     # At most 24 generations, so that a guard that fails this test does not take the machine with it.
-    helper.send("for generation in range(24):\n    if os.fork() == 0: signal.alarm(20)\n    else: os._exit(0)")
+    helper.send(
+        "for generation in range(24):\n    if os.fork() == 0: signal.alarm(20)\n    else: os._exit(0)"
+    )
     fence.kill_all()
     assert fence.pids() == ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +42,7 @@ def test_a_file_in_shared_memory_counts_once(helper: Helper, name: str) -> None:
     sampler = TreeSampler(helper.pid)
     assert shared(sampler) == ()
     create(helper, name)
-    helper.do(f"os.ftruncate(descriptor, 64 * MIB); mapped = mmap.mmap(descriptor, 64 * MIB)")
+    helper.do("os.ftruncate(descriptor, 64 * MIB); mapped = mmap.mmap(descriptor, 64 * MIB)")
     child = helper.fork("mapped[:100] = bytes(100)\nready()\nsignal.pause()")
     (file,) = shared(sampler)
     assert (file.path, file.allocated_bytes) == (name, 8 * MIB)

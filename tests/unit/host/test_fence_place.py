@@ -40,7 +40,12 @@ def delegated(recorded: RecordedMachine) -> None:
     """Record a user session whose manager hands the memory controller to slices below it."""
     recorded.cgroups("0::/user.slice/app.slice/run.scope\n")
     recorded.mount(V2, "cgroup2", "rw")
-    for path in (V2, f"{V2}/user.slice", f"{V2}/user.slice/app.slice", f"{V2}/user.slice/app.slice/run.scope"):
+    for path in (
+        V2,
+        f"{V2}/user.slice",
+        f"{V2}/user.slice/app.slice",
+        f"{V2}/user.slice/app.slice/run.scope",
+    ):
         recorded.group_v2(path)
     recorded.write(f"{V2}/user.slice/app.slice/cgroup.subtree_control", "cpu memory pids\n")
     recorded.write(f"{V2}/user.slice/cgroup.subtree_control", "memory\n")
@@ -138,7 +143,13 @@ def test_a_cgroup_of_somebody_else_is_no_place(recorded: RecordedMachine) -> Non
 def make_v2_cgroup(path: str) -> None:
     """Do what the kernel does at mkdir: the control files appear."""
     os.mkdir(path)
-    for name in ("memory.max", "memory.swap.max", "memory.oom.group", "cgroup.subtree_control", "cgroup.procs"):
+    for name in (
+        "memory.max",
+        "memory.swap.max",
+        "memory.oom.group",
+        "cgroup.subtree_control",
+        "cgroup.procs",
+    ):
         Path(path, name).touch()
     Path(path, "memory.current").write_text("1048576\n")
     Path(path, "memory.stat").write_text("anon 524288\nfile 262144\nkernel 65536\nshmem 131072\n")
@@ -227,7 +238,8 @@ def test_every_fence_name_tells_its_owner(word: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["memguard-1-2", "memguard", "user.slice", "memguard-a-1-2-3x", "xmemguard-a-1-2-3", "memguard-a-b-1-2"]
+    "name",
+    ["memguard-1-2", "memguard", "user.slice", "memguard-a-1-2-3x", "xmemguard-a-1-2-3", "memguard-a-b-1-2"],
 )
 def test_other_names_are_foreign(name: str) -> None:
     """A cgroup is a fence only if its name has every part."""

@@ -35,7 +35,14 @@ def test_other_texts_are_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("state", "threads", "dead"),
-    [(b"S", 1, False), (b"R", 4, False), (b"D", 1, False), (b"T", 1, False), (b"Z", 1, True), (b"X", 0, True)],
+    [
+        (b"S", 1, False),
+        (b"R", 4, False),
+        (b"D", 1, False),
+        (b"T", 1, False),
+        (b"Z", 1, True),
+        (b"X", 0, True),
+    ],
 )
 def test_zombies_are_dead(state: bytes, threads: int, dead: bool) -> None:
     """Zombies and processes being removed are dead; stopped and waiting ones are not."""

@@ -287,7 +287,7 @@ def test_the_list_of_processes_decides_where_paths_do_not(recorded: RecordedMach
 
 
 def test_names_with_blanks_are_unescaped(recorded: RecordedMachine) -> None:
-    """mountinfo writes a blank as \\040 and a backslash as \\134."""
+    """A mount point's blanks and backslashes, which the kernel writes in octal, are read back."""
     recorded.cgroups("0::/a b/own\n")
     recorded.mount("/mnt/c\\040g\\134x", "cgroup2", "rw", root="/a\\040b")
     recorded.group_v2("/mnt/c g\\x/own", limit=GIB)

@@ -73,6 +73,14 @@ def test_a_global_is_named(module: ModuleType) -> None:
     assert told(lambda model: setattr(module, "BEST", model)) == ["module mymod: BEST -> Model"]
 
 
+def test_of_two_names_for_a_module_the_first_is_told(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that goes by an alias too (__mp_main__) is told by its own name."""
+    monkeypatch.setitem(sys.modules, "alias_of_mymod", module)
+    assert told(lambda model: setattr(module, "BEST", model)) == ["module mymod: BEST -> Model"]
+
+
 def test_attributes_lists_and_tuples_are_named(module: ModuleType) -> None:
     """A longer chain is told link by link, with attributes and places."""
     module.STATE = SimpleNamespace()  # type: ignore[attr-defined]
