@@ -32,7 +32,6 @@ _TWIN_PAGES: Final = 64
 
 
 _INHERITS_NOTHING: Final = Inherited(0, 1.0)
-_NOTHING: Final = ExactMemory(0, 0, 0, 0, 0, 0)
 
 
 class _Member:
@@ -182,17 +181,20 @@ class TreeSampler:
         walked = self._walk() if exact else {}
         forked = sum(not self._members[pid].has_executed for pid in walked)
         for member in tuple(self._members.values()):
-            pages = _pages(member)
+            pages, memory = _pages(member), walked.get(member.pid)
             if pages is None:
                 del self._members[member.pid]
-            elif self._is_twin(member, pages, now_s):
-                yield member.reading(0, pages[1] * _PAGE_BYTES, _NOTHING if exact else None)
-            elif (memory := walked.get(member.pid)) is not None:
-                inherited = _INHERITS_NOTHING if member.has_executed else self._inherited
-                private_bytes = memory.private_bytes + inherited.share_of_tree(memory, forked)
-                yield member.reading(private_bytes, memory.rss_bytes, memory)
+                continue
+            # A twin's pages are its parent's, be they the same page tables or copies of them.
+            twin = self._is_twin(member, pages, now_s)
+            if memory is None:
+                private_bytes = 0 if twin else (pages[1] - pages[2]) * _PAGE_BYTES
+                yield member.reading(private_bytes, pages[1] * _PAGE_BYTES, None)
             else:
-                yield member.reading((pages[1] - pages[2]) * _PAGE_BYTES, pages[1] * _PAGE_BYTES, None)
+                inherited = _INHERITS_NOTHING if member.has_executed else self._inherited
+                private_bytes = 0 if twin else memory.private_bytes
+                shared_bytes = inherited.share_of_tree(memory, forked)
+                yield member.reading(private_bytes + shared_bytes, memory.rss_bytes, memory)
 
     def _walk(self) -> dict[int, ExactMemory]:
         """Walk everybody's page tables, and learn what the tree inherited while it is one process."""
