@@ -49,7 +49,7 @@ __all__ = ["MemoryManager", "current_manager", "open_managers"]
 ProgressCallback = Callable[[JobProgress], None]
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
-_KEPT_REPORTS: Final = 1000
+_KEPT_REPORTS: Final = 100
 _open_managers: weakref.WeakSet[MemoryManager] = weakref.WeakSet()
 _current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar(
     "memguard_manager", default=None
@@ -266,7 +266,7 @@ class MemoryManager:
 
     @property
     def reports(self) -> tuple[JobReport, ...]:
-        """The reports of the last thousand jobs, oldest first."""
+        """The reports of the last hundred jobs, oldest first."""
         return tuple(slot.report for slot in self._slots)
 
     def managed_processing(

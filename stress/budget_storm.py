@@ -125,7 +125,7 @@ def storm(parsed: argparse.Namespace, checks: _common.Checks) -> None:
                 judge(order, result, checks)
                 ends[f"{'honest' if order.is_honest else 'liar'} {result.report.outcome.value}"] += 1
         checks.check(manager.allocator.free_bytes == manager.budget.limit_bytes, "reservations were left")
-    print(f"out-of-memory kills by the kernel meanwhile, in the fences of liars: {machine_oom_kills() - kills_before}")
+    print(f"out-of-memory kills by the kernel meanwhile, machine-wide: {machine_oom_kills() - kills_before}")
     for name, times in sorted(ends.items()):
         print(f"  {name:<24} {times}")
 

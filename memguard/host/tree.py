@@ -29,8 +29,6 @@ _LOOKS_AFTER_CHANGE: Final = 2
 # Between vfork and exec a child *is* its parent's memory; longer than this nobody stays there.
 _TWIN_AGE_S: Final = 1.0
 _TWIN_PAGES: Final = 64
-
-
 _INHERITS_NOTHING: Final = Inherited(0, 1.0)
 
 

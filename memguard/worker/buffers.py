@@ -12,7 +12,6 @@ import mmap
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 import cloudpickle
 
 from memguard.errors import TransferError
+from memguard.worker.mapping import map_part
 
 __all__ = ["Packed", "create_segment", "pack", "pickle_outside", "unpack", "write_packed"]
 
@@ -27,7 +27,7 @@ _PAGE: Final = mmap.PAGESIZE
 _HEAD: Final = struct.Struct("<Q")
 # Below this a buffer travels inside the pickle: a mapping costs a descriptor and two system calls.
 _SMALLEST_BUFFER_BYTES: Final = 64 * 1024
-# Until Python 3.13 each mapping holds a descriptor; beyond this many, the small ones share one mapping.
+# A process may have 65,530 mappings (vm.max_map_count); beyond this many of one result, the small ones share one.
 _MOST_MAPPINGS: Final = 64
 # Linux caps one write at 2 GiB minus a page.
 _CHUNK_BYTES: Final = 1 << 30
@@ -136,7 +136,9 @@ def write_packed(packed: Packed, descriptor: int) -> None:
 
     Written with ``pwrite`` and not through a mapping: the writer's own page tables and resident set do not grow.
     """
-    _write_all(descriptor, memoryview(_HEAD.pack(len(packed.head)) + packed.head + packed.pickle), 0)
+    head = _HEAD.pack(len(packed.head)) + packed.head
+    _write_all(descriptor, memoryview(head), 0)
+    _write_all(descriptor, memoryview(packed.pickle), len(head))
     for view, offset in zip(packed.buffers, packed.offsets, strict=True):
         _write_all(descriptor, view, offset)
 
@@ -145,20 +147,6 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
     done = 0
     while done < view.nbytes:
         done += os.pwrite(descriptor, view[done : done + _CHUNK_BYTES], offset + done)
-
-
-class _Slice(mmap.mmap):
-    """A shared mapping that gives its pages back when the last array on it dies.
-
-    Without this one small array kept from a large result would keep the whole segment. Only the process that
-    mapped it gives pages back: a forked copy that dies must not empty its parent's array.
-    """
-
-    owner_pid = 0
-
-    def __del__(self) -> None:
-        if not self.closed and self.owner_pid == os.getpid():
-            self.madvise(mmap.MADV_REMOVE)
 
 
 def unpack(descriptor: int, *, private: bool) -> Any:
@@ -191,7 +179,7 @@ def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
 
 def _map_buffers(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> list[memoryview]:
     largest = sorted(range(len(spans)), key=lambda index: -spans[index][1])[:_MOST_MAPPINGS]
-    own = {index: _map(descriptor, *spans[index], private=private) for index in largest}
+    own = {index: map_part(descriptor, *spans[index], private=private) for index in largest}
     rest = [span for index, span in enumerate(spans) if index not in own]
     shared = iter(_map_together(descriptor, rest, private))
     return [own[index] if index in own else next(shared) for index in range(len(spans))]
@@ -201,16 +189,6 @@ def _map_together(descriptor: int, spans: Sequence[Sequence[int]], private: bool
     if not spans:
         return []
     start = min(offset for offset, _ in spans)
-    whole = _map(descriptor, start, max(offset + length for offset, length in spans) - start, private=private)
+    end = max(offset + length for offset, length in spans)
+    whole = map_part(descriptor, start, end - start, private=private)
     return [whole[offset - start : offset - start + length] for offset, length in spans]
-
-
-def _map(descriptor: int, offset: int, length: int, *, private: bool) -> memoryview:
-    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
-    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    if private:
-        return memoryview(mmap.mmap(descriptor, length, flags, protection, offset=offset, **options))
-    mapping = _Slice(descriptor, length, flags, protection, offset=offset, **options)
-    mapping.owner_pid = os.getpid()
-    return memoryview(mapping)

@@ -55,7 +55,7 @@ class PackedCall:
     """A call that has arrived; `surroundings` must be adopted before `load`."""
 
     surroundings: Surroundings
-    inside: bytes
+    inside: Any  # bytes, or a buffer of them
     buffers: tuple[Any, ...]
 
     def load(self) -> Callable[[], Any]:
@@ -72,7 +72,8 @@ def pack_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
     """
     inside, views = pickle_outside((function, args, dict(kwargs)), what="the function or its arguments")
     buffers = tuple(pickle.PickleBuffer(view) for view in views)
-    return pack(PackedCall(Surroundings.here(), inside, buffers), what="the call")
+    # As a buffer, for else what it holds in-band (a large `bytes`) would be copied once more.
+    return pack(PackedCall(Surroundings.here(), pickle.PickleBuffer(inside), buffers), what="the call")
 
 
 def unpack_call(descriptor: int) -> PackedCall:

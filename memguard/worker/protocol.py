@@ -6,8 +6,8 @@ segment (`memguard.worker.buffers`) whose descriptor is sent. A closed peer read
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -53,6 +53,8 @@ class Channel:
         if len(data) > _LARGEST_MESSAGE:
             raise ValueError(f"a message of {len(data)} bytes is too large; send it as a segment")
         with self._lock:
+            if self._socket.fileno() < 0:  # this end was closed, by another thread perhaps
+                return False
             try:
                 socket.send_fds(self._socket, [data], list(descriptors), flags | socket.MSG_NOSIGNAL)
             except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError, BlockingIOError):
@@ -66,17 +68,30 @@ class Channel:
             The message and the descriptors it brought (the receiver's to close), or ``None`` once the peer is gone.
         """
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
+            data, descriptors, _, _ = socket.recv_fds(
+                self._socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionResetError:
             return None
         if not data:
             return None
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
         return json.loads(data), descriptors
 
     def close(self) -> None:
-        """Close this end; once or many times."""
+        """Close this end; once or many times. The peer notices when no forked copy of it is open either."""
+        with self._lock:
+            self._socket.close()
+
+    def hang_up(self) -> None:
+        """Close the connection itself: the peer notices at once, whoever else holds a copy of this end."""
+        with self._lock:
+            if self._socket.fileno() >= 0:
+                with contextlib.suppress(OSError):  # the peer was faster
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.close()
+
+    def abandon(self) -> None:
+        """Close a forked copy of this end; takes no lock, for whoever held it does not exist in this process."""
         self._socket.close()
 
     def detach(self) -> int:

@@ -130,6 +130,9 @@ class TreeGuard:
         try:
             used = self._meter.used_bytes(now, line_bytes=self._next_line())
             notices = self.watch.observe(used)
+            if Notice.NEARED in notices:
+                # The kernel may kill before the next look; whose a named file in /dev/shm was, nothing tells then.
+                self._note_shared()
             self._list_sometimes(now)
         except OSError as error:
             self.degraded[f"use could not be read: {error}"] = None

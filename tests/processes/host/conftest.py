@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[3]
 LOOP = """
 import ctypes, json, mmap, os, signal, subprocess, sys, threading, time
 MIB = 1024**2
+# Ends, at whatever depth, a descendant that a failed test has forgotten.
+os.register_at_fork(after_in_child=lambda: signal.alarm(60))
 space = globals()
 for line in sys.stdin:
     answer = None
@@ -78,14 +80,13 @@ class Helper:
             stream.close()
 
 
-# `ready()` lets the parent go on. The alarm ends a child that a failed test has forgotten.
+# `ready()` lets the parent go on.
 FORK = """
 _read, _write = os.pipe()
 answer = os.fork()
 if answer == 0:
     try:
         os.close(_read)
-        signal.alarm(60)
         def ready():
             os.write(_write, b"x")
         {body}

@@ -256,8 +256,7 @@ def test_a_fence_whose_owner_was_killed_is_swept(make_fence: MakeFence, helper: 
     path, inmate = orphan_fence(helper)
     handle = os.pidfd_open(inmate)
     try:
-        assert path in find_stale_fences()
-        assert path in sweep_stale_fences()
+        sweep_stale_fences()
         assert not os.path.exists(path)
         # A pidfd is readable once its process has ended, whether or not somebody has reaped it.
         assert select.select([handle], [], [], 10)[0]
@@ -289,7 +288,9 @@ def test_foreign_cgroups_are_left_alone(make_fence: MakeFence) -> None:
     stale = f"{fence.path}/memguard-x-{2**22 - 1}-1-{owner.pid_namespace}"
     for path in (*foreign, stale):
         os.mkdir(path)
-    assert stale in sweep_stale_fences()
+    assert stale in find_stale_fences()
+    sweep_stale_fences()
+    assert not os.path.exists(stale)
     assert [path for path in foreign if os.path.isdir(path)] == foreign
 
 
@@ -301,7 +302,8 @@ def test_a_sweep_never_kills_the_sweeper(make_fence: MakeFence, helpers: Helpers
     owner.end()
     swept = job.do("from memguard.host import sweep_stale_fences; answer = list(sweep_stale_fences())")
     assert path not in swept
-    assert path in sweep_stale_fences()
+    assert os.path.isdir(path)
+    sweep_stale_fences()
     assert job.process.wait() == -signal.SIGKILL
 
 
@@ -311,3 +313,19 @@ def test_fence_names_tell_the_owner(make_fence: MakeFence) -> None:
     me = identify()
     assert owner is not None
     assert (owner.pid, owner.start_ticks) == (me.pid, me.start_ticks)
+
+
+def test_who_may_not_make_fences_gets_none(make_fence: MakeFence, nobody: Helper) -> None:
+    """A user without rights to the cgroup gets no fence and a reason, and sweeps nobody else's."""
+    fence = make_fence(64 * MIB)
+    stale = f"{fence.path}/memguard-x-{2**22 - 1}-1-{parse_fence_name(fence.path).pid_namespace}"  # type: ignore[union-attr]
+    os.mkdir(stale)
+    answer = nobody.do(
+        "from memguard.host import open_fence, sweep_stale_fences\n"
+        "from memguard.host.fence_place import choose_place\n"
+        "answer = [open_fence('test', MIB) is None, choose_place().reason, list(sweep_stale_fences())]"
+    )
+    assert answer[0] is True
+    assert "not writable" in answer[1]
+    assert stale not in answer[2]
+    assert os.path.isdir(stale)

@@ -1,0 +1,202 @@
+"""``memguard doctor``: what this machine can enforce, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from memguard.cli.exits import EXIT_FAILED
+from memguard.cli.tables import print_table
+from memguard.cli.versions import Conflict, find_conflicts, installed_versions
+from memguard.config import FenceChoice, load_settings
+from memguard.host import Abilities, Ability, find_stale_fences, probe
+
+__all__ = ["SCHEMA", "doctor_command", "document", "fence_of_jobs"]
+
+SCHEMA: Final = "memguard.doctor/1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What an ability is for, in words.
+
+    Attributes:
+        attribute: its name in `memguard.host.Abilities`.
+        title: its name for people.
+        meaning: what memguard does with it.
+        remedy: what to do where it is missing.
+    """
+
+    attribute: str
+    title: str
+    meaning: str
+    remedy: str
+
+
+_SUBJECTS: Final = (
+    _Subject(
+        "fence",
+        "memory cgroup",
+        "the kernel itself holds each job to its budget",
+        "run as a user with a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or as root; "
+        "until then a watching supervisor does it",
+    ),
+    _Subject(
+        "swap_accounting",
+        "swap accounting",
+        "a fenced job cannot grow into swap",
+        "boot with swapaccount=1, or run without swap",
+    ),
+    _Subject(
+        "rlimit_data",
+        "RLIMIT_DATA",
+        "a runaway process meets a backstop where no cgroup can be made",
+        "use a Linux kernel of 4.7 or later; some container runtimes bring a kernel of their own",
+    ),
+    _Subject(
+        "smaps_rollup",
+        "smaps_rollup",
+        "exact private memory of each process, shared pages told apart",
+        "use a Linux kernel of 4.14 or later; until then forked processes count inherited pages as theirs",
+    ),
+    _Subject(
+        "pidfd",
+        "pidfd",
+        "a signal never hits a process that took over a used pid",
+        "use a Linux kernel of 5.3 or later, and a container runtime whose seccomp profile allows pidfd_open",
+    ),
+    _Subject(
+        "process_mrelease",
+        "process_mrelease",
+        "memory of a killed job is free at once",
+        "use a Linux kernel of 5.15 or later; until then it takes the kernel a moment",
+    ),
+    _Subject(
+        "subreaper",
+        "subreaper",
+        "processes that a job detached are found and ended with it",
+        "use Linux; elsewhere detached processes may outlive their job",
+    ),
+    _Subject(
+        "memfd",
+        "memfd",
+        "shared memory without a name, which nobody can leave behind",
+        "use a Linux kernel of 3.17 or later",
+    ),
+    _Subject(
+        "pressure",
+        "pressure (PSI)",
+        "a shortage is confirmed by the time lost to waiting for memory",
+        "boot with psi=1, or use a Linux kernel of 4.20 or later",
+    ),
+)
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (schema memguard.doctor/1).")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if anything is missing or does not fit.")
+@click.pass_context
+def doctor_command(ctx: click.Context, *, as_json: bool, strict: bool) -> None:
+    """Show what this machine can enforce, what is missing, and what to do about it.
+
+    Each ability is tried for real: a cgroup is made and removed, one small process is started. Exit status 0,
+    unless --strict is given.
+    """
+    found = document(probe(), installed_versions(), find_stale_fences(), load_settings().fence)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    if strict and not found["healthy"]:
+        ctx.exit(EXIT_FAILED)
+
+
+def document(
+    abilities: Abilities,
+    versions: Mapping[str, str | None],
+    stale_fences: tuple[str, ...] = (),
+    choice: FenceChoice = FenceChoice.AUTO,
+) -> dict[str, Any]:
+    """Return what ``--json`` prints.
+
+    Args:
+        abilities: what the machine can do.
+        versions: installed versions, as `memguard.cli.versions.installed_versions` gives them.
+        stale_fences: paths of fences whose owner was killed.
+        choice: which fence the settings ask for.
+    """
+    rows = [_described(subject, abilities) for subject in _SUBJECTS]
+    conflicts = find_conflicts(versions)
+    return {
+        "schema": SCHEMA,
+        "healthy": all(row["state"] == "ok" for row in rows) and not conflicts,
+        "system": f"{platform.system()} {platform.release()}",
+        "cgroup_version": abilities.cgroup_version,
+        "fence_of_jobs": fence_of_jobs(choice, abilities),
+        "abilities": rows,
+        "versions": dict(versions),
+        "conflicts": [_told(conflict) for conflict in conflicts],
+        "stale_fences": list(stale_fences),
+    }
+
+
+def fence_of_jobs(choice: FenceChoice, abilities: Abilities) -> str:
+    """Return what will hold jobs: ``cgroup-v2``, ``cgroup-v1``, ``rlimit``, or ``watch`` for the supervisor alone."""
+    if choice in (FenceChoice.AUTO, FenceChoice.CGROUP) and abilities.fence:
+        return abilities.fence_kind
+    return "rlimit" if choice is not FenceChoice.NONE and abilities.rlimit_data else "watch"
+
+
+def _described(subject: _Subject, abilities: Abilities) -> dict[str, Any]:
+    ability = getattr(abilities, subject.attribute)
+    assert isinstance(ability, Ability)
+    return {
+        "name": subject.attribute,
+        "title": subject.title,
+        "state": "ok" if ability else "missing",
+        "reason": ability.reason,
+        "meaning": subject.meaning,
+        "remedy": None if ability else subject.remedy,
+    }
+
+
+def _told(conflict: Conflict) -> dict[str, Any]:
+    return {
+        "packages": list(conflict.packages),
+        "problem": conflict.problem,
+        "remedy": conflict.remedy,
+    }
+
+
+_FENCES: Final = {
+    "cgroup-v2": "a memory cgroup of their own (v2): the kernel holds the budget",
+    "cgroup-v1": "a memory cgroup of their own (v1): the kernel holds the budget",
+    "rlimit": "RLIMIT_DATA as a backstop; a watching supervisor holds the budget, so a spike can pass unseen",
+    "watch": "a watching supervisor alone, so a spike can pass unseen",
+}
+
+
+def _print(found: dict[str, Any]) -> None:
+    click.echo(f"{found['system']}, cgroups: {found['cgroup_version']}")
+    click.echo(f"jobs get: {_FENCES[found['fence_of_jobs']]}\n")
+    rows = [(row["title"], row["state"].upper(), row["meaning"], row["reason"]) for row in found["abilities"]]
+    print_table(("ability", "state", "what it gives", "how that is known"), rows)
+    click.echo()
+    print_table(("package", "version"), [(name, held or "-") for name, held in found["versions"].items()])
+    for line in _advice(found):
+        click.echo(line)
+
+
+def _advice(found: dict[str, Any]) -> list[str]:
+    """Return what to do, one line each, with an empty line before the first."""
+    lines = [f"MISSING {row['title']}: {row['remedy']}" for row in found["abilities"] if row["remedy"]]
+    lines += [f"DOES NOT FIT {each['problem']}; {each['remedy']}" for each in found["conflicts"]]
+    lines += [
+        f"STALE {path}: its owner was killed; the next job removes it" for path in found["stale_fences"]
+    ]
+    return ["", *lines] if lines else []

@@ -1,0 +1,98 @@
+"""Whether a fit may start, on how many rows, and what is said if it may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from memguard.errors import CapacityExceeded
+from memguard.estimate import AutoFeatCounts
+from memguard.units import GIB, MIB
+from memguard_integrations.autofeat.admission import FitRefused, admit, as_argument, as_flag, summary_of
+from memguard_integrations.autofeat.records import (
+    ColumnKind,
+    EncodedColumn,
+    FeaturePlan,
+    FitSettings,
+    MissingPolicy,
+    Survey,
+    TableFacts,
+    Task,
+)
+
+SETTINGS = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
+
+
+@pytest.fixture
+def flights() -> Survey:
+    """The counts of the flights of 2013, eight numeric columns."""
+    columns = tuple(EncodedColumn(f"c{place}", f"c{place}") for place in range(8))
+    kinds = tuple((column.name, ColumnKind.NUMBER) for column in columns)
+    plan = FeaturePlan(Task.REGRESSION, "y", (), columns, kinds, (), MissingPolicy.SKIP, ())
+    facts = TableFacts("flights.csv", 336_776, ())
+    return Survey(facts, plan, 327_346, AutoFeatCounts(1048, 493, 1000), ())
+
+
+def test_a_fit_that_is_too_large_is_refused_with_figures_and_remedies(flights: Survey) -> None:
+    """The refusal names need, budget, the columns behind it, and literal settings that would fit, in one line."""
+    with pytest.raises(FitRefused) as caught:
+        admit(flights, SETTINGS, 2 * GIB, setting=as_flag, capacity_bytes=24 * GIB)
+    message = str(caught.value)
+    assert isinstance(caught.value, CapacityExceeded)
+    assert "fitting 327,346 rows in 2 steps needs" in message
+    assert "the budget is 2 GiB" in message
+    assert "8 columns become 1,048, 493 enter selection" in message
+    assert "--fit-rows 5" in message
+    assert "--memory 1" in message
+    assert "\n" not in message
+    assert caught.value.capacity_bytes == 2 * GIB < caught.value.requested_bytes
+    assert caught.value.exit_status == 125
+
+
+def test_memory_beyond_the_machine_is_not_proposed(flights: Survey) -> None:
+    """A remedy that the machine cannot give is none."""
+    with pytest.raises(FitRefused) as caught:
+        admit(flights, SETTINGS, 2 * GIB, setting=as_flag, capacity_bytes=4 * GIB)
+    assert "--memory" not in str(caught.value)
+
+
+def test_a_fit_may_shrink_where_that_was_asked_for(flights: Survey) -> None:
+    """With shrink as many rows are taken as fit, and the estimate is of those."""
+    admission = admit(flights, SETTINGS, 2 * GIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
+    assert 40_000 < admission.fit_rows < 70_000
+    assert admission.estimate.fits(2 * GIB)
+    whole = admit(flights, SETTINGS, 24 * GIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
+    assert whole.fit_rows == 327_346
+
+
+def test_rows_asked_for_are_taken_or_refused(flights: Survey) -> None:
+    """A number of rows is kept exactly, up to all usable ones, or refused; never reduced silently."""
+    admission = admit(flights, SETTINGS, 2 * GIB, fit_rows=20_000, setting=as_flag, capacity_bytes=24 * GIB)
+    assert admission.fit_rows == 20_000
+    with pytest.raises(FitRefused):
+        admit(flights, SETTINGS, 2 * GIB, fit_rows=200_000, setting=as_flag, capacity_bytes=24 * GIB)
+
+
+def test_not_even_a_few_rows_fit(flights: Survey) -> None:
+    """Below the fixed cost nothing fits, and shrinking does not pretend that it does."""
+    with pytest.raises(FitRefused):
+        admit(flights, SETTINGS, 64 * MIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
+
+
+def test_remedies_in_python_are_arguments(flights: Survey) -> None:
+    """A caller in Python is told arguments, not flags."""
+    with pytest.raises(FitRefused) as caught:
+        admit(flights, SETTINGS, 4 * GIB, setting=as_argument, capacity_bytes=24 * GIB)
+    message = str(caught.value)
+    assert "X.sample(" in message
+    assert "steps=1" in message
+    assert 'memory="1' in message
+    assert "--" not in message
+
+
+def test_the_report_gets_the_estimate(flights: Survey) -> None:
+    """The job's report holds expectation, bound and reasons."""
+    admission = admit(flights, SETTINGS, 24 * GIB, setting=as_flag, capacity_bytes=24 * GIB)
+    summary = summary_of(admission.estimate)
+    assert summary.expected_bytes == admission.estimate.expected_bytes
+    assert summary.high_bytes == admission.estimate.high_bytes
+    assert summary.reasons == admission.estimate.reasons

@@ -1,0 +1,138 @@
+"""An output file appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memguard.errors import DataError, OutputError
+from memguard_integrations.autofeat import output as output_room
+from memguard_integrations.autofeat.output import OutputFile, check_table_output
+
+
+@pytest.fixture(params=["nameless", "named"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Both ways to write: a file without a name, and where the file system has none, one beside the place."""
+    if request.param == "named":
+        # The flag of a plain open for writing: a directory refuses it as a file system without O_TMPFILE does.
+        monkeypatch.setattr(output_room.os, "O_TMPFILE", os.O_DIRECTORY)
+    else:
+        try:
+            os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+        except OSError as error:
+            pytest.skip(f"this file system has no nameless files: {error}")
+    return str(request.param)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.usefixtures("kind")
+class TestOutputFile:
+    """The file and its directory at each ending."""
+
+    def test_it_is_there_once_it_is_published(self, tmp_path: Path) -> None:
+        """Before it is published nothing can be seen of it under its name, afterwards all of it."""
+        path = tmp_path / "out.parquet"
+        with OutputFile(str(path)) as output:
+            Path(output.writing_path).write_bytes(b"all of it")
+            assert not path.exists()
+            output.publish()
+        assert path.read_bytes() == b"all of it"
+        assert os.listdir(tmp_path) == ["out.parquet"]
+        assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+    @pytest.mark.requirement("R1.4")
+    def test_nothing_is_left_after_an_error(self, tmp_path: Path) -> None:
+        """An error while writing leaves the directory as it was."""
+        with contextlib.suppress(RuntimeError), OutputFile(str(tmp_path / "out.parquet")) as output:
+            Path(output.writing_path).write_bytes(b"half of it")
+            raise RuntimeError
+        assert os.listdir(tmp_path) == []
+
+    def test_a_file_that_appeared_meanwhile_is_kept(self, tmp_path: Path) -> None:
+        """Without force a file that somebody else wrote in the meantime is not replaced."""
+        path = tmp_path / "out.parquet"
+        with (
+            pytest.raises(OutputError, match="it appeared while the job ran"),
+            OutputFile(str(path)) as output,
+        ):
+            Path(output.writing_path).write_bytes(b"mine")
+            path.write_bytes(b"theirs")
+            output.publish()
+        assert path.read_bytes() == b"theirs"
+        assert os.listdir(tmp_path) == ["out.parquet"]
+
+    def test_force_replaces(self, tmp_path: Path) -> None:
+        """With force the old file stays until the new one is whole, then is replaced."""
+        path = tmp_path / "out.parquet"
+        path.write_bytes(b"old")
+        with OutputFile(str(path), force=True) as output:
+            Path(output.writing_path).write_bytes(b"new")
+            assert path.read_bytes() == b"old"
+            output.publish()
+        assert path.read_bytes() == b"new"
+        assert os.listdir(tmp_path) == ["out.parquet"]
+
+    def test_a_full_disk_leaves_nothing(self, small_disk: Path) -> None:
+        """A disk that is full while writing leaves no partial file."""
+        with (
+            pytest.raises(OSError, match="No space left"),
+            OutputFile(str(small_disk / "o.parquet")) as output,
+        ):
+            Path(output.writing_path).write_bytes(bytes(1 << 20))
+        assert os.listdir(small_disk) == []
+
+
+@pytest.mark.requirement("R1.4")
+def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
+    """Even a caller that is killed outright leaves no partial file, where the file system has nameless files."""
+    try:
+        os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+    except OSError as error:
+        pytest.skip(f"this file system has no nameless files: {error}")
+    program = (
+        "import sys, pathlib, signal\n"
+        "from memguard_integrations.autofeat.output import OutputFile\n"
+        "with OutputFile(sys.argv[1]) as output:\n"
+        "    pathlib.Path(output.writing_path).write_bytes(bytes(1 << 16))\n"
+        "    print('writing', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out.parquet")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_output_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    """The output's name says what is written."""
+    with pytest.raises(DataError, match=r"the output is Parquet; name it so: .*out\.csv\.parquet"):
+        check_table_output(str(tmp_path / "out.csv"), force=False)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
