@@ -199,7 +199,7 @@ class ManagedJob:
             fence_kind="cooperative",
         )
         summary = CleanupSummary(cleaned.duration_s, cleaned.ok, cleaned.failures)
-        return EndRecord(ending, duration_s, summary, 0, self._watch.crossings, (), ())
+        return EndRecord(ending, duration_s, summary, 0, (), ())
 
 
 class ManagedBlock:

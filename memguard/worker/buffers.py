@@ -41,7 +41,7 @@ class Packed:
         head: the JSON header: where pickle and buffers lie.
         pickle: the in-band part.
         buffers: the out-of-band parts, flat bytes, still the sender's own memory.
-        offsets: where each buffer goes.
+        offsets: where each buffer goes, the largest first.
         total_bytes: size of the segment that holds it all.
     """
 
@@ -99,10 +99,10 @@ def pickle_outside(value: Any, *, what: str) -> tuple[bytes, list[memoryview]]:
 def _lay_out(inside: bytes, outside: Sequence[memoryview]) -> Packed:
     # The header is written last but comes first, so its size is bounded before the offsets are known.
     start = _round_up(_HEAD.size + 64 + 48 * len(outside) + len(inside))
-    offsets: list[int] = []
-    for view in outside:
-        offsets.append(start)
-        start = _round_up(start + view.nbytes)
+    offsets = [0] * len(outside)
+    for index in sorted(range(len(outside)), key=lambda index: -outside[index].nbytes):
+        offsets[index] = start
+        start = _round_up(start + outside[index].nbytes)
     spans = [[offset, view.nbytes] for offset, view in zip(offsets, outside, strict=True)]
     head = json.dumps({"pickle": len(inside), "buffers": spans}).encode()
     return Packed(head, inside, tuple(outside), tuple(offsets), start)
@@ -178,7 +178,9 @@ def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
 
 
 def _map_buffers(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> list[memoryview]:
-    largest = sorted(range(len(spans)), key=lambda index: -spans[index][1])[:_MOST_MAPPINGS]
+    # The largest lie first, so that those which share a mapping lie side by side: it must cover nobody else's pages,
+    # for they are given back when it ends.
+    largest = sorted(range(len(spans)), key=lambda index: spans[index][0])[:_MOST_MAPPINGS]
     own = {index: map_part(descriptor, *spans[index], private=private) for index in largest}
     rest = [span for index, span in enumerate(spans) if index not in own]
     shared = iter(_map_together(descriptor, rest, private))

@@ -173,13 +173,11 @@ class CommandGuard:
         killed = ending.stop_reason is not None or bool(ending.fence_oom_kills)
         cleanup = self._guard.finish(self._plan.grace_s, remove_shared=killed)
         self._reaper.reap()
-        watch = self._guard.watch
         return EndRecord(
             ending,
             duration_s,
             cleanup,
             0,
-            watch.crossings,
             self._guard.processes_at_peak,
             tuple(self._guard.degraded),
         )

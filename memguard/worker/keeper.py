@@ -257,7 +257,6 @@ class _Keeper:
             duration_s=duration_s,
             cleanup=cleanup,
             baseline_bytes=self._baseline_bytes,
-            crossings=self._guard.watch.crossings,
             processes=self._guard.processes_at_peak,
             degraded=tuple(self._guard.degraded),
         )

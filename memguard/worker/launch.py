@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -87,6 +88,9 @@ class RunningJob:
         self.spec = spec
         self.pid: int | None = None
         self.start_ticks: int | None = None
+        self._began_s = time.monotonic()
+        self._peak_bytes = 0
+        self._fence_kind = "unknown"
 
     def stop(self) -> None:
         """Ask the job to end with SIGINT, and to be killed after its grace; asked again, it is killed at once."""
@@ -114,6 +118,8 @@ class RunningJob:
     def _note(self, message: Message) -> None:
         if message["kind"] == "started":
             self.pid, self.start_ticks = message["pid"], message["start_ticks"]
+            self._fence_kind = message["fence"]
+        self._peak_bytes = message.get("peak_bytes", self._peak_bytes)
 
     def _lost(self, why: str = "the keeper of the job vanished") -> EndedJob:
         self._channel.close()
@@ -121,9 +127,11 @@ class RunningJob:
         if self.pid is not None and self.start_ticks is not None:
             gone = wait_all_gone(((self.pid, self.start_ticks),), _LOST_WAIT_S)
         swept = sweep_stale_fences()
-        ending = Ending(None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, 0, "unknown")
+        ending = Ending(
+            None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, self._peak_bytes, self._fence_kind
+        )
         cleanup = CleanupSummary(0.0, gone, tuple(f"fence {path} was removed" for path in swept))
-        record = EndRecord(ending, 0.0, cleanup, 0, 0, (), (why,))
+        record = EndRecord(ending, time.monotonic() - self._began_s, cleanup, 0, (), (why,))
         return EndedJob(record, None, None, "")
 
 

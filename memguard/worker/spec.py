@@ -79,7 +79,6 @@ class EndRecord:
     duration_s: float
     cleanup: CleanupSummary
     baseline_bytes: int
-    crossings: int
     processes: tuple[ProcessUse, ...]
     degraded: tuple[str, ...]
 
@@ -99,7 +98,6 @@ class EndRecord:
             duration_s=message["duration_s"],
             cleanup=CleanupSummary(**cleanup),
             baseline_bytes=message["baseline_bytes"],
-            crossings=message["crossings"],
             processes=tuple(ProcessUse(**each) for each in message["processes"]),
             degraded=tuple(message["degraded"]),
         )

@@ -138,7 +138,7 @@ def _collect(ending: Ending) -> list[Evidence]:
         found.append(Evidence("memguard", _STOP_TEXT[ending.stop_reason]))
     if ending.fence_oom_kills or ending.fence_limit_hits:
         found.append(Evidence(ending.fence_kind, _tell_fence(ending)))
-    if ending.machine_oom_kills and not ending.fence_oom_kills:
+    if ending.machine_oom_kills and not ending.fence_oom_kills and ending.exit_code == -signal.SIGKILL:
         found.append(
             Evidence(
                 "/proc/vmstat", f"oom_kill rose by {ending.machine_oom_kills} while the job ran, machine-wide"

@@ -15,8 +15,8 @@ __all__ = ["FASTEST_FILL_BYTES_PER_S", "Notice", "UsageWatch", "WatchLimits"]
 # No process measured here fills fresh memory faster than 1.5 GiB/s; fast machines are assumed to reach 6 GiB/s,
 # the figure earlyoom uses too (its main.c). The next look comes before the next line can be reached at that rate.
 FASTEST_FILL_BYTES_PER_S: Final = 6 * 1024**3
-# Once warned, use must fall this far below the line before crossing it warns again.
-_REARM_FRACTION: Final = 0.1
+# After a warning, use must rise by this share of the budget to warn again: a saw-tooth across the line warns once.
+_STEP_FRACTION: Final = 0.05
 
 
 class Notice(StrEnum):
@@ -55,37 +55,33 @@ class UsageWatch:
     Attributes:
         peak_bytes: highest sample so far.
         used_bytes: latest sample.
-        crossings: times the warning line was crossed upwards.
+        warnings: how often use was told to be near: at the warning line, and at each twentieth of the budget above it.
     """
 
     limits: WatchLimits
     peak_bytes: int = 0
     used_bytes: int = 0
-    crossings: int = 0
-    _armed: bool = field(default=True)
+    warnings: int = 0
+    _next_warning_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._next_warning_bytes = self.limits.warn_bytes
 
     def observe(self, used_bytes: int) -> tuple[Notice, ...]:
         """Take a sample; returns what is new, a nearing always before an exceeding."""
         self.used_bytes = used_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes)
         notices: list[Notice] = []
-        if self._crossed(used_bytes):
+        if used_bytes >= self._next_warning_bytes:
+            self._next_warning_bytes = used_bytes + int(self.limits.limit_bytes * _STEP_FRACTION)
+            self.warnings += 1
             notices.append(Notice.NEARED)
         if used_bytes > self.limits.limit_bytes:
             notices.append(Notice.EXCEEDED)
         return tuple(notices)
 
-    def _crossed(self, used_bytes: int) -> bool:
-        if used_bytes < self.limits.warn_bytes - self.limits.limit_bytes * _REARM_FRACTION:
-            self._armed = True
-        if not self._armed or used_bytes < self.limits.warn_bytes:
-            return False
-        self._armed = False
-        self.crossings += 1
-        return True
-
     def next_interval_s(self) -> float:
         """Seconds until the next look: before the next line can be reached at the fastest fill rate."""
-        line = self.limits.warn_bytes if self._armed else self.limits.limit_bytes
+        line = min(self._next_warning_bytes, self.limits.limit_bytes)
         soonest = max(0, line - self.used_bytes) / FASTEST_FILL_BYTES_PER_S
         return min(max(soonest, self.limits.shortest_interval_s), self.limits.longest_interval_s)
