@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from memguard.errors import CapacityExceeded, ConfigError
+from memguard.errors import CapacityExceeded, ConfigError, SizeSyntaxError
 from memguard.host.readings import MachineReading, MemoryLimit
 from memguard.units import MIB, Size, format_bytes, parse_size
 
@@ -55,19 +55,30 @@ def resolve_budget(
 
     Raises:
         SizeSyntaxError: for a text that is no size.
-        ConfigError: for a size too small to run anything.
-        CapacityExceeded: for more than the machine or the outer bound allows.
+        ConfigError: for a size too small to run anything, ``default`` included.
+        CapacityExceeded: for more than the machine or the outer bound allows, ``default`` included.
     """
     bound = _bound(machine, outer)
     if asked is None:
         if outer is not None:
             return Budget(bound.limit_bytes, f"all of {outer.name}")
-        return Budget(default.resolve(machine.capacity_bytes), f"default {default.text} of the capacity")
-    size = parse_size(asked)
+        return _checked(default, bound, "the setting memory", "default")
+    return _checked(_size_of(asked, source), bound, source, source)
+
+
+def _size_of(asked: str | int | Size, source: str) -> Size:
+    try:
+        return parse_size(asked)
+    except SizeSyntaxError as error:
+        raise SizeSyntaxError(f"{source}: {error}", text=error.text) from None
+
+
+def _checked(size: Size, bound: OuterBound, source: str, told_as: str) -> Budget:
     limit_bytes = size.resolve(bound.limit_bytes)
     _check(limit_bytes, size, bound, source)
     shown = format_bytes(limit_bytes) if size.text.isdecimal() else size.text
-    return Budget(limit_bytes, f"{source} {shown}")
+    share = " of the capacity" if size.fraction is not None and told_as == "default" else ""
+    return Budget(limit_bytes, f"{told_as} {shown}{share}")
 
 
 def _bound(machine: MachineReading, outer: OuterBound | None) -> OuterBound:

@@ -28,6 +28,7 @@ __all__ = [
     "JobTimeout",
     "MemguardError",
     "MemoryLimitExceeded",
+    "MissingExtra",
     "OutputError",
     "ReservationTimeout",
     "SizeSyntaxError",
@@ -165,6 +166,18 @@ class ReservationTimeout(MemguardError, TimeoutError):
 
 class WorkerStartError(MemguardError, RuntimeError):
     """memguard itself could not start a worker; the job has not run."""
+
+
+class MissingExtra(MemguardError, ImportError):
+    """A part of memguard whose own dependencies are not installed.
+
+    Attributes:
+        extra: what to install, as in ``pip install 'automl-memguard[EXTRA]'``.
+    """
+
+    def __init__(self, message: str, *, extra: str) -> None:
+        super().__init__(message)
+        self.extra = extra
 
 
 class TransferError(MemguardError, TypeError):

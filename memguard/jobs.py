@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+from collections.abc import Callable
 
 from memguard.config import Settings
 from memguard.host import MachineReading, read_machine
@@ -11,7 +13,36 @@ from memguard.report import CapacityReport
 from memguard.units import parse_duration
 from memguard.worker.spec import GuardPlan
 
-__all__ = ["capacity_report", "machine_for", "new_job_id", "plan_from"]
+__all__ = ["StopRequest", "capacity_report", "machine_for", "new_job_id", "plan_from"]
+
+
+class StopRequest:
+    """The wish to stop a job wherever it is: waiting in line, starting or running. Asked again, it stops harder."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._stops: list[Callable[[], None]] = []
+
+    def is_asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked
+
+    def on_ask(self, stop: Callable[[], None]) -> None:
+        """Have ``stop`` called when somebody asks; at once if he has asked already."""
+        with self._lock:
+            self._stops.append(stop)
+            late = self._asked
+        if late:
+            stop()
+
+    def ask(self) -> None:
+        """Ask to stop."""
+        with self._lock:
+            self._asked = True
+            stops = tuple(self._stops)
+        for stop in stops:
+            stop()
 
 
 def new_job_id() -> str:

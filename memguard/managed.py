@@ -8,6 +8,7 @@ What must be enforced runs in a process of its own: `MemoryManager.run`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import threading
 import time
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+from memguard.allocator import Reservation
 from memguard.cleanup import CleanupManager, CleanupReport
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import JsonScalar
@@ -32,7 +34,7 @@ from memguard.worker.spec import EndRecord, GuardPlan
 from memguard.worker.verdict import Delivery, Ending
 from memguard.worker.watch import Notice, UsageWatch
 
-__all__ = ["ManagedBlock", "ManagedJob", "attach_report"]
+__all__ = ["ManagedBlock", "ManagedJob", "attach_report", "held_around"]
 
 
 class ManagedJob:
@@ -43,9 +45,15 @@ class ManagedJob:
     """
 
     def __init__(
-        self, frame: JobFrame, plan: GuardPlan, registry: ModelRegistry, tell: Callable[[Notice], None]
+        self,
+        frame: JobFrame,
+        reservation: Reservation,
+        plan: GuardPlan,
+        registry: ModelRegistry,
+        tell: Callable[[Notice], None],
     ) -> None:
         self.name = frame.name
+        self.reservation = reservation
         self.budget_bytes = plan.limit_bytes
         self._slot: ReportSlot | None = None
         self.cleanup = CleanupManager()
@@ -202,6 +210,17 @@ class ManagedJob:
         return EndRecord(ending, duration_s, summary, 0, (), ())
 
 
+# What the blocks around this code hold: a job started in them must not wait for their room.
+_around: contextvars.ContextVar[tuple[Reservation, ...]] = contextvars.ContextVar(
+    "memguard_blocks_around", default=()
+)
+
+
+def held_around() -> tuple[Reservation, ...]:
+    """Return what the managed blocks around this code hold."""
+    return _around.get()
+
+
 class ManagedBlock:
     """`MemoryManager.managed_processing`, for ``with`` and ``async with``."""
 
@@ -210,21 +229,27 @@ class ManagedBlock:
 
     def __enter__(self) -> ManagedJob:
         self._block = self._open()
-        return self._block.__enter__()
+        return self._surround(self._block.__enter__())
+
+    def _surround(self, job: ManagedJob) -> ManagedJob:
+        self._token = _around.set((*_around.get(), job.reservation))
+        return job
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        _around.reset(self._token)
         return self._block.__exit__(kind, error, trace)
 
     async def __aenter__(self) -> ManagedJob:
         # Only waiting for room may block; it happens in a thread.
         self._block = self._open()
-        return await asyncio.to_thread(self._block.__enter__)
+        return self._surround(await asyncio.to_thread(self._block.__enter__))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        _around.reset(self._token)
         return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
 
 

@@ -26,10 +26,10 @@ from memguard.config import Settings, load_settings
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import Event, EventBus
 from memguard.host import MachineReading, identify
-from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
+from memguard.jobs import StopRequest, capacity_report, machine_for, new_job_id, plan_from
 from memguard.leaks.registry import ModelRegistry
 from memguard.log import log_event
-from memguard.managed import ManagedBlock, ManagedJob, attach_report
+from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
 from memguard.redact import redact_environment
 from memguard.report import EstimateSummary, JobReport
 from memguard.settling import ReportSlot, Settler
@@ -50,6 +50,8 @@ ProgressCallback = Callable[[JobProgress], None]
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
 _KEPT_REPORTS: Final = 100
+# A name is for messages; it travels with each of them.
+_LONGEST_NAME: Final = 200
 _open_managers: weakref.WeakSet[MemoryManager] = weakref.WeakSet()
 _current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar(
     "memguard_manager", default=None
@@ -152,32 +154,31 @@ class MemoryManager:
             job = self._start(
                 (function, args, kwargs), frame, timeout=timeout, preload=preload, on_progress=on_progress
             )
-            return self._conclude(job.wait(), check)
+            return self._conclude(job, check)
 
     async def arun(
         self, function: Callable[..., Any], /, *args: Any, check: bool = True, **options: Any
     ) -> JobResult:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
-        started: list[GuardedJob] = []
-        work = functools.partial(self._run_noting, started, function, *args, check=check, **options)
+        request = StopRequest()
+        request.on_ask(self.allocator.wake_waiters)
+        work = functools.partial(self._run_stoppable, request, function, *args, check=check, **options)
         task = asyncio.ensure_future(asyncio.to_thread(work))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            for job in started:
-                job.stop()
-            await asyncio.wait([task])
-            task.exception() if not task.cancelled() else None
+            request.ask()
+            await _outlast(task, request)
             raise
 
-    def _run_noting(
-        self, started: list[GuardedJob], function: Callable[..., Any], *args: Any, **options: Any
+    def _run_stoppable(
+        self, request: StopRequest, function: Callable[..., Any], *args: Any, **options: Any
     ) -> JobResult:
-        note = _starting.set(started)
+        token = _stop_request.set(request)
         try:
             return self.run(function, *args, **options)
         finally:
-            _starting.reset(note)
+            _stop_request.reset(token)
 
     def _start(
         self,
@@ -204,20 +205,27 @@ class MemoryManager:
             preload=self._preload | frozenset(preload),
             on_message=on_message,
         )
-        noted = _starting.get()
-        if noted is not None:
-            noted.append(job)
+        request = _stop_request.get()
+        if request is not None:
+            request.on_ask(job.stop)
         return job
 
-    def _conclude(self, result: JobResult, check: bool) -> JobResult:
+    def _conclude(self, job: GuardedJob, check: bool) -> JobResult:
+        try:
+            result = job.wait()
+        finally:
+            if job.result is not None:
+                self._note_end(job.result)
+        if check:
+            result.raise_for_outcome()
+        return result
+
+    def _note_end(self, result: JobResult) -> None:
         report = result.report
         self._keep_report(result.slot)
         self._publish(
             "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
         )
-        if check:
-            result.raise_for_outcome()
-        return result
 
     def _publish_message(self, frame: JobFrame, message: Message) -> None:
         match message["kind"]:
@@ -241,9 +249,10 @@ class MemoryManager:
     @contextmanager
     def _managed(self, name: str, memory: str | int | Size | None) -> Iterator[ManagedJob]:
         frame = dataclasses.replace(self._frame(None, name, self._job_budget(memory), None), kind="managed")
-        with self._reserved(frame):
+        with self._reserved(frame) as reservation:
             job = ManagedJob(
                 frame,
+                reservation,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
                 lambda _: self._publish(
@@ -301,7 +310,7 @@ class MemoryManager:
         what = _describe(function) if function is not None else name or "block"
         return JobFrame(
             job_id=new_job_id(),
-            name=name or what.rpartition(".")[2],
+            name=(name or what.rpartition(".")[2])[:_LONGEST_NAME],
             kind="function",
             what=what,
             started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -315,7 +324,13 @@ class MemoryManager:
 
     @contextmanager
     def _reserved(self, frame: JobFrame) -> Iterator[Reservation]:
-        with self.allocator.reserve(frame.limit_bytes, frame.name) as reservation:
+        request = _stop_request.get()
+        with self.allocator.reserve(
+            frame.limit_bytes,
+            frame.name,
+            held=held_around(),
+            withdrawn=request.is_asked if request is not None else None,
+        ) as reservation:
             self._publish("memguard.reservation_granted", frame.job_id, reserved_bytes=frame.limit_bytes)
             try:
                 yield reservation
@@ -354,9 +369,20 @@ class MemoryManager:
         await asyncio.to_thread(self.close)
 
 
-_starting: contextvars.ContextVar[list[GuardedJob] | None] = contextvars.ContextVar(
-    "memguard_starting", default=None
+_stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(
+    "memguard_stop_request", default=None
 )
+
+
+async def _outlast(task: asyncio.Future[JobResult], request: StopRequest) -> None:
+    """Wait until a job that was asked to stop is gone; each further cancellation asks harder."""
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            request.ask()
+    if not task.cancelled():
+        task.exception()  # how it ended is in its report; the caller gets the cancellation
 
 
 def current_manager() -> MemoryManager | None:

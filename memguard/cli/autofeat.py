@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from memguard.budget import resolve_budget
-from memguard.config import Settings, load_settings
+from memguard.config import LogLevel, Settings, load_settings
 from memguard.errors import CapacityExceeded, ConfigError, JobError
+from memguard.events import Event
 from memguard.files import check_output, whole_file
 from memguard.jobs import machine_for
 from memguard.log import configure_logging
 from memguard.manager import MemoryManager
 from memguard.report import JobReport, report_to_json
 from memguard.story import tell_death, with_story
-from memguard.units import parse_duration
+from memguard.units import format_bytes, parse_duration
 
 if TYPE_CHECKING:
     from memguard_integrations.autofeat import TableRequest, TableRun
+    from memguard_integrations.autofeat.progress_view import ProgressView
 
 __all__ = ["autofeat_command"]
 
@@ -119,7 +121,7 @@ def autofeat_command(
     from memguard.integrations.autofeat import FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
 
     settings = load_settings()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, _log_level(settings))
     request = TableRequest(
         data=data,
         target=target,
@@ -150,9 +152,32 @@ def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
     check_request(request)
     budget_bytes = _budget(wishes.memory, settings)
     with MemoryManager(budget_bytes, name="memguard autofeat", settings=settings) as manager:
-        with ProgressView(quiet=wishes.quiet) as view, _reported(manager, wishes.report):
+        with (
+            ProgressView(quiet=wishes.quiet) as view,
+            manager.events.subscribed(_teller_of_nearing(view)),
+            _reported(manager, wishes.report),
+        ):
             run = process_table(manager, request, on_progress=view, announce=view.say)
         _tell(run, wishes)
+
+
+def _log_level(settings: Settings) -> LogLevel:
+    # Warnings that the log would show are said in this command's own words.
+    return LogLevel.ERROR if settings.origins["log_level"] == "default" else settings.log_level
+
+
+def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
+    told: set[str] = set()
+
+    def tell(event: Event) -> None:
+        if event.name == "memguard.budget_neared" and event.job_id not in told:
+            told.add(event.job_id)
+            used, limit = (int(str(event.fields[name])) for name in ("used_bytes", "limit_bytes"))
+            view.say(
+                f"use reached {format_bytes(used)}, {used / limit:.0%} of the budget; at all of it the job is stopped"
+            )
+
+    return tell
 
 
 def _budget(memory: str | None, settings: Settings) -> int:

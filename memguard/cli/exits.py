@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -17,6 +19,7 @@ from memguard.errors import (
     JobTimeout,
     MemguardError,
     MemoryLimitExceeded,
+    MissingExtra,
     ReservationTimeout,
     SizeSyntaxError,
     WorkerStartError,
@@ -33,7 +36,9 @@ __all__ = [
     "EXIT_OK",
     "EXIT_TIMEOUT",
     "EXIT_USAGE",
+    "give_up_on",
     "say",
+    "say_nowait",
     "status_of_command",
     "status_of_error",
     "tell_error",
@@ -58,6 +63,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ConfigError, EXIT_USAGE),
     (DataError, EXIT_USAGE),
     (CapacityExceeded, EXIT_USAGE),
+    (MissingExtra, EXIT_NOT_STARTED),
     (WorkerStartError, EXIT_NOT_STARTED),
     (ReservationTimeout, EXIT_NOT_STARTED),
     (MemoryLimitExceeded, EXIT_KILLED),
@@ -95,6 +101,8 @@ def tell_error(error: BaseException) -> None:
     """Say what went wrong, on stderr."""
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
         say("interrupted")
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), file=sys.stderr)
     elif isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx is not None else "memguard"
         say(f"{error.format_message()} (see `{where} --help`)")
@@ -103,5 +111,26 @@ def tell_error(error: BaseException) -> None:
 
 
 def say(text: str) -> None:
-    """Write words to stderr, marked as memguard's own."""
-    click.echo(f"memguard: {text}", file=sys.stderr)
+    """Write words to stderr, marked as memguard's own.
+
+    Where stderr is closed, full or read by nobody they are lost, and never the reason why a job fails.
+    """
+    if sys.stderr is None:
+        return
+    try:
+        click.echo(f"memguard: {text}", file=sys.stderr)
+    except OSError:
+        give_up_on(sys.stderr)
+
+
+def say_nowait(text: str) -> None:
+    """Like `say`, but lose the words where stderr is a full pipe: who guards must not wait for a reader."""
+    if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
+        say(text)
+
+
+def give_up_on(stream: TextIO) -> None:
+    """Send what a stream still holds to nowhere; Python would fail on it again when it flushes at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

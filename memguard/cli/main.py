@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Final
 
 import click
 
-from memguard.cli.exits import EXIT_FAILED, status_of_error, tell_error
+from memguard.cli.exits import EXIT_FAILED, give_up_on, status_of_error, tell_error
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -56,8 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as leave:
         status = leave.exit_code
     except BrokenPipeError:
-        # The reader of our output left, as `head` does. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_on(sys.stdout)  # its reader left, as `head` does
         status = EXIT_FAILED
     except BaseException as error:
         known = status_of_error(error)

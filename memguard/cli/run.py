@@ -14,7 +14,14 @@ from pathlib import Path
 import click
 
 from memguard.budget import OuterBound, resolve_budget
-from memguard.cli.exits import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, say, status_of_command
+from memguard.cli.exits import (
+    EXIT_CANNOT_EXECUTE,
+    EXIT_NOT_FOUND,
+    give_up_on,
+    say,
+    say_nowait,
+    status_of_command,
+)
 from memguard.config import Settings, load_settings
 from memguard.errors import OutputError
 from memguard.files import check_output, whole_file
@@ -23,7 +30,6 @@ from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.story import tell_death
-from memguard.units import parse_duration
 from memguard.worker.command import BUDGET_VARIABLE, CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.recorder import JobRecorder
@@ -35,7 +41,6 @@ __all__ = ["run_command"]
 class _Wishes:
     memory: str | None
     name: str | None
-    timeout: str | None
     report: Path | None
     as_json: bool
     quiet: bool
@@ -78,19 +83,19 @@ def run_command(
     tree is bounded; what it leaves running is ended with it. If it reaches its budget it is killed (exit status 137)
     and told why on stderr.
     """
-    settings = load_settings()
+    settings = load_settings({"timeout": timeout})
     if report is not None:
         check_output(report, force=force)
-    return _guard(command, _Wishes(memory, name, timeout, report, as_json, quiet), settings)
+    return _guard(command, _Wishes(memory, name, report, as_json, quiet), settings)
 
 
 def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int:
-    frame, timeout_s = _frame(command, wishes, settings), wishes.timeout and parse_duration(wishes.timeout)
+    frame = _frame(command, wishes, settings)
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
-    plan = plan_from(settings, frame.limit_bytes, timeout_s)
+    plan = plan_from(settings, frame.limit_bytes, None)
     recorder = JobRecorder(
-        frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say
+        frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say_nowait
     )
     before_bytes = private_bytes_now()
     try:
@@ -149,9 +154,19 @@ def _publish(report: JobReport, wishes: _Wishes) -> None:
                 beside.write_text(json.dumps(report_to_json(report), indent=2) + "\n", encoding="utf-8")
     except OutputError as error:
         say(str(error))  # the command has run; its status is what counts
-    if wishes.as_json:
-        sys.stdout.write(json.dumps(report_to_json(report)) + "\n")
-        sys.stdout.flush()
+    if wishes.as_json and sys.stdout is not None:
+        _print_line(json.dumps(report_to_json(report)))
+
+
+def _print_line(text: str) -> None:
+    try:
+        print(text, flush=True)  # noqa: T201 - the data that --json asks for
+    except OSError as error:
+        give_up_on(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # a reader that left knows what it does
+            say(
+                f"the report could not be printed: {error.strerror}; make room, or give --report a file elsewhere"
+            )
 
 
 def _tell(report: JobReport) -> None:

@@ -11,6 +11,7 @@ from memguard.host.abilities import Abilities, Ability, probe
 from memguard.host.aftermath import machine_oom_kills, remove_abandoned, wait_all_gone
 from memguard.host.fence import Fence, FenceError, open_fence
 from memguard.host.fence_sweep import find_stale_fences, sweep_stale_fences
+from memguard.host.hugepages import collapse_anonymous_memory
 from memguard.host.identity import identify, is_alive
 from memguard.host.kill import kill_processes
 from memguard.host.machine import read_machine
@@ -25,6 +26,7 @@ from memguard.host.process import (
     read_process_memory,
     resident_bytes_now,
     start_ticks,
+    was_started_with,
 )
 from memguard.host.readings import MachineReading
 from memguard.host.tree import TreeSampler
@@ -39,6 +41,7 @@ __all__ = [
     "TreeSampler",
     "become_subreaper",
     "children_of",
+    "collapse_anonymous_memory",
     "die_with_parent",
     "find_stale_fences",
     "identify",
@@ -59,4 +62,5 @@ __all__ = [
     "start_ticks",
     "sweep_stale_fences",
     "wait_all_gone",
+    "was_started_with",
 ]

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["is_child_subreaper", "prctl", "process_mrelease"]
+__all__ = ["is_child_subreaper", "madvise_collapse", "prctl", "process_mrelease"]
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
 # The number is the same on every architecture but alpha: calls since 424 share one table.
 _PROCESS_MRELEASE: Final = 448
+_MADV_COLLAPSE: Final = 25
 
 
 @functools.cache
@@ -30,6 +31,8 @@ def _libc() -> ctypes.CDLL:
     library.prctl.restype = ctypes.c_int
     library.syscall.argtypes = [ctypes.c_long] * 3
     library.syscall.restype = ctypes.c_long
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.madvise.restype = ctypes.c_int
     return library
 
 
@@ -64,6 +67,16 @@ def is_child_subreaper() -> bool:
     flag = ctypes.c_int()
     prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(flag))
     return bool(flag.value)
+
+
+def madvise_collapse(address: int, length: int) -> None:
+    """Gather a range of memory into huge pages now.
+
+    Raises:
+        OSError: when the kernel cannot or does not know how (before Linux 6.1).
+        AttributeError: on systems without madvise.
+    """
+    _check(_libc().madvise(address, length, _MADV_COLLAPSE), "madvise")
 
 
 def process_mrelease(pidfd: int) -> None:

@@ -19,7 +19,7 @@ from typing import Final, Self
 from memguard.errors import MemguardError
 from memguard.host._files import find_flat, read_all
 from memguard.host.fence_limits import write_control, write_limit
-from memguard.host.fence_names import fence_name
+from memguard.host.fence_names import fence_name, parse_fence_name
 from memguard.host.fence_place import FencePlace, choose_place
 from memguard.host.kill import kill_listed
 from memguard.host.readings import FenceReading
@@ -178,10 +178,20 @@ class Fence:
         return max(counted, int(reached))
 
     def _oom_kills(self) -> int:
+        """Count kills inside, but for those in a fence within this one: its owner answers for them."""
         killed = find_flat(self._pread(self._layout.kills), b"oom_kill")
-        if self.kind == "cgroup-v2":
-            return killed  # memory.events counts what happens below, too
-        return killed + sum(_oom_kills_v1(each) for each in self._inner_directories())
+        if self.kind == "cgroup-v1":
+            return killed + sum(_kills(each, "memory.oom_control") for each in self._own_directories())
+        # memory.events counts what happens anywhere below; its local twin came with Linux 5.2.
+        if not killed or not os.path.exists(f"{self.path}/memory.events.local"):
+            return killed
+        return sum(_kills(each, "memory.events.local") for each in (self.path, *self._own_directories()))
+
+    def _own_directories(self) -> tuple[str, ...]:
+        """Return the directories below that belong to no fence within this one."""
+        inner = self._inner_directories()
+        fences = tuple(f"{each}/" for each in inner if parse_fence_name(each) is not None)
+        return tuple(each for each in inner if not f"{each}/".startswith(fences))
 
     def _inner_directories(self) -> tuple[str, ...]:
         # A directory's link count is two more than its subdirectories; asking it is cheaper than walking.
@@ -267,9 +277,9 @@ def _listed(directory: str) -> set[int]:
         return set()
 
 
-def _oom_kills_v1(directory: str) -> int:
+def _kills(directory: str, name: str) -> int:
     try:
-        return find_flat(read_all(f"{directory}/memory.oom_control"), b"oom_kill")
+        return find_flat(read_all(f"{directory}/{name}"), b"oom_kill")
     except FileNotFoundError:
         return 0  # removed meanwhile
 

@@ -19,6 +19,7 @@ __all__ = [
     "read_process_memory",
     "resident_bytes_now",
     "start_ticks",
+    "was_started_with",
 ]
 
 
@@ -138,6 +139,15 @@ def processes_with_environment(name: str, value: str) -> tuple[tuple[int, int], 
             if ticks is not None:
                 found.append((int(entry), ticks))
     return tuple(found)
+
+
+def was_started_with(name: str) -> bool:
+    """Tell whether this process found a variable in its environment, and did not set it itself; yes if unknown."""
+    try:
+        initial = read_all("/proc/self/environ")
+    except OSError:
+        return True
+    return any(line.startswith(os.fsencode(f"{name}=")) for line in initial.split(b"\0"))
 
 
 def _environment_of(pid: int) -> frozenset[bytes]:

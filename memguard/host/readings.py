@@ -191,7 +191,7 @@ class FenceReading:
         high_water_bytes: highest ``charged_bytes`` the kernel saw, or ``None`` where it keeps none.
         limit_bytes: its limit.
         limit_hits: times a charge ran into the limit.
-        oom_kills: processes in it that the kernel's out-of-memory killer killed.
+        oom_kills: processes in it that the kernel's out-of-memory killer killed, those in a fence within it left out.
         cache_bytes: file cache charged to it, tmpfs left out.
     """
 

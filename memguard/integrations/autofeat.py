@@ -2,13 +2,15 @@
 
 from importlib.util import find_spec
 
+from memguard.errors import MissingExtra
+
 # Looked for and not imported: the caller's process never needs autofeat itself, its workers do.
 _missing = [name for name in ("autofeat", "pyarrow") if find_spec(name) is None]
 if _missing:
-    raise ImportError(
-        f"memguard.integrations.autofeat needs {' and '.join(_missing)}: "
-        "pip install 'automl-memguard[autofeat-stock]' (Python below 3.13)",
-        name=_missing[0],
+    raise MissingExtra(
+        f"AutoFeat under guard needs {' and '.join(_missing)}: "
+        "pip install 'automl-memguard[autofeat-stock]' (Python 3.11 or 3.12)",
+        extra="autofeat-stock",
     )
 
 from memguard_integrations.autofeat import (  # noqa: E402 - after the check that gives a better message

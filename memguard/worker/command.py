@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
-import struct
 import time
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final, NoReturn
 
-from memguard.host import become_subreaper, children_of
+from memguard.errors import WorkerStartError
+from memguard.host import become_subreaper, children_of, was_started_with
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.janitor import JOB_VARIABLE, Janitor
 from memguard.worker.reaper import Reaper
@@ -37,11 +39,16 @@ _PASSED_ON: Final = (
     | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH, signal.SIGALRM, signal.SIGURG}
 )
 _WAITED_FOR: Final = _PASSED_ON | {signal.SIGCHLD}
-# si_code of a signal that the kernel made, at the terminal's request: it went to the whole foreground group.
-_SI_KERNEL: Final = 0x80
 # What Python changes for itself at start; a command must find the defaults.
 _PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-_ERRNO: Final = struct.Struct("<i")
+# In the C locale Python sets this variable for its children (PEP 538); nobody asked for it here.
+_PYTHON_SETS: Final = "LC_CTYPE"
+_NO_JANITOR: Final = (
+    "its janitor was killed: had memguard been killed too, the command would have gone on unguarded"
+)
+_SHELL: Final = "/bin/sh"
+_NOT_EXECUTED: Final = b"x"
+_NOT_ENCLOSED: Final = b"e"
 
 
 class CommandNotStarted(OSError):  # noqa: N818 - it says what is so, as the whole tree of errors does
@@ -65,52 +72,76 @@ class CommandGuard:
 
         Raises:
             CommandNotStarted: if it cannot be executed.
+            WorkerStartError: if what is needed around it could not be made.
         """
-        become_subreaper()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
-        self._janitor = Janitor(self._job_id)
-        try:
-            enclosure = build_enclosure(self._job_id, self._plan)
-            return self._guard_tree(enclosure, self._start(enclosure, mask))
-        finally:
-            self._janitor.dismiss()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with ExitStack() as owned:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
+            owned.callback(signal.pthread_sigmask, signal.SIG_SETMASK, self._mask)
+            owned.callback(_forget_late_signals)
+            # Where it is inherited as ignored, the kernel would reap the command and nobody learn how it ended.
+            self._on_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            owned.callback(signal.signal, signal.SIGCHLD, self._on_child)
+            with _refusing():
+                become_subreaper()
+                self._janitor = Janitor(self._job_id)
+                owned.callback(self._janitor.dismiss)
+                enclosure = build_enclosure(self._job_id, self._plan)
+                pid = self._start(enclosure)
+            return self._guard_tree(enclosure, pid)
 
-    def _start(self, enclosure: Enclosure, mask: set[Any]) -> int:
-        reader, writer = os.pipe()
-        parent_pid = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            self._execute(enclosure, parent_pid, mask, writer)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as answer:
-            failure = answer.read(_ERRNO.size)
-        if failure:
-            os.waitpid(pid, 0)
+    def _start(self, enclosure: Enclosure) -> int:
+        try:
+            pid, failure = self._fork(enclosure)
+            if failure:
+                os.waitpid(pid, 0)
+                self._refuse(failure[:1], failure[1:])
+        except BaseException:
             if enclosure.fence is not None:
                 enclosure.fence.remove()
-            number = _ERRNO.unpack(failure)[0]
-            raise CommandNotStarted(number, os.strerror(number), self._words[0])
+            raise
         return pid
 
-    def _execute(self, enclosure: Enclosure, parent_pid: int, mask: set[Any], writer: int) -> NoReturn:
-        number = errno.EIO
+    def _refuse(self, stage: bytes, text: bytes) -> NoReturn:
+        if stage == _NOT_EXECUTED:
+            raise CommandNotStarted(int(text), os.strerror(int(text)), self._words[0])
+        raise OSError(text.decode())
+
+    def _fork(self, enclosure: Enclosure) -> tuple[int, bytes]:
+        """Return the command's pid, and what it said if it could not become the command."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb") as answer, os.fdopen(writer, "wb", buffering=0) as failing:
+            parent_pid = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._execute(enclosure, parent_pid, failing.fileno())
+            failing.close()
+            return pid, answer.read()
+
+    def _execute(self, enclosure: Enclosure, parent_pid: int, writer: int) -> NoReturn:
+        failure = _NOT_ENCLOSED + b"it failed between fork and exec"
         try:
-            enclosure.enter(parent_pid)
-            for each in _PYTHON_IGNORES:
-                signal.signal(each, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.execvpe(self._words[0], self._words, self._environment())
-        except OSError as error:
-            number = error.errno or errno.EIO
+            failure = _enter(enclosure, parent_pid)
+            if not failure:
+                self._restore_signals()
+                failure = _become(self._words, self._environment())
         finally:
-            os.write(writer, _ERRNO.pack(number))
+            os.write(writer, failure)
             os._exit(127)
+
+    def _restore_signals(self) -> None:
+        for each in _PYTHON_IGNORES:
+            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, self._on_child)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _environment(self) -> dict[str, str]:
         own = {JOB_VARIABLE: self._job_id, BUDGET_VARIABLE: str(self._plan.limit_bytes)}
-        return {**os.environ, **own}
+        inherited = dict(os.environ)
+        if not was_started_with(_PYTHON_SETS):
+            inherited.pop(_PYTHON_SETS, None)
+        return {**inherited, **own}
 
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
@@ -118,7 +149,7 @@ class CommandGuard:
         self._guard = TreeGuard(pid, enclosure.fence, self._plan.watch_limits, adopted=self._adopted)
         if enclosure.degraded:
             self._guard.degraded[enclosure.degraded] = None
-        self._reaper = Reaper(pid)
+        self._reaper = Reaper(pid, on_end=self._janitor.note_end)
         try:
             while not self._reaper.reap():
                 self._turn()
@@ -129,21 +160,30 @@ class CommandGuard:
         return self._end(enclosure)
 
     def _adopted(self) -> tuple[tuple[int, int], ...]:
-        return tuple(child for child in children_of(os.getpid()) if child[0] != self._janitor.pid)
+        helper = self._janitor.pid if self._janitor.is_alive else None
+        return tuple(child for child in children_of(os.getpid()) if child[0] != helper)
 
     def _turn(self) -> None:
         received = signal.sigtimedwait(_WAITED_FOR, self._guard.next_wait_s())
-        if received is not None and received.si_signo != signal.SIGCHLD:
+        if received is not None and received.si_signo == signal.SIGCHLD:
+            self._follow_stop()
+        elif received is not None:
             self._pass_on(received)
         self._look()
 
     def _pass_on(self, received: signal.struct_siginfo) -> None:
-        number = received.si_signo
-        if received.si_code != _SI_KERNEL and not self._janitor.saw(number):
-            self._guard.signal_root(number)
-        self._passed_on.add(number)
-        if number in _STOP_SIGNALS:
-            # Stop like the rest of the group, so that the shell gets its terminal back; SIGCONT wakes both.
+        whole_group = self._janitor.saw(received)
+        if not (whole_group and os.getpgid(self._guard.root_pid) == os.getpgrp()):
+            self._guard.signal_root(received.si_signo)
+        self._passed_on.add(received.si_signo)
+
+    def _follow_stop(self) -> None:
+        """Stop too when the command was stopped from the terminal, so that the shell gets it; `fg` wakes both.
+
+        Not for SIGSTOP: whoever sends that to the command alone will also wake the command alone.
+        """
+        was_continued = signal.SIGCONT in signal.sigpending()
+        if self._reaper.stopped_by() in _STOP_SIGNALS and not was_continued:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _look(self) -> None:
@@ -151,7 +191,7 @@ class CommandGuard:
         for notice in self._guard.tick():
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)
-            elif self._stop_reason is not StopReason.BUDGET:
+            else:
                 self._stop_reason = self._stop_reason or StopReason.BUDGET
                 self._guard.kill_all()
         self._check_time(now)
@@ -171,8 +211,12 @@ class CommandGuard:
         self._guard.tick()
         ending = self._ending(enclosure)
         killed = ending.stop_reason is not None or bool(ending.fence_oom_kills)
-        cleanup = self._guard.finish(self._plan.grace_s, remove_shared=killed)
+        # What had no say in the budget's kill, because it was forked meanwhile, gets no grace to go on growing.
+        grace_s = 0.0 if ending.stop_reason is StopReason.BUDGET else self._plan.grace_s
+        cleanup = self._guard.finish(grace_s, remove_shared=killed)
         self._reaper.reap()
+        if not self._janitor.is_alive:
+            self._guard.degraded[_NO_JANITOR] = None
         return EndRecord(
             ending,
             duration_s,
@@ -189,3 +233,45 @@ class CommandGuard:
         if reason is None and -exit_code in self._passed_on & _ENDING_SIGNALS:
             reason = StopReason.INTERRUPT
         return self._guard.ending(exit_code, Delivery.NOTHING, reason, enclosure.kind)
+
+
+def _forget_late_signals() -> None:
+    """Take what arrived after the command's end; it must not keep the wrapper from telling how that was."""
+    while signal.sigtimedwait(_WAITED_FOR, 0) is not None:
+        pass
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except CommandNotStarted:
+        raise
+    except OSError as error:
+        raise WorkerStartError(
+            f"the command was not started: {error}; `memguard doctor` tells what this machine allows"
+        ) from error
+
+
+def _enter(enclosure: Enclosure, parent_pid: int) -> bytes:
+    """Go behind the fence; returns why not, or nothing."""
+    try:
+        enclosure.enter(parent_pid)
+    except OSError as error:
+        return _NOT_ENCLOSED + str(error).encode()
+    return b""
+
+
+def _become(words: tuple[str, ...], environment: Mapping[str, str]) -> bytes:
+    """Execute a command in place of this process; returns only if that failed, and why."""
+    try:
+        try:
+            os.execvpe(words[0], words, environment)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # A script without a first line that names its interpreter; execvp(3) and every shell do this.
+            path = shutil.which(words[0]) or words[0]
+            os.execve(_SHELL, [_SHELL, path, *words[1:]], environment)
+    except OSError as error:
+        return _NOT_EXECUTED + str(error.errno or errno.EIO).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -126,12 +127,16 @@ def _warnings(recorder: JobRecorder, record: EndRecord, outcome: Outcome) -> tup
     return tuple(recorder.warnings)
 
 
-def _versions() -> dict[str, str]:
+@functools.cache  # each search leaves reference cycles behind, which a job must not
+def _own_version() -> str:
     try:
-        own = version("automl-memguard")
+        return version("automl-memguard")
     except PackageNotFoundError:  # run from a source tree that was never installed
-        own = "unknown"
-    return {"memguard": own, "python": platform.python_version(), "kernel": platform.release()}
+        return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    return {"memguard": _own_version(), "python": platform.python_version(), "kernel": platform.release()}
 
 
 def tell_shortage(limit_bytes: int, available_bytes: int) -> str:

@@ -6,9 +6,10 @@ without depending on being guarded. Everything here is advice: a lost message ne
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from typing import Final
+from typing import Any, Final
 
 from memguard.events import JsonScalar
 from memguard.worker.protocol import Channel, Message
@@ -44,7 +45,7 @@ class JobContext:
 
     def progress(self, fraction: float) -> None:
         """Say how much of the current phase is done, 0 to 1."""
-        self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, fraction))})
+        self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, float(fraction)))})
 
     def warn(self, text: str) -> None:
         """Put a warning into the report and the log."""
@@ -52,19 +53,28 @@ class JobContext:
 
     def note(self, key: str, value: JsonScalar) -> None:
         """Put a fact into the report's ``notes``; the last value of a key holds."""
-        shown = value[:_LONGEST_TEXT] if isinstance(value, str) else value
-        self._tell({"kind": "note", "key": key[:100], "value": shown})
+        self._tell({"kind": "note", "key": key[:100], "value": _scalar(value)})
 
     def batch(self, rows: int) -> None:
         """Count a finished batch of ``rows`` rows."""
         with self._lock:
             count, total, smallest, largest = self._batches
+            rows = int(rows)
             self._batches = [count + 1, total + rows, min(smallest or rows, rows), max(largest, rows)]
             self._tell({"kind": "batches", "figures": self._batches})
 
     def _tell(self, message: Message) -> None:
         if os.getpid() == self._pid:  # a forked child of the job has no say
             self._channel.send(message)
+
+
+def _scalar(value: Any) -> JsonScalar:
+    """Return what JSON has a word for: NumPy's numbers as Python's, anything else as text."""
+    if not isinstance(value, bool | int | float | str | None):
+        value = getattr(value, "item", lambda: value)()
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)[:_LONGEST_TEXT]
 
 
 def current_job() -> JobContext | None:

@@ -11,65 +11,107 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
-from typing import Final
+from typing import Final, NoReturn
 
-from memguard.host import kill_processes, pending_signals, processes_with_environment, sweep_stale_fences
+from memguard.host import (
+    kill_processes,
+    pending_signals,
+    processes_with_environment,
+    start_ticks,
+    sweep_stale_fences,
+    wait_all_gone,
+)
 
 __all__ = ["JOB_VARIABLE", "Janitor"]
 
 JOB_VARIABLE: Final = "MEMGUARD_JOB_ID"
 # The kernel signals a group one process after the other, in microseconds; this is for a busy machine.
 _GROUP_DELIVERY_S: Final = 0.005
-_DONE: Final = 0
+# si_code of a signal that the kernel made. The terminal's go to the whole foreground group, timers' do not.
+_SI_KERNEL: Final = 0x80
+# A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
+_GONE_WAIT_S: Final = 5.0
 
 
 class Janitor:
-    """Started before the command, dismissed after its cleanup."""
+    """Started before the command, dismissed after its cleanup.
+
+    Attributes:
+        pid: its process, a child of the wrapper.
+        is_alive: whether it was not yet seen to have ended.
+    """
 
     def __init__(self, job_id: str) -> None:
-        self._reader, self._writer = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _be_janitor(self._reader, self._writer, job_id)
-        os.close(self._reader)
+        owner_pid = os.getpid()
+        owner = (owner_pid, start_ticks(owner_pid) or 0)
+        reader, self._writer = os.pipe()
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _be_janitor(reader, self._writer, job_id, owner)
+        except OSError:
+            os.close(self._writer)
+            raise
+        finally:
+            os.close(reader)
+        self.is_alive = True
 
-    def saw(self, number: int) -> bool:
-        """Whether the signal went to the whole process group, and not to the wrapper alone."""
+    def saw(self, received: signal.struct_siginfo) -> bool:
+        """Whether a signal went to the whole process group, and not to the wrapper alone."""
         select.select([], [], [], _GROUP_DELIVERY_S)
-        if number not in pending_signals(self.pid):
-            return False
-        os.write(self._writer, bytes([number]))
+        number = received.si_signo
+        try:
+            if number not in pending_signals(self.pid):
+                return False
+            os.write(self._writer, bytes([number]))
+        except OSError:  # it was killed; this is the best guess without it
+            return received.si_code == _SI_KERNEL
         return True
+
+    def note_end(self, pid: int) -> None:
+        """Take note that a child of the wrapper was reaped."""
+        if pid == self.pid:
+            self.is_alive = False
 
     def dismiss(self) -> None:
         """End the janitor; nothing is left for it to do."""
-        os.write(self._writer, bytes([_DONE]))
+        if self.is_alive:
+            # SIGKILL, for it may have been stopped; and before the pipe is closed, for that sets it to work.
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.is_alive = False
         os.close(self._writer)
-        os.waitpid(self.pid, 0)
 
 
-def _be_janitor(reader: int, writer: int, job_id: str) -> None:
+def _be_janitor(reader: int, writer: int, job_id: str, owner: tuple[int, int]) -> NoReturn:
     status = 1
     try:
         os.close(writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        _serve(reader, job_id)
+        _serve(reader)
+        _clean_up(job_id, owner)
         status = 0
-    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
+    except BaseException:  # noqa: BLE001 - told, and the end of this process either way
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        if sys.stderr is not None:  # it is where memguard was started without one
+            sys.stderr.flush()
         os._exit(status)
 
 
-def _serve(reader: int, job_id: str) -> None:
-    while True:
-        word = os.read(reader, 1)
-        if not word:  # the wrapper is gone without a word
-            kill_processes(processes_with_environment(JOB_VARIABLE, job_id), signal.SIGKILL)
-            sweep_stale_fences()
-            return
-        if word[0] == _DONE:
-            return
+def _serve(reader: int) -> None:
+    """Forget signals as told; returns when the wrapper is gone without a word."""
+    while word := os.read(reader, 1):
         signal.sigtimedwait({word[0]}, 0)
+
+
+def _clean_up(job_id: str, owner: tuple[int, int]) -> None:
+    # A dying process closes its descriptors before it counts as dead, and only a dead owner's fence is swept.
+    wait_all_gone([owner], _GONE_WAIT_S)
+    deadline_s = time.monotonic() + _GONE_WAIT_S
+    while (left := processes_with_environment(JOB_VARIABLE, job_id)) and time.monotonic() < deadline_s:
+        kill_processes(left, signal.SIGKILL)
+        wait_all_gone(left, _GONE_WAIT_S)
+    sweep_stale_fences()

@@ -23,6 +23,7 @@ from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress, JobRecorder
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
+from memguard.worker.verdict import Delivery
 
 __all__ = ["GuardedJob", "JobResult", "RemoteTraceback"]
 
@@ -95,7 +96,11 @@ _ERRORS: Mapping[Outcome, type[JobError]] = {
 
 
 class GuardedJob:
-    """A job that has been started; `wait` for its end, `stop` it from any thread."""
+    """A job that has been started; `wait` for its end, `stop` it from any thread.
+
+    Attributes:
+        result: how it ended, also where `wait` raised; ``None`` before.
+    """
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class GuardedJob:
         preload: frozenset[str],
         on_message: Callable[[Message, JobProgress], None],
     ) -> None:
+        self.result: JobResult | None = None
         self._frame = frame
         self._on_message = on_message
         self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
@@ -133,19 +139,20 @@ class GuardedJob:
             KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
         """
         try:
-            return self._finish(self._running.wait(self._take))
+            self.result = self._finish(self._running.wait(self._take))
         except BaseException as interruption:
             self._running.stop()
-            self._end_interrupted(interruption)
+            self.result = self._finish(self._end_interrupted())
+            interruption.add_note(f"memguard: job {self._frame.name} was stopped and cleaned up")
             raise
+        return self.result
 
-    def _end_interrupted(self, interruption: BaseException) -> None:
+    def _end_interrupted(self) -> EndedJob:
         try:
-            self._running.wait(self._recorder_only)
+            return self._running.wait(self._recorder_only)
         except KeyboardInterrupt:
             self._running.stop()
-            self._running.wait(self._recorder_only)
-        interruption.add_note(f"memguard: job {self._frame.name} was stopped and cleaned up")
+            return self._running.wait(self._recorder_only)
 
     def _recorder_only(self, message: Message) -> None:
         self._recorder.take(message, time.monotonic() - self._started_s)
@@ -157,13 +164,22 @@ class GuardedJob:
         after = private_bytes_now()
         settled = after if is_back(self._before_bytes, after) else None
         error = ended.error
-        if error is not None:
+        if error is not None and ended.remote_traceback:
             error.__cause__ = RemoteTraceback(ended.remote_traceback)
         report = compose_report(
             self._frame,
             self._recorder,
             ended.record,
             CallerMemory(self._before_bytes, after, settled),
-            error=None if error is None else f"{type(error).__qualname__}: {error}",
+            error=_one_line(ended),
         )
         return JobResult(ended.value, report, error)
+
+
+def _one_line(ended: EndedJob) -> str | None:
+    error, ending = ended.error, ended.record.ending
+    if error is not None:
+        return f"{type(error).__qualname__}: {error}"
+    if ending.delivery is Delivery.NOTHING and ending.exit_code is not None and ending.exit_code >= 0:
+        return f"the job ended its process with exit status {ending.exit_code} before it returned"
+    return None

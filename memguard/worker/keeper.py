@@ -13,7 +13,9 @@ import os
 import select
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Final
 
 from memguard.host import become_subreaper, children_of, identify, is_alive, read_machine, resident_bytes_now
@@ -32,6 +34,10 @@ __all__ = ["keep"]
 _PROGRESS_EVERY_S: Final = 0.1
 # A result segment is filled with pages in steps, so that watching goes on meanwhile.
 _ALLOCATION_STEP_BYTES: Final = 64 * 1024 * 1024
+# Messages that wait for a caller who does not read; some hundred bytes each.
+_LONGEST_BACKLOG: Final = 1000
+# A message is one packet of 64 KiB; a path has 250 characters at most.
+_MOST_FILES_TOLD: Final = 100
 # What must stay free on the machine after a result was given its pages.
 _RESULT_MARGIN_FRACTION: Final = 0.05
 
@@ -53,7 +59,6 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         os.close(owner)
         run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
     job_side.close()
-    _close_all(*stdio, arguments)
     keeper = _Keeper(
         spec,
         caller,
@@ -64,6 +69,8 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         baseline_bytes=baseline_bytes,
     )
     try:
+        keeper.leave_out(arguments)
+        _close_all(*stdio, arguments)
         keeper.run()
     except BaseException as error:
         keeper.abandon(error)
@@ -103,10 +110,13 @@ class _Keeper:
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
+        self._told_files = 0
         self._ask_deadline_s: float | None = None
         self._stop_reason: StopReason | None = None
         self._delivery = Delivery.NOTHING
         self._result = -1
+        self._backlog: deque[Message] = deque()
+        self._job_talks = True
         self._pidfd = os.pidfd_open(job_pid)
         self._owner = owner
         self._poll = select.poll()
@@ -123,8 +133,12 @@ class _Keeper:
         if self._handlers.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
+    def leave_out(self, segment: int) -> None:
+        """Do not count a segment as the job's memory: its pages are the caller's."""
+        self._guard.ignore_shared(segment)
+
     def run(self) -> None:
-        self._caller.send(
+        self._tell(
             {
                 "kind": "started",
                 "pid": self._guard.root_pid,
@@ -146,33 +160,64 @@ class _Keeper:
 
     def _turn(self) -> bool:
         """Wait for one thing to happen or the next look to be due; returns whether the job has ended."""
-        ready = {descriptor for descriptor, _ in self._poll.poll(self._guard.next_wait_s() * 1000)}
-        for descriptor in ready - {self._pidfd}:
+        for descriptor, event in self._poll.poll(self._guard.next_wait_s() * 1000):
             handler = self._handlers.get(descriptor)
-            if handler is not None:
+            if handler is not None and event & ~select.POLLOUT:
                 handler()
+        self._catch_up()
         self._look()
         return self._reaper.reap()
 
     def _look(self) -> None:
         for notice in self._guard.tick():
             if notice is Notice.NEARED:
-                self._tell_use("neared")
+                self._tell(self._use_message("neared"))
             elif self._stop_reason is not StopReason.BUDGET:
                 self._stop_reason = self._stop_reason or StopReason.BUDGET
                 self._guard.kill_all()
+        self._tell_shared()
         now = time.monotonic()
         self._check_deadlines(now)
         if now - self._told_at_s >= _PROGRESS_EVERY_S:
             self._told_at_s = now
-            self._caller.send_nowait(self._use_message("use"))
+            if not self._backlog:
+                self._caller.send_nowait(self._use_message("use"))
+
+    def _tell_shared(self) -> None:
+        """Tell the caller which shared memory is the job's: he removes what is left if this keeper is killed."""
+        files = self._guard.shared_files[:_MOST_FILES_TOLD]
+        if len(files) != self._told_files:
+            self._told_files = len(files)
+            self._tell({"kind": "shared", "files": [asdict(file) for file in files]})
 
     def _use_message(self, kind: str) -> Message:
         watch = self._guard.watch
         return {"kind": kind, "used_bytes": watch.used_bytes, "peak_bytes": watch.peak_bytes}
 
-    def _tell_use(self, kind: str) -> None:
-        self._caller.send(self._use_message(kind))
+    def _tell(self, message: Message) -> None:
+        """Pass a message on, later if the caller is slow to read: the guard never waits for him.
+
+        A job that talks faster than its caller listens is not listened to either until he has caught up.
+        """
+        if not self._backlog and self._caller.send_nowait(message):
+            return
+        self._backlog.append(message)
+        self._want_room(True)
+        if len(self._backlog) >= _LONGEST_BACKLOG:
+            self._forget(self._job.fileno())
+
+    def _catch_up(self) -> None:
+        while self._backlog and self._caller.send_nowait(self._backlog[0]):
+            self._backlog.popleft()
+        if not self._backlog:
+            self._want_room(False)
+        paused = self._job_talks and self._job.fileno() not in self._handlers
+        if paused and len(self._backlog) < _LONGEST_BACKLOG // 2:
+            self._watch_for(self._job.fileno(), self._hear_job)
+
+    def _want_room(self, wanted: bool) -> None:
+        if self._caller.fileno() in self._handlers:
+            self._poll.modify(self._caller.fileno(), select.POLLIN | (select.POLLOUT if wanted else 0))
 
     def _check_deadlines(self, now_s: float) -> None:
         timeout_s = self._spec.plan.timeout_s
@@ -206,6 +251,7 @@ class _Keeper:
     def _hear_job(self) -> None:
         received = self._job.receive()
         if received is None:
+            self._job_talks = False
             self._forget(self._job.fileno())
             return
         message, descriptors = received
@@ -216,7 +262,7 @@ class _Keeper:
             case "delivered":
                 self._delivery = Delivery(message["delivery"])
             case _:
-                self._caller.send(message)
+                self._tell(message)
 
     def _provide_segment(self, size_bytes: int) -> None:
         """Give the job a segment for its result whose pages are charged to the caller's side, not to its budget."""
@@ -247,8 +293,11 @@ class _Keeper:
         self._guard.tick()
         duration_s = time.monotonic() - self._started_s
         assert self._reaper.exit_code is not None
-        ending = self._guard.ending(
-            self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind
+        ending = replace(
+            self._guard.ending(
+                self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind
+            ),
+            owes_value=True,
         )
         cleanup = self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
         self._reaper.reap()
@@ -260,6 +309,8 @@ class _Keeper:
             processes=self._guard.processes_at_peak,
             degraded=tuple(self._guard.degraded),
         )
+        for message in self._backlog:
+            self._caller.send(message)
         keeps_result = self._result >= 0 and ending.delivery is not Delivery.NOTHING
         self._caller.send(
             {"kind": "ended", "record": record.to_message()}, [self._result] if keeps_result else []
@@ -269,7 +320,7 @@ class _Keeper:
         """Read what the job said before it ended. Not until end of file: a straggler may hold its end open."""
         waiting = select.poll()
         waiting.register(self._job.fileno(), select.POLLIN)
-        while self._job.fileno() in self._handlers and waiting.poll(0):
+        while self._job_talks and waiting.poll(0):
             self._hear_job()
 
 

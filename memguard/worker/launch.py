@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from memguard.errors import TransferError, WorkerStartError
-from memguard.host import sweep_stale_fences, wait_all_gone
+from memguard.host import remove_abandoned, sweep_stale_fences, wait_all_gone
+from memguard.host.readings import SharedFile
 from memguard.report import CleanupSummary
 from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
 from memguard.worker.protocol import Channel, Message, channel_pair
@@ -61,23 +63,42 @@ def launch(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, call: Pac
 
 def _submit(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, segment: int) -> Channel:
     ours, theirs = channel_pair()
-    descriptors = [theirs.fileno(), *_standard_streams(), segment]
-    with theirs:
-        # A template that was killed is noticed at the latest when it is written to; then one more is started.
-        for _ in range(2):
-            template: Template = pool.template_for(modules)
-            if template.submit({"kind": "run", "spec": spec.to_message()}, descriptors):
-                return ours
-    ours.close()
-    raise WorkerStartError("the worker template keeps dying; see its last words above")
+    try:
+        with theirs, _standard_streams() as streams:
+            descriptors = [theirs.fileno(), *streams, segment]
+            # A template that was killed is noticed at the latest when it is written to; then one more is started.
+            for _ in range(2):
+                template: Template = pool.template_for(modules)
+                if template.submit({"kind": "run", "spec": spec.to_message()}, descriptors):
+                    return ours
+        raise WorkerStartError("the worker template keeps dying; see its last words above")
+    except BaseException:
+        ours.close()
+        raise
 
 
-def _standard_streams() -> tuple[int, int]:
-    """Return the descriptors a job writes to: the process's own, flushed so that order is kept."""
+@contextmanager
+def _standard_streams() -> Iterator[tuple[int, int]]:
+    """Give the descriptors a job writes to: the process's own, flushed so that order is kept.
+
+    A process without one, as a daemon is, gives its jobs the null device.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if stream is not None and not stream.closed:
             stream.flush()
-    return 1, 2
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield _open_or(1, nothing), _open_or(2, nothing)
+    finally:
+        os.close(nothing)
+
+
+def _open_or(descriptor: int, other: int) -> int:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return other
+    return descriptor
 
 
 class RunningJob:
@@ -88,7 +109,10 @@ class RunningJob:
         self.spec = spec
         self.pid: int | None = None
         self.start_ticks: int | None = None
+        self._ended: EndedJob | None = None
         self._began_s = time.monotonic()
+        self._began_wall_s = time.time()
+        self._shared: tuple[SharedFile, ...] = ()
         self._peak_bytes = 0
         self._fence_kind = "unknown"
 
@@ -102,23 +126,34 @@ class RunningJob:
         Args:
             on_message: called with each message of the keeper and the job; what it raises comes out here.
         """
-        while True:
+        while self._ended is None:
             received = self._channel.receive()
             if received is None:
-                return self._lost()
+                self._ended = self._lost()
+                break
             message, descriptors = received
             if message["kind"] == "ended":
-                self._channel.close()
-                return _collect(EndRecord.from_message(message["record"]), descriptors)
-            if message["kind"] == "failed":
-                return self._lost(message["why"])
-            self._note(message)
-            on_message(message)
+                self._take_end(EndRecord.from_message(message["record"]), descriptors)
+            elif message["kind"] == "failed":
+                self._ended = self._lost(message["why"])
+            else:
+                self._note(message)
+                on_message(message)
+        assert self._ended is not None
+        return self._ended
+
+    def _take_end(self, record: EndRecord, descriptors: list[int]) -> None:
+        self._channel.close()
+        # What is known even if Ctrl-C comes while the result is rebuilt.
+        self._ended = EndedJob(record, None, None, "")
+        self._ended = _collect(record, descriptors)
 
     def _note(self, message: Message) -> None:
         if message["kind"] == "started":
             self.pid, self.start_ticks = message["pid"], message["start_ticks"]
             self._fence_kind = message["fence"]
+        elif message["kind"] == "shared":
+            self._shared = tuple(SharedFile(**each) for each in message["files"])
         self._peak_bytes = message.get("peak_bytes", self._peak_bytes)
 
     def _lost(self, why: str = "the keeper of the job vanished") -> EndedJob:
@@ -127,19 +162,28 @@ class RunningJob:
         if self.pid is not None and self.start_ticks is not None:
             gone = wait_all_gone(((self.pid, self.start_ticks),), _LOST_WAIT_S)
         swept = sweep_stale_fences()
+        removed = remove_abandoned(self._shared, self._began_wall_s)
         ending = Ending(
             None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, self._peak_bytes, self._fence_kind
         )
-        cleanup = CleanupSummary(0.0, gone, tuple(f"fence {path} was removed" for path in swept))
+        leftovers = (
+            *(f"fence {path} was removed" for path in swept),
+            *(f"shared memory {file.path} ({file.allocated_bytes} bytes) was removed" for file in removed),
+        )
+        cleanup = CleanupSummary(0.0, gone, leftovers)
         record = EndRecord(ending, time.monotonic() - self._began_s, cleanup, 0, (), (why,))
         return EndedJob(record, None, None, "")
 
 
 def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
-    if not descriptors:
+    if record.ending.delivery is Delivery.NOTHING:
         return EndedJob(record, None, None, "")
     try:
-        content = _open_result(descriptors[0])
+        content = _open_result(descriptors)
+    except TransferError as failure:
+        # The job did its part; for the caller it is as if it had raised.
+        ending = replace(record.ending, delivery=Delivery.EXCEPTION)
+        return EndedJob(replace(record, ending=ending), None, failure, "")
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -149,9 +193,14 @@ def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
     return EndedJob(record, None, error, text)
 
 
-def _open_result(descriptor: int) -> Any:
+def _open_result(descriptors: list[int]) -> Any:
+    if not descriptors:
+        raise TransferError(
+            "the job's result could not be handed over: this process has no descriptor left for it; "
+            "close files, or raise the limit (`ulimit -n`)"
+        )
     try:
-        return unpack(descriptor, private=False)
+        return unpack(descriptors[0], private=False)
     except Exception as error:  # unpickling runs the classes' own code
         raise TransferError(
             f"the job's result arrived but cannot be rebuilt here: {type(error).__name__}: {error}; "

@@ -10,7 +10,7 @@ import dis
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType, ModuleType
 from typing import Any, Final
 
@@ -20,6 +20,9 @@ __all__ = ["modules_used_by", "root_of"]
 _ALWAYS_THERE: Final = frozenset({"memguard", "memguard_integrations", "cloudpickle"})
 # How far calls are followed through the caller's own functions.
 _LARGEST_DEPTH: Final = 3
+# What decorators, bound methods and partials call the function inside them, and how many of them are looked through.
+_WRAPPERS: Final = ("__wrapped__", "__func__", "func")
+_MOST_WRAPPERS: Final = 32
 
 
 def modules_used_by(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> frozenset[str]:
@@ -49,20 +52,30 @@ def _walk(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, ModuleType):
         yield value.__name__
         return
-    module = getattr(value, "__module__", None)
+    yield type(value).__module__
+    module = _attribute(value, "__module__")
     if isinstance(module, str):
         yield module
     target = _unwrap(value)
-    if depth > 0 and isinstance(getattr(target, "__code__", None), CodeType):
+    if depth > 0 and isinstance(_attribute(target, "__code__"), CodeType):
         yield from _walk_function(target, depth)
 
 
 def _unwrap(value: Any) -> Any:
-    for attribute in ("__wrapped__", "__func__", "func"):
-        inner = getattr(value, attribute, None)
-        if callable(inner):
-            return _unwrap(inner)
+    for _ in range(_MOST_WRAPPERS):
+        inner = next((each for each in map(partial(_attribute, value), _WRAPPERS) if callable(each)), None)
+        if inner is None:
+            break
+        value = inner
     return value
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """Look an attribute up without asking the object's own ``__getattr__``: proxies answer anything, or raise."""
+    try:
+        return object.__getattribute__(value, name)
+    except (AttributeError, TypeError):
+        return None
 
 
 def _walk_function(function: Any, depth: int) -> Iterator[str]:

@@ -19,7 +19,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from memguard.host import become_subreaper, children_of, kill_processes, sweep_stale_fences
+from memguard.host import (
+    become_subreaper,
+    children_of,
+    collapse_anonymous_memory,
+    kill_processes,
+    sweep_stale_fences,
+)
 from memguard.log import preserved_logging
 from memguard.worker.keeper import keep
 from memguard.worker.protocol import Channel, channel_pair
@@ -39,8 +45,12 @@ def main(descriptor: int) -> None:
         received = caller.receive()
         if received is None:
             return
+        # Its parent, until that dies: the end of the channel alone does not tell, a forked copy may hold it open.
+        owner = os.pidfd_open(received[0]["owner"])
+        if os.getppid() != received[0]["owner"]:
+            return
         caller.send({"kind": "ready", "missing": _preload(received[0]["modules"])})
-        _Template(caller).serve()
+        _Template(caller, owner).serve()
 
 
 def _preload(modules: Sequence[str]) -> dict[str, str]:
@@ -57,17 +67,23 @@ def _preload(modules: Sequence[str]) -> dict[str, str]:
     # Frozen objects are never traversed again, so that a job's collector does not copy the template's pages.
     gc.freeze()
     gc.enable()
+    if modules:
+        collapse_anonymous_memory()
     return missing
 
 
 class _Template:
     """Serves one caller. Keeps one keeper forked ahead, so that a job waits for one fork and not for two."""
 
-    def __init__(self, caller: Channel) -> None:
+    def __init__(self, caller: Channel, owner: int) -> None:
         self._caller = caller
+        self._owner = owner
         self._keepers: dict[int, int] = {}  # pidfd -> pid
+        # What an import has started belongs to the template, not to a job.
+        self._helpers = frozenset(children_of(os.getpid()))
         self._poll = select.poll()
         self._poll.register(caller.fileno(), select.POLLIN)
+        self._poll.register(owner, select.POLLIN)
         # Forking beside native threads (BLAS pools, started by the imports) is what a template is for.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         self._spare = self._fork_keeper()
@@ -78,7 +94,7 @@ class _Template:
             ready = {descriptor for descriptor, _ in self._poll.poll()}
             for pidfd in ready & self._keepers.keys():
                 self._reap(pidfd)
-            if self._caller.fileno() in ready and not self._take_job():
+            if self._owner in ready or (self._caller.fileno() in ready and not self._take_job()):
                 break
         self._spare.close()
         self._outlast_keepers()
@@ -107,7 +123,7 @@ class _Template:
         if pid == 0:
             ours.close()
             self._caller.close()
-            for pidfd in self._keepers:
+            for pidfd in (self._owner, *self._keepers):
                 os.close(pidfd)
             _be_keeper(theirs)
         theirs.close()
@@ -121,21 +137,30 @@ class _Template:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
+        # Whatever it left comes here; each that is killed may hand over children of its own.
+        while orphans := self._orphans():
+            kill_processes(orphans, signal.SIGKILL)
+            for orphan, _ in orphans:
+                os.waitpid(orphan, 0)
         if status != 0:
             self._sweep()
 
-    def _sweep(self) -> None:
-        """Kill what a dead keeper's job left: orphans come here, and its fence names a dead owner."""
+    def _orphans(self) -> list[tuple[int, int]]:
         keepers = set(self._keepers.values())
-        orphans = [child for child in children_of(os.getpid()) if child[0] not in keepers]
-        kill_processes(orphans, signal.SIGKILL)
-        for pid, _ in orphans:
-            os.waitpid(pid, 0)
+        return [
+            child
+            for child in children_of(os.getpid())
+            if child[0] not in keepers and child not in self._helpers
+        ]
+
+    def _sweep(self) -> None:
+        """Remove the fence of a keeper that was killed: it names a dead owner."""
         with contextlib.suppress(OSError):  # the next start sweeps again
             sweep_stale_fences()
 
     def _outlast_keepers(self) -> None:
         self._poll.unregister(self._caller.fileno())
+        self._poll.unregister(self._owner)
         while self._keepers:
             ready = self._poll.poll(_LAST_KEEPERS_S * 1000)
             if not ready:

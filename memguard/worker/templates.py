@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
+from weakref import WeakSet
 
 from memguard.errors import WorkerStartError
 from memguard.worker.preload import root_of
@@ -59,7 +60,11 @@ class Template:
             raise WorkerStartError(f"no worker could be started: {error}") from error
         finally:
             theirs.close()
-        self._greet()
+        try:
+            self._greet()
+        except BaseException:  # Ctrl-C among them: its imports take seconds
+            self._kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -67,11 +72,10 @@ class Template:
         return self._process.pid
 
     def _greet(self) -> None:
-        self._channel.send({"kind": "preload", "modules": sorted(self.modules)})
+        self._channel.send({"kind": "preload", "modules": sorted(self.modules), "owner": os.getpid()})
         received = self._channel.receive()
         if received is None:
             status = self._process.wait()
-            self._channel.close()
             imports = ", ".join(sorted(self.roots)) or "memguard"
             raise WorkerStartError(
                 f"the worker template died with status {status} while importing {imports}; "
@@ -89,16 +93,30 @@ class Template:
 
     def close(self) -> None:
         """End the template once its jobs have ended; waits for it."""
-        self._channel.close()
+        self.retire()
         try:
             self._process.wait(_CLOSE_WAIT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
+
+    def retire(self) -> None:
+        """Let the template end once its jobs have ended; does not wait for it."""
+        # Not only this end is closed: a forked copy of this process may have a copy of it for as long as it lives.
+        self._channel.hang_up()
+
+    def has_ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process.poll() is not None
+
+    def _kill(self) -> None:
+        self._channel.hang_up()
+        self._process.kill()
+        self._process.wait()
 
     def abandon(self) -> None:
         """Let go in a forked copy of the owner: the process is not this one's child."""
-        self._channel.close()
+        self._channel.abandon()
+        self._process.returncode = 0  # else Popen would wait for it, or complain
 
 
 def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
@@ -114,10 +132,10 @@ class TemplatePool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._current: Template | None = None
         self._retired: list[Template] = []
         self._closed = False
+        _pools.add(self)
 
     def template_for(self, modules: frozenset[str]) -> Template:
         """Return a template that has the packages of ``modules``, starting one if need be.
@@ -127,7 +145,6 @@ class TemplatePool:
         """
         roots = frozenset(root_of(each) for each in modules)
         with self._lock:
-            self._forget_parents_templates()
             if self._closed:
                 raise WorkerStartError("the manager is closed")
             if self._current is None or not self._current.serves(roots):
@@ -137,25 +154,35 @@ class TemplatePool:
 
     def _replace(self, modules: frozenset[str]) -> None:
         known: frozenset[str] = frozenset()
+        self._retired = [each for each in self._retired if not each.has_ended()]
         if self._current is not None:
             known = self._current.modules
+            self._current.retire()
             self._retired.append(self._current)
             self._current = None
         self._current = Template(modules | known)
 
     def _forget_parents_templates(self) -> None:
-        if self._pid == os.getpid():
-            return
         for template in (*self._retired, *([self._current] if self._current else [])):
             template.abandon()
-        self._retired, self._current, self._pid = [], None, os.getpid()
+        self._retired, self._current = [], None
+        # The thread that held it at the fork does not exist here.
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """End all templates; once or many times."""
         with self._lock:
-            self._forget_parents_templates()
             self._closed = True
             templates = [*self._retired, *([self._current] if self._current else [])]
             self._retired, self._current = [], None
         for template in templates:
             template.close()
+
+
+def _forget_in_child() -> None:
+    for pool in list(_pools):
+        pool._forget_parents_templates()
+
+
+_pools: WeakSet[TemplatePool] = WeakSet()
+os.register_at_fork(after_in_child=_forget_in_child)

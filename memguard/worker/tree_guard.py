@@ -36,6 +36,8 @@ _LIST_EVERY_S: Final = 0.5
 _LIST_AT_GROWTH: Final = 1.25
 _SMALLEST_LISTED_BYTES: Final = 16 * 1024 * 1024
 _TOP_PROCESSES: Final = 8
+# What is told of what had to be removed; a job may leave thousands of files.
+_MOST_LEFTOVERS: Final = 50
 # An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
 _EXACT_EVERY_S: Final = 0.25
 # A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
@@ -124,9 +126,16 @@ class TreeGuard:
         """The latest reading of the fence; ``None`` without one."""
         return self._meter.last if isinstance(self._meter, _FenceMeter) else None
 
+    @property
+    def shared_files(self) -> tuple[SharedFile, ...]:
+        """The shared memory that the tree was seen to create; some of it may be gone by now."""
+        return tuple(self._shared.values())
+
     def tick(self) -> tuple[Notice, ...]:
         """Measure once; returns what is new. A kill by the kernel inside the fence counts as exceeding."""
         now = self._clock()
+        if isinstance(self._meter, _TreeMeter):
+            self._adopt_orphans()  # a fence counts them wherever they are
         try:
             used = self._meter.used_bytes(now, line_bytes=self._next_line())
             notices = self.watch.observe(used)
@@ -136,6 +145,9 @@ class TreeGuard:
             self._list_sometimes(now)
         except OSError as error:
             self.degraded[f"use could not be read: {error}"] = None
+            self._meter = _TreeMeter(
+                self._sampler
+            )  # whatever is wrong with the fence, the tree can be added up
             return ()
         reading = self.last_fence_reading
         if reading is not None and reading.oom_kills and Notice.EXCEEDED not in notices:
@@ -170,7 +182,10 @@ class TreeGuard:
 
     def signal_root(self, number: int) -> None:
         """Send a signal to the tree's first process; it has not been reaped, so the pid is still its own."""
-        os.kill(self.root_pid, number)
+        try:
+            os.kill(self.root_pid, number)
+        except PermissionError as error:  # it became another user, as `sudo` does
+            self.degraded[f"{signal.Signals(number).name} could not be passed on: {error}"] = None
 
     def kill_all(self) -> None:
         """Kill the whole tree with SIGKILL."""
@@ -178,17 +193,25 @@ class TreeGuard:
             # Looking for its shared memory takes milliseconds in which nothing else would stop it from growing.
             kill_processes(self._members(), signal.SIGSTOP)
         self._note_shared()
-        if self.fence is not None:
-            self.fence.kill_all()
-        kill_processes(self._members(), signal.SIGKILL)
+        try:
+            if self.fence is not None:
+                self.fence.kill_all()
+            kill_processes(self._members(), signal.SIGKILL)
+        except OSError as error:
+            self.degraded[f"the tree could not be killed: {error}"] = None
 
     def _members(self) -> tuple[tuple[int, int], ...]:
         fenced = self.fence.pids() if self.fence is not None else ()
-        known = {**dict(self._sampler.processes()), **dict(self._adopted())}
+        self._adopt_orphans()
+        known = dict(self._sampler.processes())
         return (
             *known.items(),
             *((pid, ticks) for pid in fenced if pid not in known and (ticks := start_ticks(pid))),
         )
+
+    def _adopt_orphans(self) -> None:
+        for pid, _ in self._adopted():
+            self._sampler.adopt(pid)
 
     def ending(
         self, exit_code: int, delivery: Delivery, stop_reason: StopReason | None, fence_kind: str
@@ -228,8 +251,9 @@ class TreeGuard:
         """
         started = self._clock()
         leftovers = [*self._end_stragglers(grace_s), *(self._remove_shared() if remove_shared else ())]
-        gone = wait_all_gone(self._members(), _GONE_WAIT_S) and self._remove_fence()
-        return CleanupSummary(self._clock() - started, gone, tuple(leftovers))
+        gone = wait_all_gone(self._members(), _GONE_WAIT_S)
+        fence_gone = self._remove_fence()
+        return CleanupSummary(self._clock() - started, gone and fence_gone, _shortened(leftovers))
 
     def _end_stragglers(self, grace_s: float) -> list[str]:
         self._note_shared()
@@ -239,15 +263,25 @@ class TreeGuard:
         # Most are helpers such as multiprocessing's resource tracker, which end by themselves and must be let:
         # it is they who unlink shared memory. They ignore SIGTERM.
         kill_processes(stragglers, signal.SIGTERM)
-        if wait_all_gone(stragglers, grace_s):
-            return []
-        stubborn = self._stragglers()
-        self.kill_all()
-        wait_all_gone(stubborn, _GONE_WAIT_S)
-        return [f"process {pid} outlived the job and was killed" for pid, _ in stubborn]
+        wait_all_gone(stragglers, grace_s)
+        killed = self._kill_stubborn(self._clock() + _GONE_WAIT_S)
+        return [f"process {pid} outlived the job and was killed" for pid, _ in killed]
+
+    def _kill_stubborn(self, deadline_s: float) -> dict[tuple[int, int], None]:
+        """Kill who ignored SIGTERM, and whom they started meanwhile, until nobody is left."""
+        killed: dict[tuple[int, int], None] = {}
+        while (stubborn := self._stragglers()) and self._clock() < deadline_s:
+            self.kill_all()
+            wait_all_gone(stubborn, _GONE_WAIT_S)
+            killed.update(dict.fromkeys(stubborn))
+        return killed
 
     def _stragglers(self) -> tuple[tuple[int, int], ...]:
-        return tuple(each for each in self._members() if each[0] != self.root_pid)
+        return tuple(
+            (pid, ticks)
+            for pid, ticks in self._members()
+            if pid != self.root_pid and start_ticks(pid) == ticks  # the dead that wait to be reaped left out
+        )
 
     def _remove_shared(self) -> list[str]:
         removed = remove_abandoned(self._shared.values(), self._started_wall_s)
@@ -262,3 +296,8 @@ class TreeGuard:
             self.degraded[f"the fence {self.fence.path} could not be removed: {error}"] = None
             return False
         return True
+
+
+def _shortened(lines: list[str]) -> tuple[str, ...]:
+    more = len(lines) - _MOST_LEFTOVERS
+    return (*lines[:_MOST_LEFTOVERS], *([f"and {more} more"] if more > 0 else []))

@@ -51,6 +51,7 @@ class Ending:
         fence_limit_hits: charges that ran into the fence's limit.
         fence_high_water_bytes: the kernel's high-water mark of the fence.
         machine_oom_kills: out-of-memory kills on the whole machine while it ran.
+        owes_value: whether it had a value to hand over: a function has, a command has not.
     """
 
     exit_code: int | None
@@ -63,6 +64,7 @@ class Ending:
     fence_limit_hits: int = 0
     fence_high_water_bytes: int | None = None
     machine_oom_kills: int = 0
+    owes_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,11 @@ def _outcome(ending: Ending) -> Outcome:
         return Outcome.BUDGET_KILL if _fence_was_full(ending) else Outcome.KERNEL_OOM
     if ending.stop_reason is not None:
         return _STOPPED[ending.stop_reason]
-    if ending.exit_code == -signal.SIGKILL and ending.machine_oom_kills:
+    if _machine_was_short(ending):
         return Outcome.KERNEL_OOM
     if ending.delivery is not Delivery.NOTHING:
         return _DELIVERED[ending.delivery]
-    return _by_exit_code(ending.exit_code)
+    return _by_exit_code(ending)
 
 
 _STOPPED = {
@@ -114,12 +116,19 @@ def _fence_was_full(ending: Ending) -> bool:
     return mark is None or mark >= ending.limit_bytes - max(ending.limit_bytes // 50, 1 << 20)
 
 
-def _by_exit_code(exit_code: int | None) -> Outcome:
+def _machine_was_short(ending: Ending) -> bool:
+    """Whether a kill by the kernel is the likeliest cause, where no fence of its own counted it."""
+    counted = ending.fence_kind.startswith("cgroup")
+    return ending.exit_code == -signal.SIGKILL and bool(ending.machine_oom_kills) and not counted
+
+
+def _by_exit_code(ending: Ending) -> Outcome:
+    exit_code = ending.exit_code
     if exit_code is None:
         return Outcome.LOST
     if exit_code < 0:
         return Outcome.INTERRUPTED if exit_code == -signal.SIGINT else Outcome.SIGNAL
-    return Outcome.COMPLETED if exit_code == 0 else Outcome.RAISED
+    return Outcome.COMPLETED if exit_code == 0 and not ending.owes_value else Outcome.RAISED
 
 
 def signal_name(number: int) -> str:
@@ -134,6 +143,8 @@ def _collect(ending: Ending) -> list[Evidence]:
     found = [Evidence("exit status", _tell_exit(ending.exit_code))]
     if ending.delivery is not Delivery.NOTHING:
         found.append(Evidence("job", f"handed over: {ending.delivery.value.replace('_', ' ')}"))
+    elif ending.owes_value and ending.exit_code is not None and ending.exit_code >= 0:
+        found.append(Evidence("job", "ended its process before it returned"))
     if ending.stop_reason is not None:
         found.append(Evidence("memguard", _STOP_TEXT[ending.stop_reason]))
     if ending.fence_oom_kills or ending.fence_limit_hits:

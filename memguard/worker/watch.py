@@ -16,7 +16,7 @@ __all__ = ["FASTEST_FILL_BYTES_PER_S", "Notice", "UsageWatch", "WatchLimits"]
 # the figure earlyoom uses too (its main.c). The next look comes before the next line can be reached at that rate.
 FASTEST_FILL_BYTES_PER_S: Final = 6 * 1024**3
 # After a warning, use must rise by this share of the budget to warn again: a saw-tooth across the line warns once.
-_STEP_FRACTION: Final = 0.05
+_STEP_FRACTION: Final = 0.1
 
 
 class Notice(StrEnum):
@@ -55,7 +55,7 @@ class UsageWatch:
     Attributes:
         peak_bytes: highest sample so far.
         used_bytes: latest sample.
-        warnings: how often use was told to be near: at the warning line, and at each twentieth of the budget above it.
+        warnings: how often use was told to be near: at the warning line, and at each tenth of the budget above it.
     """
 
     limits: WatchLimits

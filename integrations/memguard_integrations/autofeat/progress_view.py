@@ -18,7 +18,8 @@ __all__ = ["ProgressView", "plain_line"]
 
 # A log keeps every line: a phase's begin, and then one often enough to see that it lives.
 _PLAIN_INTERVAL_S: Final = 10.0
-_BAR_WIDTH: Final = 24
+# With it all a line has at most 80 cells, the least that a terminal has.
+_BAR_WIDTH: Final = 14
 # From here on the bar changes its colour, and the words beside it say so too.
 _NEAR: Final = 0.8
 
@@ -100,6 +101,8 @@ def _live_line(progress: JobProgress, elapsed_s: float) -> Table:
     near = progress.used_bytes >= _NEAR * progress.budget_bytes
     style = "red" if near else "green"
     grid = Table.grid(padding=(0, 1))
+    for _ in range(6):
+        grid.add_column(no_wrap=True)
     done = "" if progress.fraction is None else f"{progress.fraction:.0%}"
     bar = ProgressBar(
         total=progress.budget_bytes,
@@ -108,10 +111,10 @@ def _live_line(progress: JobProgress, elapsed_s: float) -> Table:
         complete_style=style,
         finished_style=style,
     )
-    memory = f"{_memory(progress)}{' (near its budget)' if near else ''}"
+    memory = f"{_memory(progress)}{' (near budget)' if near else ''}"
     grid.add_row(
         Spinner("dots"),
-        f"{progress.phase or 'start':<10}",
+        f"{progress.phase or 'start':<9}",
         f"{done:>4}",
         bar,
         memory,

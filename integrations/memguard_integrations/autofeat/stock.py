@@ -203,7 +203,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
         run = _RUN.search(line)
-        if run:
+        if run and run[2] != "1":
             self._progress.fraction((int(run[1]) - 1) / int(run[2]))
         if self._on_line is not None:
             self._on_line(line)

@@ -49,7 +49,7 @@ def patients() -> tuple[pd.DataFrame, pd.Series]:
     The text and the dates stand beside the measurements only to be encoded; the index is not the row numbers.
     """
     loaded = load_diabetes(as_frame=True, scaled=False)
-    frame = loaded.data[["bmi", "bp", "s5"]].copy()
+    frame = loaded.data[["bmi", "s5"]].copy()
     frame["s1 (tc)"] = loaded.data["s1"].to_numpy()
     frame["sex"] = np.where(loaded.data["sex"] == 1, "f", "m")
     frame["seen"] = pd.to_datetime(["2020-03-01", "2020-03-02"] * (len(frame) // 2))

@@ -71,13 +71,11 @@ class TestOutputFile:
     def test_a_file_that_appeared_meanwhile_is_kept(self, tmp_path: Path) -> None:
         """Without force a file that somebody else wrote in the meantime is not replaced."""
         path = tmp_path / "out.parquet"
-        with (
-            pytest.raises(OutputError, match="it appeared while the job ran"),
-            OutputFile(str(path)) as output,
-        ):
+        with OutputFile(str(path)) as output:
             Path(output.writing_path).write_bytes(b"mine")
             path.write_bytes(b"theirs")
-            output.publish()
+            with pytest.raises(OutputError, match="it appeared while the job ran"):
+                output.publish()
         assert path.read_bytes() == b"theirs"
         assert os.listdir(tmp_path) == ["out.parquet"]
 

@@ -1,0 +1,70 @@
+"""Progress as people see it: lines in a log, a live line on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+from collections.abc import Iterator
+from dataclasses import replace
+
+from memguard.units import GIB
+from memguard.worker.recorder import JobProgress
+from memguard_integrations.autofeat.progress_view import ProgressView, plain_line
+
+
+def _all_of(screen: io.FileIO) -> Iterator[str]:
+    # A terminal whose other side is closed ends with an error, not with an end of file.
+    with contextlib.suppress(OSError):
+        while part := screen.read(65536):
+            yield part.decode()
+
+
+AT = JobProgress("expand", "", 0.5, GIB, GIB, 2 * GIB, 12.0)
+
+
+def test_a_line_tells_phase_memory_and_time() -> None:
+    """One line has the phase, the share done where it is known, use against budget, and the time."""
+    assert plain_line(AT) == "expand 50%: 1 GiB of 2 GiB, 12.0 s"
+    assert plain_line(replace(AT, fraction=None)) == "expand: 1 GiB of 2 GiB, 12.0 s"
+
+
+def test_without_a_terminal_each_phase_is_one_line() -> None:
+    """A log gets a line when a phase begins, and not one for every look."""
+    stream = io.StringIO()
+    with ProgressView(stream) as view:
+        for progress in (
+            replace(AT, phase=""),
+            AT,
+            AT,
+            replace(AT, phase="select"),
+            replace(AT, phase="select"),
+        ):
+            view(progress)
+        view.say("done")
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" ")[1] for line in lines] == ["expand", "select", "done"]
+    assert all(line.startswith("memguard: ") for line in lines)
+
+
+def test_quiet_shows_sentences_only() -> None:
+    """Quiet drops the progress and keeps what has to be said."""
+    stream = io.StringIO()
+    with ProgressView(stream, quiet=True) as view:
+        view(AT)
+        view.say("left out, constant: a")
+    assert stream.getvalue() == "memguard: left out, constant: a\n"
+
+
+def test_on_a_terminal_a_bar_shows_memory_against_budget() -> None:
+    """A terminal gets a live line with phase, bar, figures; near the budget it says so in words too."""
+    master, slave = pty.openpty()
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        with os.fdopen(slave, "w") as terminal, ProgressView(terminal) as view:
+            view(replace(AT, used_bytes=int(1.9 * GIB)))
+            view.say("a sentence")
+        shown = "".join(_all_of(screen))
+    assert "expand" in shown
+    assert "1.9 GiB of 2 GiB (near budget)" in shown
+    assert "memguard: a sentence" in shown

@@ -1,0 +1,160 @@
+"""What `memguard run` exits with, and the one line it says when it cannot run a command at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def only_line(done: Any) -> str:
+    """Return the single line of stderr; a traceback has many."""
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("memguard: ")
+    return str(lines[0])
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 125, 126, 127, 137, 255])
+def test_the_commands_own_status_is_kept(kit: Any, status: int) -> None:
+    """A command that ends with a status, one of memguard's own numbers included, makes memguard end with it."""
+    done = kit.run("--", "/bin/sh", "-c", f"exit {status}")
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGSEGV", "SIGKILL", "SIGTERM", "SIGPIPE", "SIGRTMIN"])
+def test_death_by_signal_is_128_and_its_number(kit: Any, name: str) -> None:
+    """A command that dies of signal n makes memguard end with 128 + n, and the report names the signal."""
+    number = getattr(signal, name)
+    done, report = kit.report("-q", "--", "/bin/sh", "-c", f"ulimit -c 0; kill -{int(number)} $$")
+    assert done.returncode == 128 + number
+    assert (report["exit_status"], report["signal"]) == (128 + number, number.name)
+    assert report["outcome"] == ("interrupted" if number == signal.SIGINT else "signal")
+
+
+def test_a_command_that_is_not_there_is_127(kit: Any) -> None:
+    """A name that is not on the PATH, a missing path and an empty word are all 127, in one line with a remedy."""
+    for word in ("no-such-command", "./no-such-command", f"{sys.executable}/below-a-file", ""):
+        done = kit.run("--", word)
+        assert done.returncode == 127
+        assert only_line(done).startswith(f"memguard: {word}: command not found; ")
+
+
+def test_a_command_that_cannot_be_executed_is_126(kit: Any) -> None:
+    """A file without the permission and a folder are 126; whether a report was asked for, none is written."""
+    plain = kit.folder / "plain"
+    plain.write_text("#!/bin/sh\n")
+    for word in (str(plain), str(kit.folder)):
+        done = kit.run("--report", "r.json", "--json", "--", word)
+        assert (done.returncode, done.stdout) == (126, b"")
+        assert only_line(done).startswith(f"memguard: {word}: cannot be executed: Permission denied; ")
+    assert list(kit.folder.iterdir()) == [plain]
+
+
+@pytest.mark.parametrize("first_line", ["", "#!/bin/sh\n"])
+def test_a_script_runs_with_and_without_its_first_line(kit: Any, first_line: str) -> None:
+    """A script that names no interpreter is run by the shell, as every shell, `env` and `timeout` do."""
+    script = kit.folder / "script"
+    script.write_text(f'{first_line}echo "$0 $1"; exit 5\n')
+    script.chmod(0o755)
+    found = {"PATH": f"{kit.folder}:{os.environ['PATH']}"}
+    for word in (str(script), "script"):
+        done = kit.run("--", word, "a b", environment=found)
+        assert (done.returncode, done.stdout.decode()) == (5, f"{script} a b\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--memory", "80"], ["--memory 80", "80 B is too small", "80MiB or 80%"]),
+        (["--memory", "4 bananas"], ["--memory: '4 bananas'", "4GiB", "80%"]),
+        (["--memory", "-1GiB"], ["'-1GiB' is not a size"]),
+        (["--memory", "101%"], ["'101%'", "more than 100 %"]),
+        (["--memory", "1000TiB"], ["--memory 1000TiB is more than there is", "ask for at most that"]),
+        (["--memory", ""], ["'' is not a size"]),
+        (["--timeout", "soon"], ["--timeout", "'soon' is not a duration", "5m"]),
+        (["--timeout", "0"], ["--timeout", "'0' is too short"]),
+        (["--memroy", "1GiB"], ["No such option '--memroy'", "'--memory'", "`memguard run --help`"]),
+        (["--memory"], ["'--memory' requires an argument"]),
+    ],
+)
+def test_wrong_usage_is_2_and_one_line(kit: Any, options: list[str], parts: list[str]) -> None:
+    """A wrong option ends with 2 and one line that names it and the remedy, and the command never runs."""
+    done = kit.run(*options, "--", "touch", "it-ran")
+    line = only_line(done)
+    assert done.returncode == 2
+    assert [part for part in parts if part not in line] == []
+    assert list(kit.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "parts"),
+    [
+        ("MEMGUARD_MEMORY", "80", ["setting memory 80", "too small"]),
+        ("MEMGUARD_MEMORY", "1000TiB", ["setting memory 1000TiB is more than there is"]),
+        ("MEMGUARD_MEMORY", "lots", ["environment MEMGUARD_MEMORY", "'lots' is not a size"]),
+        ("MEMGUARD_TIMEOUT", "soon", ["environment MEMGUARD_TIMEOUT", "'soon' is not a duration"]),
+        ("MEMGUARD_FENCE", "wall", ["environment MEMGUARD_FENCE", "wall", "cgroup"]),
+        ("MEMGUARD_CONFIG", "/nowhere.toml", ["/nowhere.toml", "MEMGUARD_CONFIG", "cannot be read"]),
+    ],
+)
+def test_a_wrong_setting_is_2_and_one_line(kit: Any, variable: str, value: str, parts: list[str]) -> None:
+    """A wrong variable ends with 2 and one line that names it, and the command never runs."""
+    done = kit.run("--", "touch", "it-ran", environment={variable: value})
+    line = only_line(done)
+    assert done.returncode == 2
+    assert [part for part in parts if part not in line] == []
+    assert list(kit.folder.iterdir()) == []
+
+
+def test_no_command_is_wrong_usage(kit: Any) -> None:
+    """`memguard run` alone says that the command is missing."""
+    done = kit.run("--memory", "1GiB")
+    assert done.returncode == 2
+    assert "COMMAND" in only_line(done)
+
+
+def test_words_after_the_command_are_never_read(kit: Any) -> None:
+    """Options and dashes after the command's name are its own, with and without `--` before it."""
+    show = ("/usr/bin/env", "printf", "%s|")
+    for words in (("--", *show, "--", "--memory", "x", "-h"), (*show, "--memory", "--", "--name")):
+        done = kit.run(*words)
+        expected = "".join(f"{word}|" for word in words[words.index("%s|") + 1 :])
+        assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
+
+
+def test_words_that_are_no_text_pass_through(kit: Any) -> None:
+    """Arguments of any bytes reach the command as they are, and the report is still written."""
+    words: list[Any] = [b"--", b"printf", b"%s", b"\xff\xfe \x80"]
+    done, report = kit.report(*words)
+    assert (done.returncode, done.stdout) == (0, b"\xff\xfe \x80")
+    assert report["outcome"] == "completed"
+
+
+def test_memguard_that_cannot_start_a_process_is_125(kit: Any) -> None:
+    """Where no more processes may be made memguard says so in one line and ends with 125."""
+    group = _a_pids_cgroup(kit)
+    try:
+        enter = f'echo $$ > {group}/cgroup.procs; exec "$@"'
+        done = kit.start("/bin/sh", "-c", enter, "sh", str(Path(sys.executable).with_name("memguard")), "run", "true")
+        done = kit.finish(done)
+    finally:
+        kit.wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+        group.rmdir()
+    assert done.returncode == 125
+    assert "the command was not started" in only_line(done)
+
+
+def _a_pids_cgroup(kit: Any) -> Path:
+    """Make a cgroup that holds one process and no more."""
+    root = Path("/sys/fs/cgroup/pids")
+    if not os.access(root / "cgroup.procs", os.W_OK):
+        pytest.skip("no pids cgroup can be made here")
+    group = root / f"run-test-{kit.mark}"
+    group.mkdir()
+    (group / "pids.max").write_text("1")
+    return group

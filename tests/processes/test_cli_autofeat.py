@@ -1,0 +1,323 @@
+"""``memguard autofeat`` as a user runs it: real files, real processes, exit statuses, what is on which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes
+
+from memguard.manager import MemoryManager
+
+pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
+
+from memguard.integrations.autofeat import FitSettings, TableRequest, Task, process_table
+from memguard_integrations.autofeat.jobs import PRELOAD
+
+MEMGUARD = [sys.executable, "-m", "memguard.cli.main", "autofeat"]
+QUICK = ["--steps", "1", "--selection-runs", "1", "--memory", "1GiB"]
+
+Outcome = subprocess.CompletedProcess[str]
+
+
+def run(*arguments: str | Path, cwd: Path, **environment: str) -> Outcome:
+    return subprocess.run(
+        [*MEMGUARD, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def only_line(outcome: Outcome) -> str:
+    """The one line that a failed command may say, without its mark."""
+    lines = outcome.stderr.splitlines()
+    assert outcome.stdout == ""
+    assert len(lines) == 1, outcome.stderr
+    assert lines[0].startswith("memguard: ")
+    return lines[0].removeprefix("memguard: ")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """442 real patients as Parquet, with an index of their own, two gaps and a text beside."""
+    frame = load_diabetes(as_frame=True, scaled=False).frame[["bmi", "s5", "target"]]
+    frame["sex"] = np.where(np.arange(len(frame)) % 3 == 0, "f", "m")
+    frame.index = pd.Index([f"p{row}" for row in range(len(frame))], name="patient")
+    frame.loc["p3", "bmi"] = np.nan
+    frame.loc["p4", "target"] = np.nan
+    path = tmp_path_factory.mktemp("tables") / "patients.parquet"
+    frame.to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[MemoryManager]:
+    """A manager whose template has autofeat loaded."""
+    with MemoryManager("1GiB", preload=PRELOAD) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """One whole run with every output: document, report, table."""
+    place = tmp_path_factory.mktemp("finished")
+    outcome = run(
+        *(table, "--target", "target", *QUICK, "--fit-rows", "300", "--seed", "3", "--json"),
+        *("-o", "out.parquet", "--report", "r.json"),
+        cwd=place,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return place, outcome
+
+
+class TestARun:
+    """A run that goes well."""
+
+    def test_the_output_is_the_table_with_more_columns(
+        self, finished: tuple[Path, Outcome], table: Path
+    ) -> None:
+        """All rows in their order with their index, gaps included; the target last and unchanged."""
+        before, after = pd.read_parquet(table), pd.read_parquet(finished[0] / "out.parquet")
+        pd.testing.assert_index_equal(after.index, before.index)
+        pd.testing.assert_series_equal(after["target"], before["target"])
+        assert after.columns[-1] == "target"
+        assert np.array_equal(after["bmi"], before["bmi"], equal_nan=True)
+        assert np.array_equal(after["sex_f"], before["sex"] == "f")
+
+    def test_the_document_is_what_its_schema_says(
+        self, finished: tuple[Path, Outcome], project_root: Path
+    ) -> None:
+        """Stdout is one JSON document that the committed schema accepts, and its figures agree with each other."""
+        document = json.loads(finished[1].stdout)
+        schema = json.loads((project_root / "memguard/schemas/autofeat-1.json").read_text())
+        jsonschema.validate(document, schema, jsonschema.Draft202012Validator)
+        assert document["rows"] == {"table": 442, "usable": 440, "fitted": 300, "written": 442}
+        scores = document["scores"]
+        assert (scores["fitted"]["rows"], scores["held_out"]["rows"]) == (300, 140)
+        assert scores["held_out"]["autofeat"] > 0.2
+        memory = document["memory"]
+        assert 0 < memory["peak_bytes"] <= document["estimate"]["high_bytes"] <= memory["budget_bytes"]
+        after = pd.read_parquet(finished[0] / "out.parquet")
+        assert document["columns"]["written"] == list(after.columns)
+
+    @pytest.mark.requirement("R5.4")
+    def test_the_report_can_be_read(self, finished: tuple[Path, Outcome]) -> None:
+        """The report names the phases and the estimate, and counts the batches that were written."""
+        report = json.loads((finished[0] / "r.json").read_text())
+        assert report["schema"] == "memguard.report/1"
+        assert report["outcome"] == "completed"
+        names = [phase["name"] for phase in report["phases"]]
+        assert names == ["read", "prepare", "expand", "select", "fit", "transform", "write"]
+        assert report["batches"]["rows"] == 442
+        assert report["estimate"]["high_bytes"] >= report["peak_bytes"]
+
+    def test_words_are_on_stderr(self, finished: tuple[Path, Outcome]) -> None:
+        """What was left out, how many rows were taken and the estimate are said on stderr, each on a marked line."""
+        lines = finished[1].stderr.splitlines()
+        assert all(line.startswith("memguard: ") for line in lines)
+        said = finished[1].stderr
+        assert "2 rows of 442 with missing values are not used for fitting or scoring" in said
+        assert "fitting on 300 of 440 usable rows (a random sample, seed 3)" in said
+        assert "sex (text) became 0/1 columns for f" in said
+        assert "estimate: " in said
+
+    def test_nothing_else_is_left(self, finished: tuple[Path, Outcome]) -> None:
+        """Beside what was asked for there is no file."""
+        assert sorted(os.listdir(finished[0])) == ["out.parquet", "r.json"]
+
+    def test_people_get_formulas_scores_and_the_next_step(self, tmp_path: Path) -> None:
+        """Without --json stdout has the formulas, the score on all three models, and what to type next."""
+        cancer = load_breast_cancer(as_frame=True).frame.iloc[:200]
+        cancer["diagnosis"] = np.where(cancer["target"] == 1, "benign", "malignant")
+        columns = ["mean radius", "mean texture", "diagnosis"]
+        cancer[columns].to_csv(tmp_path / "cancer.csv.gz", index=False)
+        outcome = run(
+            *("cancer.csv.gz", "--target", "diagnosis", "--task", "classification", *QUICK, "-q"),
+            *("-o", "out.parquet"),
+            cwd=tmp_path,
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        assert "AutoFeat on cancer.csv.gz: diagnosis from 2 columns, 200 of 200 usable rows" in outcome.stdout
+        assert "accuracy" in outcome.stdout
+        assert "AutoFeat's own model" in outcome.stdout
+        assert "out.parquet: 200 rows x" in outcome.stdout
+        assert "next" in outcome.stdout
+        assert "mean_radius for 'mean radius'" in outcome.stderr
+        assert set(pd.read_parquet(tmp_path / "out.parquet")["diagnosis"]) == {"benign", "malignant"}
+
+
+class TestBadInput:
+    """Each gets one line that names the thing and the remedy, its status, and no file."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[Path]:
+        """A directory with bad tables, in which nothing may appear."""
+        rows = [f"{row},{row % 7},{row * 2}" for row in range(30)]
+        files: dict[str, str | bytes] = {
+            "good.csv": "\n".join(["a,b,y", *rows]),
+            "zero.csv": "a,b,y\n",
+            "one.csv": "a,b,y\n1,2,3\n",
+            "ragged.csv": "a,b,y\n1,2,3\n4,5\n",
+            "binary.csv": b"\x89PNG\x00\x01\xff",
+            "twice.csv": "a,a,y\n1,2,3\n",
+            "text.csv": "\n".join(["a,y", *(f"{row},{'no' if row % 2 else 'yes'}" for row in range(30))]),
+            "same.csv": "\n".join(["a,b,y", *(f"1,,{row}" for row in range(30))]),
+            "there.parquet": b"mine",
+        }
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+        yield tmp_path
+        assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["god.csv"], "god.csv: there is no such file; did you mean 'good.csv'?"),
+            (["good.csv", "-o", "there.parquet"], "there.parquet: exists already"),
+            (["good.csv", "-o", "out.csv"], "out.csv: the output is Parquet"),
+            (["good.csv", "-o", "no/out.parquet"], "no/out.parquet: there is no folder no"),
+            (["good.csv", "--report", "there.parquet"], "there.parquet: exists already"),
+            (["good.csv", "--memory", "80"], "--memory 80: 80 B is too small to run anything"),
+            (["good.csv", "--memory", "4 bananas"], "'4 bananas' is not a size"),
+            (["good.csv", "--memory", "900000GiB"], "--memory 900000GiB is more than there is"),
+            (["good.csv", "--fit-rows", "some"], "Invalid value for '--fit-rows': 'some' is neither"),
+            (["good.csv", "--columns", "a,,b"], "--columns: an empty name"),
+            (["good.csv", "--timeout", "soon"], "'soon' is not a duration"),
+        ],
+    )
+    def test_what_can_be_seen_at_once(self, place: Path, arguments: list[str], message: str) -> None:
+        """Wrong arguments are refused without starting anything."""
+        outcome = run(
+            *arguments, "--target", "y", *([] if "-o" in arguments else ["-o", "o.parquet"]), cwd=place
+        )
+        assert only_line(outcome).startswith(message)
+        assert outcome.returncode == 2
+
+    @pytest.mark.parametrize(
+        ("name", "target", "message"),
+        [
+            ("good.csv", "Y1", "good.csv: has no column 'Y1' (--target); did you mean 'y'?"),
+            ("same.csv", "y", "same.csv: no column is left to learn from"),
+            ("one.csv", "y", "one.csv: has 1 row"),
+            ("ragged.csv", "y", "ragged.csv: cannot be read as CSV (Row #3: Expected 3 columns, got 2"),
+            ("text.csv", "y", "text.csv: the target 'y' is text, not a number"),
+        ],
+    )
+    def test_what_the_worker_finds(self, place: Path, name: str, target: str, message: str) -> None:
+        """Data that cannot be worked on come back from the worker as the same one line, without a traceback."""
+        outcome = run(name, "--target", target, "--memory", "1GiB", "-q", "-o", "o.parquet", cwd=place)
+        assert only_line(outcome).startswith(message)
+        assert outcome.returncode == 2
+
+    def test_what_cannot_fit_is_refused_before_it_runs(self, place: Path) -> None:
+        """A job beyond its budget is refused with figures and what would fit; status 125, as for what did not start."""
+        outcome = run("good.csv", "--target", "y", "--memory", "100MiB", "-q", "-o", "o.parquet", cwd=place)
+        line = only_line(outcome)
+        assert "fitting 30 rows in 2 steps needs" in line
+        assert "the budget is 100 MiB" in line
+        assert "--memory 1" in line
+        assert outcome.returncode == 125
+
+
+class TestEndings:
+    """However it ends, no part of an output is left."""
+
+    @staticmethod
+    def wish(table: Path, output: Path) -> TableRequest:
+        settings = FitSettings(Task.REGRESSION, steps=1, selection_runs=1)
+        return TableRequest(str(table), "target", str(output), settings, columns=("bmi", "s5"))
+
+    @pytest.mark.requirement("R1.4")
+    @pytest.mark.parametrize("phase", ["expand", "transform"])
+    def test_a_worker_that_is_killed(
+        self, manager: MemoryManager, table: Path, tmp_path: Path, phase: str
+    ) -> None:
+        """A worker killed from elsewhere, in the middle of its work or of writing, leaves nothing in the directory."""
+        workers: list[int] = []
+
+        def kill(progress: Any) -> None:
+            if progress.phase == phase and len(workers) == 2:
+                os.kill(workers[-1], signal.SIGKILL)
+                workers.append(0)
+
+        def note(event: Any) -> None:
+            if event.name == "memguard.job_started":
+                workers.append(event.fields["pid"])
+
+        with manager.events.subscribed(note), pytest.raises(RuntimeError, match="SIGKILL"):
+            process_table(manager, self.wish(table, tmp_path / "out.parquet"), on_progress=kill)
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.requirement("R1.4")
+    def test_ctrl_c(self, table: Path, tmp_path: Path) -> None:
+        """Ctrl-C ends the run with status 130, one word, and no file."""
+        command = [*MEMGUARD, str(table), "--target", "target", "--memory", "1GiB", "-o", "out.parquet"]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.startswith("memguard: expand"):
+                    break
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+            assert process.wait() == 130
+        assert rest.splitlines()[-1] == "memguard: interrupted"
+        assert os.listdir(tmp_path) == []
+
+    def test_a_full_disk(self, table: Path, tmp_path: Path, manager: MemoryManager) -> None:
+        """A disk that is full while the output is written gives one line with file and remedy, and an empty disk."""
+        small = tmp_path / "small"
+        small.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(small)]
+        if (mounted := subprocess.run(mount, capture_output=True, check=False)).returncode:
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+        try:
+            with pytest.raises(
+                OSError, match=r"out\.parquet: could not be written \(No space left"
+            ) as caught:
+                process_table(manager, self.wish(table, small / "out.parquet"))
+            assert "free some space" in str(caught.value)
+            assert os.listdir(small) == []
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_time_that_is_up(self, table: Path, tmp_path: Path) -> None:
+        """A run past its time is stopped, says so, and leaves nothing but the report."""
+        outcome = run(
+            *(
+                table,
+                "--target",
+                "target",
+                "--timeout",
+                "250ms",
+                "--memory",
+                "1GiB",
+                "-q",
+                "-o",
+                "out.parquet",
+            ),
+            cwd=tmp_path,
+        )
+        assert outcome.returncode == 124
+        assert "time" in outcome.stderr
+        assert os.listdir(tmp_path) == []
