@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from memguard.config import Settings
 from memguard.host import MachineReading, read_machine
@@ -13,7 +16,14 @@ from memguard.report import CapacityReport
 from memguard.units import parse_duration
 from memguard.worker.spec import GuardPlan
 
-__all__ = ["StopRequest", "capacity_report", "machine_for", "new_job_id", "plan_from"]
+__all__ = [
+    "StopRequest",
+    "capacity_report",
+    "describe_function",
+    "machine_for",
+    "new_job_id",
+    "plan_from",
+]
 
 
 class StopRequest:
@@ -44,10 +54,28 @@ class StopRequest:
         for stop in stops:
             stop()
 
+    async def outlast(self, task: asyncio.Future[Any]) -> None:
+        """Wait until a job that was asked to stop is gone; each further cancellation asks harder."""
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                self.ask()
+        if not task.cancelled():
+            task.exception()  # how it ended is in its report; the caller gets the cancellation
+
 
 def new_job_id() -> str:
     """Return an id that sorts by time and is unique on the machine."""
     return f"{time.strftime('%Y%m%d.%H%M%S')}.{secrets.token_hex(3)}"
+
+
+def describe_function(function: Callable[..., Any]) -> str:
+    """Return a callable's dotted name; that of what is inside a partial."""
+    target = function.func if isinstance(function, functools.partial) else function
+    name = getattr(target, "__qualname__", type(target).__qualname__)
+    module = getattr(target, "__module__", None) or ""
+    return f"{module}.{name}" if module else name
 
 
 def machine_for(settings: Settings) -> MachineReading:

@@ -26,7 +26,7 @@ from memguard.config import Settings, load_settings
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import Event, EventBus
 from memguard.host import MachineReading, identify
-from memguard.jobs import StopRequest, capacity_report, machine_for, new_job_id, plan_from
+from memguard.jobs import StopRequest, capacity_report, describe_function, machine_for, new_job_id, plan_from
 from memguard.leaks.registry import ModelRegistry
 from memguard.log import log_event
 from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
@@ -168,7 +168,7 @@ class MemoryManager:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             request.ask()
-            await _outlast(task, request)
+            await request.outlast(task)
             raise
 
     def _run_stoppable(
@@ -307,7 +307,7 @@ class MemoryManager:
         estimate: EstimateSummary | None,
     ) -> JobFrame:
         machine = self.status()
-        what = _describe(function) if function is not None else name or "block"
+        what = describe_function(function) if function is not None else name or "block"
         return JobFrame(
             job_id=new_job_id(),
             name=(name or what.rpartition(".")[2])[:_LONGEST_NAME],
@@ -374,17 +374,6 @@ _stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextV
 )
 
 
-async def _outlast(task: asyncio.Future[JobResult], request: StopRequest) -> None:
-    """Wait until a job that was asked to stop is gone; each further cancellation asks harder."""
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            request.ask()
-    if not task.cancelled():
-        task.exception()  # how it ended is in its report; the caller gets the cancellation
-
-
 def current_manager() -> MemoryManager | None:
     """Return the manager whose ``with`` block encloses this code, if there is one."""
     return _current.get()
@@ -405,10 +394,3 @@ def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
         return None, OuterBound(job.budget_bytes, f"the budget of job {job.name}")
     text = os.environ.get(BUDGET_VARIABLE, "")
     return None, OuterBound(int(text), "the budget of `memguard run`") if text.isdecimal() else None
-
-
-def _describe(function: Callable[..., Any]) -> str:
-    target = function.func if isinstance(function, functools.partial) else function
-    name = getattr(target, "__qualname__", type(target).__qualname__)
-    module = getattr(target, "__module__", None) or ""
-    return f"{module}.{name}" if module else name

@@ -17,11 +17,10 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from memguard.host import (
     Fence,
@@ -112,11 +111,17 @@ def run_id() -> str:
 
 
 def run_in_pen(body: Callable[[argparse.Namespace, Checks], None], parsed: argparse.Namespace) -> int:
-    """Run a program's body in a pen, then look for what it left; prints and returns the exit status."""
+    """Run a program's body in a pen, then look for what it left; prints and returns the exit status.
+
+    The program is started a second time for the body: a forked copy would inherit memory that turns private page by
+    page, and look as if it grew.
+    """
+    if RUN_VARIABLE in os.environ:
+        return _be_body(body, parsed)
     checks = Checks()
-    with _pen(parsed.capacity, checks) as (pen, scratch):
+    with _pen(parsed.capacity) as (pen, scratch):
         allowed_s = getattr(parsed, "duration", 600.0) + _OVERTIME_S
-        status = _run_child(lambda: _be_body(body, parsed, pen), allowed_s)
+        status = _run_again(pen, allowed_s)
         checks.check(status == 0, f"the body ended with status {status}")
         _check_nothing_left(pen, scratch, checks)
     verdict = "held" if checks.status() == 0 else "VIOLATED"
@@ -124,8 +129,15 @@ def run_in_pen(body: Callable[[argparse.Namespace, Checks], None], parsed: argpa
     return checks.status()
 
 
+def _be_body(body: Callable[[argparse.Namespace, Checks], None], parsed: argparse.Namespace) -> int:
+    checks = Checks()
+    body(parsed, checks)
+    print(f"{checks.passed} checks held, {len(checks.violations)} did not", flush=True)
+    return checks.status()
+
+
 @contextlib.contextmanager
-def _pen(capacity_bytes: int, checks: Checks) -> Iterator[tuple[Fence | None, Path]]:
+def _pen(capacity_bytes: int) -> Iterator[tuple[Fence | None, Path]]:
     os.environ[RUN_VARIABLE] = f"stress{os.getpid()}{secrets.token_hex(4)}"
     become_subreaper()  # what loses its parent inside comes here, and is seen
     scratch = Path(tempfile.mkdtemp(prefix=run_id()))
@@ -142,21 +154,10 @@ def _pen(capacity_bytes: int, checks: Checks) -> Iterator[tuple[Fence | None, Pa
         shutil.rmtree(scratch)
 
 
-def _be_body(body: Callable[[argparse.Namespace, Checks], None], parsed: argparse.Namespace, pen: Fence | None) -> int:
-    if pen is not None:
-        pen.enter()
-    tempfile.tempdir = None
-    checks = Checks()
-    body(parsed, checks)
-    print(f"{checks.passed} checks held, {len(checks.violations)} did not", flush=True)
-    return checks.status()
-
-
-def _run_child(work: Callable[[], int], allowed_s: float) -> int:
-    sys.stdout.flush()
+def _run_again(pen: Fence | None, allowed_s: float) -> int:
     pid = os.fork()
     if pid == 0:
-        _end_with(work)
+        _become_body(pen)
     handle = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
@@ -167,16 +168,15 @@ def _run_child(work: Callable[[], int], allowed_s: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _end_with(work: Callable[[], int]) -> None:
-    status = 1
+def _become_body(pen: Fence | None) -> NoReturn:
     try:
-        status = work()
-    except BaseException:
-        traceback.print_exc()
+        if pen is not None:
+            pen.enter()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError as error:
+        print(f"the body could not be started: {error}", file=sys.stderr, flush=True)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        os._exit(125)
 
 
 def _check_nothing_left(pen: Fence | None, scratch: Path, checks: Checks) -> None:

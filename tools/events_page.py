@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from memguard.events import EVENTS
-
 from tools.markdown import table_row
 
 __all__ = ["render"]

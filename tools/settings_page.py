@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from memguard.config import CONFIG_VARIABLE, SETTINGS, Setting
-
 from tools.markdown import table_row
 
 __all__ = ["render"]

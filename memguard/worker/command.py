@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,10 +119,11 @@ class CommandGuard:
     def _execute(self, enclosure: Enclosure, parent_pid: int, writer: int) -> NoReturn:
         failure = _NOT_ENCLOSED + b"it failed between fork and exec"
         try:
-            failure = _enter(enclosure, parent_pid)
-            if not failure:
+            refusal = _enter(enclosure, parent_pid)
+            if not refusal:
                 self._restore_signals()
-                failure = _become(self._words, self._environment())
+                refusal = _become(self._words, self._environment())
+            failure = refusal
         finally:
             os.write(writer, failure)
             os._exit(127)
@@ -263,15 +263,33 @@ def _enter(enclosure: Enclosure, parent_pid: int) -> bytes:
 
 
 def _become(words: tuple[str, ...], environment: Mapping[str, str]) -> bytes:
-    """Execute a command in place of this process; returns only if that failed, and why."""
-    try:
+    """Execute a command in place of this process; returns only if that failed, and why.
+
+    As execvp(3) does it, and not as `os.execvpe`, which goes on searching where it has found a script.
+    """
+    failures = [errno.ENOENT]
+    for path in _places_of(words[0], environment):
         try:
-            os.execvpe(words[0], words, environment)
+            _replace(path, words, environment)
         except OSError as error:
-            if error.errno != errno.ENOEXEC:
-                raise
-            # A script without a first line that names its interpreter; execvp(3) and every shell do this.
-            path = shutil.which(words[0]) or words[0]
-            os.execve(_SHELL, [_SHELL, path, *words[1:]], environment)
+            failures.append(error.errno or errno.EIO)
+    telling = [each for each in failures if each not in (errno.ENOENT, errno.ENOTDIR)]
+    return _NOT_EXECUTED + str((telling or failures)[0]).encode()
+
+
+def _places_of(word: str, environment: Mapping[str, str]) -> list[str]:
+    if "/" in word:
+        return [word]
+    if not word:  # it would name every folder
+        return []
+    return [os.path.join(folder, word) for folder in os.get_exec_path(environment)]
+
+
+def _replace(path: str, words: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    try:
+        os.execve(path, words, environment)
     except OSError as error:
-        return _NOT_EXECUTED + str(error.errno or errno.EIO).encode()
+        if error.errno != errno.ENOEXEC:
+            raise
+    # A script without a first line that names its interpreter.
+    os.execve(_SHELL, [_SHELL, path, *words[1:]], environment)

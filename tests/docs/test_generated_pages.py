@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from memguard.config import SETTINGS
 from memguard.events import EVENTS
 from tools import docs

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tools import demo
 from tools.demo_data import COLUMNS, TARGET, write_flights
 

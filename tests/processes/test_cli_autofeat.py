@@ -192,7 +192,7 @@ class TestBadInput:
             (["good.csv", "-o", "no/out.parquet"], "no/out.parquet: there is no folder no"),
             (["good.csv", "--report", "there.parquet"], "there.parquet: exists already"),
             (["good.csv", "--memory", "80"], "--memory 80: 80 B is too small to run anything"),
-            (["good.csv", "--memory", "4 bananas"], "'4 bananas' is not a size"),
+            (["good.csv", "--memory", "4 bananas"], "--memory: '4 bananas' is not a size"),
             (["good.csv", "--memory", "900000GiB"], "--memory 900000GiB is more than there is"),
             (["good.csv", "--fit-rows", "some"], "Invalid value for '--fit-rows': 'some' is neither"),
             (["good.csv", "--columns", "a,,b"], "--columns: an empty name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tools.requirements_page import Family, Mark, find_marks, load_families, marks_in, render, unknown_ids
 
 SOURCE = """

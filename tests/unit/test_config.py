@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+
 from memguard.cli.config import config_command
 from memguard.config import (
     SETTINGS,

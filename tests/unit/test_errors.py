@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+
 from memguard import errors
 from memguard.errors import (
     CapacityExceeded,
@@ -20,6 +21,7 @@ from memguard.errors import (
     JobTimeout,
     MemguardError,
     MemoryLimitExceeded,
+    MissingExtra,
     OutputError,
     ReservationTimeout,
     SizeSyntaxError,
@@ -47,6 +49,7 @@ EXAMPLES: list[tuple[MemguardError, type[BaseException], dict[str, object]]] = [
     ),
     (WorkerStartError("no fork"), RuntimeError, {}),
     (TransferError("cannot pickle a lock"), TypeError, {}),
+    (MissingExtra("needs a part", extra="autofeat-stock"), ImportError, {"extra": "autofeat-stock"}),
     (CleanupFailed("2 failed", failures=("a", "b")), RuntimeError, {"failures": ("a", "b")}),
     (JobError("ended badly"), Exception, {"report": None}),
     (MemoryLimitExceeded("over its budget"), MemoryError, {"report": None}),

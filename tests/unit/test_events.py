@@ -9,6 +9,7 @@ import re
 import threading
 
 import pytest
+
 from memguard.events import EVENTS, Event, EventBus
 
 

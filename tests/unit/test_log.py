@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+
 from memguard.config import LogFormat, LogLevel
 from memguard.events import EVENTS, Event, EventBus
 from memguard.log import configure_logging, get_logger, log_event, preserved_logging

@@ -1,0 +1,150 @@
+"""Real guarded jobs for tests: managers whose processes can be told from all others, and what jobs left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from memguard import JobResult, MemoryManager
+from memguard.config import load_settings
+from memguard.host import processes_with_environment
+from memguard.host.fence_place import FencePlace, choose_place
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 1024**2
+PATIENCE_S = 30.0
+MARK = "MARK_OF_A_TEST"
+
+
+def by_value(module_name: str) -> None:
+    """Let the functions of a test module cross by value: importing it in each job would bring pytest along."""
+    cloudpickle.register_pickle_by_value(sys.modules[module_name])
+
+
+def eventually(holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """Wait for something that the kernel announces to nobody; returns what ``holds`` returned last."""
+    deadline_s = time.monotonic() + patience_s
+    while not (answer := holds()) and time.monotonic() < deadline_s:
+        select.select([], [], [], 0.005)
+    return answer
+
+
+def fences_of(job_id: str) -> list[str]:
+    """Return the fences of a job that exist now."""
+    place = choose_place()
+    if not isinstance(place, FencePlace):
+        return []
+    return [name for name in os.listdir(place.directory) if name.startswith(f"memguard-{job_id}")]
+
+
+def descriptors() -> dict[int, str]:
+    """Return what this process has open."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of the listing itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+class Guarded:
+    """A manager and its traces: every process it starts carries a mark in its environment."""
+
+    def __init__(self, budget: str = "1GiB", **settings: Any) -> None:
+        self.mark = secrets.token_hex(8)
+        os.environ[MARK] = self.mark
+        self.events: list[Any] = []
+        self.manager = MemoryManager(budget, settings=load_settings(settings))
+        self.manager.events.subscribe(self.events.append)
+
+    def run(self, function: Callable[..., Any], *args: Any, memory: str = "200MiB", **options: Any) -> JobResult:
+        """Run a job and return its result however it ended."""
+        os.environ[MARK] = self.mark
+        return self.manager.run(function, *args, memory=memory, **{"check": False, **options})
+
+    def value(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Run a job that must complete; returns its value."""
+        return self.run(function, *args, **{"check": True, **options}).value
+
+    def processes(self) -> dict[int, int]:
+        """Return pid and start time of every process that belongs to this manager."""
+        return dict(processes_with_environment(MARK, self.mark))
+
+    @property
+    def template_pid(self) -> int:
+        """The template that serves the next job."""
+        template = self.manager._pool._current
+        assert template is not None
+        return template.pid
+
+    def is_idle(self) -> bool:
+        """Whether template and waiting keeper are all that is there."""
+        return len(self.processes()) == 2
+
+    def check_nothing_left(self, result: JobResult) -> None:
+        """Hold that a job is gone without a trace, and that its report says so."""
+        assert result.report.cleanup.verified, result.report
+        assert fences_of(result.report.job_id) == []
+        assert eventually(self.is_idle), self.processes()
+
+    def close(self) -> None:
+        """End it and hold that nothing is left at all."""
+        self.manager.close()
+        assert eventually(lambda: not self.processes()), self.processes()
+
+
+@contextmanager
+def guarded(budget: str = "1GiB", **settings: Any) -> Iterator[Guarded]:
+    """A manager that is warm: its template runs."""
+    manager = Guarded(budget, **settings)
+    try:
+        manager.value(int)
+        yield manager
+    finally:
+        manager.close()
+
+
+@contextmanager
+def unchanged_caller() -> Iterator[None]:
+    """Hold that descriptors and threads of this process are as before."""
+    before, threads = descriptors(), threading.enumerate()
+    yield
+    assert descriptors() == before
+    assert threading.enumerate() == threads
+
+
+def start_python(program: str, **options: Any) -> subprocess.Popen[str]:
+    """Start an interpreter of its own; the caller ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run_python(program: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter of its own to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=PATIENCE_S * 2,
+        **options,
+    )
