@@ -50,8 +50,6 @@ __all__ = [
 
 # In the environment of everything that a program starts; names of files it makes contain the value.
 RUN_VARIABLE: Final = "STRESS_RUN"
-# A template and its keepers end within milliseconds of their owner; this is for a busy machine.
-_GONE_WITHIN_S: Final = 15.0
 # Beyond its duration a program may still wait for jobs that it started.
 _OVERTIME_S: Final = 120.0
 _SHARED_MEMORY: Final = Path("/dev/shm")
@@ -89,15 +87,27 @@ class Clock:
         return time.monotonic() < self._end_s
 
 
-def options(description: str | None, *, count: int | None = None, duration_s: float | None = None) -> argparse.ArgumentParser:
+def options(
+    description: str | None, *, count: int | None = None, duration_s: float | None = None
+) -> argparse.ArgumentParser:
     """Return a parser with ``--seed``, ``--capacity`` and, where given, ``--count`` or ``--duration``."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
-    parser.add_argument("--seed", type=int, default=1, help="what is chosen at random follows from it (default: 1)")
-    parser.add_argument("--capacity", type=_capacity, default=_capacity("1.5GiB"), help="memory of the pen (default: 1.5GiB)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="what is chosen at random follows from it (default: 1)"
+    )
+    parser.add_argument(
+        "--capacity", type=_capacity, default=_capacity("1.5GiB"), help="memory of the pen (default: 1.5GiB)"
+    )
+    # A template and its keepers end within milliseconds of their owner; this is for a busy machine.
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds for what was started to be gone (default: 15)"
+    )
     if count is not None:
         parser.add_argument("--count", type=int, default=count, help=f"how many (default: {count})")
     if duration_s is not None:
-        parser.add_argument("--duration", type=float, default=duration_s, help=f"seconds to go on (default: {duration_s:g})")
+        parser.add_argument(
+            "--duration", type=float, default=duration_s, help=f"seconds to go on (default: {duration_s:g})"
+        )
     return parser
 
 
@@ -123,7 +133,7 @@ def run_in_pen(body: Callable[[argparse.Namespace, Checks], None], parsed: argpa
         allowed_s = getattr(parsed, "duration", 600.0) + _OVERTIME_S
         status = _run_again(pen, allowed_s)
         checks.check(status == 0, f"the body ended with status {status}")
-        _check_nothing_left(pen, scratch, checks)
+        _check_nothing_left(pen, scratch, parsed.patience, checks)
     verdict = "held" if checks.status() == 0 else "VIOLATED"
     print(f"invariant {verdict} (seed {parsed.seed})", flush=True)
     return checks.status()
@@ -179,9 +189,9 @@ def _become_body(pen: Fence | None) -> NoReturn:
         os._exit(125)
 
 
-def _check_nothing_left(pen: Fence | None, scratch: Path, checks: Checks) -> None:
+def _check_nothing_left(pen: Fence | None, scratch: Path, patience_s: float, checks: Checks) -> None:
     left = _relatives(pen)
-    gone = wait_all_gone(left, _GONE_WITHIN_S)
+    gone = wait_all_gone(left, patience_s)
     named = ", ".join(f"{pid} {_command_of(pid)}" for pid, _ in _relatives(pen))
     checks.check(gone and not named, f"processes outlived the program: {named}")
     kill_processes(left, signal.SIGKILL)

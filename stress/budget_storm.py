@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import _common
+
 from memguard import JobReport, JobResult, MemoryManager, Outcome
 from memguard.host import machine_oom_kills
 from memguard.testing import allocate, fork_tree
@@ -97,6 +98,7 @@ class Order:
 
     @property
     def is_honest(self) -> bool:
+        """Whether it stays inside its budget."""
         return self.size_bytes < self.budget_bytes
 
     def __str__(self) -> str:
@@ -121,7 +123,9 @@ def storm(parsed: argparse.Namespace, checks: _common.Checks) -> None:
         largest = manager.budget.limit_bytes // parsed.parallel
         while clock.left():
             orders = [draw(chance, largest) for _ in range(parsed.parallel)]
-            for order, result in zip(orders, threads.map(lambda order: send(manager, order), orders), strict=True):
+            for order, result in zip(
+                orders, threads.map(lambda order: send(manager, order), orders), strict=True
+            ):
                 judge(order, result, checks)
                 ends[f"{'honest' if order.is_honest else 'liar'} {result.report.outcome.value}"] += 1
         checks.check(manager.allocator.free_bytes == manager.budget.limit_bytes, "reservations were left")
@@ -143,7 +147,9 @@ def judge(order: Order, result: JobResult, checks: _common.Checks) -> None:
         checks.check(came_back, f"honest {order} ended as {tell(report)}, value {result.value}")
     else:
         checks.check(report.outcome in _ALLOWED_ENDS, f"liar {order} ended as {tell(report)}")
-    checks.check(report.peak_bytes <= order.budget_bytes, f"{order} peaked at {format_bytes(report.peak_bytes)}")
+    checks.check(
+        report.peak_bytes <= order.budget_bytes, f"{order} peaked at {format_bytes(report.peak_bytes)}"
+    )
     checks.check(report.cleanup.verified, f"the cleanup of {order} was not verified: {report.cleanup}")
 
 

@@ -1,4 +1,4 @@
-"""Kill -9 at random: jobs, their keepers, the keeper that waits, the template; a wrapped command, its wrapper, its janitor.
+"""Kill -9 at random: jobs, their keepers, the template; a wrapped command, its wrapper, its janitor.
 
 Invariant: every job and command comes to an end with an outcome that fits what was killed; jobs that were not hit
 return their values; the manager goes on with new jobs; and in the end no process, fence or file is left.
@@ -7,6 +7,7 @@ return their values; the manager goes on with new jobs; and in the end no proces
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import _common
-from memguard import JobReport, MemoryManager, Outcome
+
+from memguard import JobReport, JobResult, MemoryManager, Outcome
 from memguard.host import children_of, kill_processes, start_ticks, wait_all_gone
 from memguard.testing import allocate, fork_tree
 from memguard.units import MIB
@@ -65,8 +67,14 @@ def chaos(parsed: argparse.Namespace, checks: _common.Checks) -> None:
     chance, clock, seen = random.Random(parsed.seed), _common.Clock(parsed.duration), Counter[str]()
     with MemoryManager("70%") as manager, ThreadPoolExecutor(_PARALLEL) as threads:
         rounds: list[Callable[[], str]] = [
-            *(lambda victim=victim: job_round(manager, threads, victim, chance, checks) for victim in _FITTING),
-            *(lambda victim=victim: command_round(victim, checks) for victim in ("wrapper", "janitor", "command", "both")),
+            *(
+                lambda victim=victim: job_round(manager, threads, victim, chance, checks)
+                for victim in _FITTING
+            ),
+            *(
+                lambda victim=victim: command_round(victim, checks)
+                for victim in ("wrapper", "janitor", "command", "both")
+            ),
         ]
         while clock.left():
             seen[chance.choice(rounds)()] += 1
@@ -87,7 +95,11 @@ def tell(report: JobReport) -> str:
 
 
 def job_round(
-    manager: MemoryManager, threads: ThreadPoolExecutor, victim: str, chance: random.Random, checks: _common.Checks
+    manager: MemoryManager,
+    threads: ThreadPoolExecutor,
+    victim: str,
+    chance: random.Random,
+    checks: _common.Checks,
 ) -> str:
     """Start jobs, kill something, let the others finish, check all endings."""
     gate = Path(os.environ["TMPDIR"]) / "gate"
@@ -103,9 +115,13 @@ def job_round(
     open_gate(gate, jobs)
     endings = [job.result() for job in jobs]
     hit = [each for each in endings if each.report.outcome is not _ALIVE_AND_WELL]
-    checks.check(len(hit) <= (_PARALLEL if victim == "template" else 1), f"killing a {victim} hit {len(hit)} jobs")
+    checks.check(
+        len(hit) <= (_PARALLEL if victim == "template" else 1), f"killing a {victim} hit {len(hit)} jobs"
+    )
     for each in hit or endings[:1]:
-        checks.check(each.report.outcome in _FITTING[victim], f"after killing a {victim}: {tell(each.report)}")
+        checks.check(
+            each.report.outcome in _FITTING[victim], f"after killing a {victim}: {tell(each.report)}"
+        )
     for each in endings:
         if each.report.outcome is _ALIVE_AND_WELL:
             checks.check(each.value == _JOB_BYTES, f"a job that was not hit returned {each.value}")
@@ -121,13 +137,11 @@ def ready_pids(gate: Path) -> list[int]:
     return [int(path.name.split(".")[1]) for path in gate.parent.glob("gate.*.ready")]
 
 
-def open_gate(gate: Path, jobs: list[Future[object]]) -> None:
+def open_gate(gate: Path, jobs: list[Future[JobResult]]) -> None:
     """Let every waiting job go: one that has not opened the gate yet finds it open later."""
     while not all(job.done() for job in jobs):
-        try:
+        with contextlib.suppress(OSError):  # nobody waits at this moment
             os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody waits at this moment
-            pass
         time.sleep(0.01)
 
 
@@ -180,11 +194,21 @@ def command_round(victim: str, checks: _common.Checks) -> str:
     checks.check(wrapped.stdout.readline() == b"ready\n", "the wrapped command did not get ready")
     command, janitor = tell_apart(wrapped.pid)
     members = tree_below(command)
-    for pid in {"wrapper": [wrapped.pid], "janitor": [janitor], "command": [command], "both": [janitor, wrapped.pid]}[victim]:
+    for pid in {
+        "wrapper": [wrapped.pid],
+        "janitor": [janitor],
+        "command": [command],
+        "both": [janitor, wrapped.pid],
+    }[victim]:
         kill_child(pid)
     wrapped.stdin.close()
     status = wrapped.wait()
-    expected = {"wrapper": -signal.SIGKILL, "both": -signal.SIGKILL, "command": 128 + signal.SIGKILL, "janitor": 0}[victim]
+    expected = {
+        "wrapper": -signal.SIGKILL,
+        "both": -signal.SIGKILL,
+        "command": 128 + signal.SIGKILL,
+        "janitor": 0,
+    }[victim]
     checks.check(status == expected, f"after killing the {victim} the status was {status}, not {expected}")
     if victim == "both":  # nobody was left to clean up: the next one does
         subprocess.run([*memguard(), "run", "--memory", "64MiB", "--", "true"], check=True)

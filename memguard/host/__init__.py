@@ -8,7 +8,12 @@ is the only room that measures. Read `memguard.host.readings` first, then `memgu
 from __future__ import annotations
 
 from memguard.host.abilities import Abilities, Ability, probe
-from memguard.host.aftermath import machine_oom_kills, remove_abandoned, wait_all_gone
+from memguard.host.aftermath import (
+    machine_oom_kills,
+    remove_abandoned,
+    shared_memory_there,
+    wait_all_gone,
+)
 from memguard.host.fence import Fence, FenceError, open_fence
 from memguard.host.fence_sweep import find_stale_fences, sweep_stale_fences
 from memguard.host.hugepages import collapse_anonymous_memory
@@ -59,6 +64,7 @@ __all__ = [
     "read_process_memory",
     "remove_abandoned",
     "resident_bytes_now",
+    "shared_memory_there",
     "start_ticks",
     "sweep_stale_fences",
     "wait_all_gone",

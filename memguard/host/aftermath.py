@@ -17,7 +17,7 @@ from memguard.host._files import parse_flat, read_all
 from memguard.host.identity import read_stat
 from memguard.host.readings import SharedFile
 
-__all__ = ["machine_oom_kills", "remove_abandoned", "wait_all_gone"]
+__all__ = ["machine_oom_kills", "remove_abandoned", "shared_memory_there", "wait_all_gone"]
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -67,11 +67,25 @@ def _is_over(pid: int, start_ticks: int) -> bool:
     return stat.is_dead or stat.start_ticks != start_ticks
 
 
+def shared_memory_there() -> frozenset[tuple[int, int]]:
+    """Return device and inode of every file in /dev/shm now: what a tree that starts now did not make.
+
+    A time would not tell: a file's ``ctime`` is that of its last change, whoever made it.
+    """
+    found = set()
+    for folder, _, names in os.walk(_SHARED_MEMORY):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                status = os.lstat(f"{folder}/{name}")
+                found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
 def remove_abandoned(files: Iterable[SharedFile], since_wall_s: float) -> tuple[SharedFile, ...]:
     """Unlink /dev/shm files that a dead tree made and left.
 
     Args:
-        files: what the tree was seen to hold.
+        files: what the tree was seen to hold, without what was there before it.
         since_wall_s: when the tree began, seconds since the epoch; older files are not its own.
 
     Returns:

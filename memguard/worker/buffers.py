@@ -20,6 +20,7 @@ import cloudpickle
 
 from memguard.errors import TransferError
 from memguard.worker.mapping import map_part
+from memguard.worker.protocol import above_streams
 
 __all__ = ["Packed", "create_segment", "pack", "pickle_outside", "unpack", "write_packed"]
 
@@ -122,7 +123,7 @@ def create_segment(name: str, size_bytes: int) -> int:
     Returns:
         A descriptor, closed on exec; the caller owns it.
     """
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    descriptor = above_streams(os.memfd_create(name, os.MFD_CLOEXEC))
     try:
         os.ftruncate(descriptor, size_bytes)
     except OSError:

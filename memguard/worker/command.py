@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 from memguard.errors import WorkerStartError
 from memguard.host import become_subreaper, children_of, was_started_with
 from memguard.worker.fencing import Enclosure, build_enclosure
-from memguard.worker.janitor import JOB_VARIABLE, Janitor
+from memguard.worker.janitor import JOB_VARIABLE, STOP_SIGNALS, Janitor
 from memguard.worker.reaper import Reaper
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import EndRecord, GuardPlan
@@ -30,10 +30,9 @@ __all__ = ["BUDGET_VARIABLE", "CommandGuard", "CommandNotStarted"]
 
 BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
 
-_STOP_SIGNALS: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _ENDING_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 _PASSED_ON: Final = (
-    _STOP_SIGNALS
+    STOP_SIGNALS
     | _ENDING_SIGNALS
     | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH, signal.SIGALRM, signal.SIGURG}
 )
@@ -165,10 +164,10 @@ class CommandGuard:
 
     def _turn(self) -> None:
         received = signal.sigtimedwait(_WAITED_FOR, self._guard.next_wait_s())
-        if received is not None and received.si_signo == signal.SIGCHLD:
+        if received is not None:
+            if received.si_signo != signal.SIGCHLD:
+                self._pass_on(received)
             self._follow_stop()
-        elif received is not None:
-            self._pass_on(received)
         self._look()
 
     def _pass_on(self, received: signal.struct_siginfo) -> None:
@@ -182,8 +181,7 @@ class CommandGuard:
 
         Not for SIGSTOP: whoever sends that to the command alone will also wake the command alone.
         """
-        was_continued = signal.SIGCONT in signal.sigpending()
-        if self._reaper.stopped_by() in _STOP_SIGNALS and not was_continued:
+        if self._reaper.stopped_by() in STOP_SIGNALS and signal.SIGCONT not in signal.sigpending():
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _look(self) -> None:

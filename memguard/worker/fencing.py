@@ -47,6 +47,7 @@ class Enclosure:
         die_with_parent(signal.SIGKILL, parent_pid=parent_pid)
         if self.fence is not None:
             self.fence.enter()
+            self.fence.close()  # this copy of its descriptors; the job has no business with them
         elif self.kind == "rlimit":
             limit_data_segment(int(self.plan.limit_bytes * _RLIMIT_FACTOR) + _RLIMIT_SLACK_BYTES)
         raise_oom_score(os.getpid(), self.plan.oom_score_adj)

@@ -24,8 +24,10 @@ from memguard.host import (
     wait_all_gone,
 )
 
-__all__ = ["JOB_VARIABLE", "Janitor"]
+__all__ = ["JOB_VARIABLE", "STOP_SIGNALS", "Janitor"]
 
+# How a terminal stops a group; SIGSTOP, which cannot be waited for, is not one of them.
+STOP_SIGNALS: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 JOB_VARIABLE: Final = "MEMGUARD_JOB_ID"
 # The kernel signals a group one process after the other, in microseconds; this is for a busy machine.
 _GROUP_DELIVERY_S: Final = 0.005
@@ -63,12 +65,12 @@ class Janitor:
         select.select([], [], [], _GROUP_DELIVERY_S)
         number = received.si_signo
         try:
-            if number not in pending_signals(self.pid):
-                return False
-            os.write(self._writer, bytes([number]))
+            pending = pending_signals(self.pid)
+            if number in pending:
+                os.write(self._writer, bytes([number]))
         except OSError:  # it was killed; this is the best guess without it
             return received.si_code == _SI_KERNEL
-        return True
+        return number in pending or _was_undone(number, pending)
 
     def note_end(self, pid: int) -> None:
         """Take note that a child of the wrapper was reaped."""
@@ -83,6 +85,13 @@ class Janitor:
             os.waitpid(self.pid, 0)
             self.is_alive = False
         os.close(self._writer)
+
+
+def _was_undone(number: int, pending: frozenset[int]) -> bool:
+    """Whether a stop or SIGCONT to the group was followed by its opposite, for which the kernel forgets it."""
+    if number == signal.SIGCONT:
+        return bool(pending & STOP_SIGNALS)
+    return number in STOP_SIGNALS and signal.SIGCONT in pending
 
 
 def _be_janitor(reader: int, writer: int, job_id: str, owner: tuple[int, int]) -> NoReturn:

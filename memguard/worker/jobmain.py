@@ -52,6 +52,8 @@ def run_job_and_exit(
 def _settle(stdio: tuple[int, int]) -> None:
     for number in _INHERITED_HANDLERS:
         signal.signal(number, signal.SIG_DFL)
+    # The caller's thread that started the template may have blocked some; SIGTERM must arrive.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (stdio[0], 1), (stdio[1], 2)):

@@ -18,7 +18,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
-from memguard.host import become_subreaper, children_of, identify, is_alive, read_machine, resident_bytes_now
+from memguard.host import (
+    become_subreaper,
+    children_of,
+    identify,
+    is_alive,
+    read_machine,
+    resident_bytes_now,
+    shared_memory_there,
+)
 from memguard.worker.buffers import create_segment
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.jobmain import run_job_and_exit
@@ -52,6 +60,7 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
     keeper_side, job_side = channel_pair()
     enclosure = build_enclosure(spec.job_id, spec.plan)
     keeper_pid, baseline_bytes = os.getpid(), resident_bytes_now()  # all of it is shared with the template
+    shared_before = shared_memory_there()
     job_pid = os.fork()
     if job_pid == 0:
         keeper_side.close()
@@ -59,18 +68,20 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         os.close(owner)
         run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
     job_side.close()
+    limits = spec.plan.watch_limits
+    guard = TreeGuard(job_pid, enclosure.fence, limits, adopted=_own_children, shared_before=shared_before)
+    guard.ignore_shared(arguments)  # its pages are the caller's
+    _close_all(*stdio, arguments)
     keeper = _Keeper(
         spec,
         caller,
         keeper_side,
+        guard=guard,
         enclosure=enclosure,
-        job_pid=job_pid,
         owner=owner,
         baseline_bytes=baseline_bytes,
     )
     try:
-        keeper.leave_out(arguments)
-        _close_all(*stdio, arguments)
         keeper.run()
     except BaseException as error:
         keeper.abandon(error)
@@ -96,17 +107,17 @@ class _Keeper:
         caller: Channel,
         job: Channel,
         *,
+        guard: TreeGuard,
         enclosure: Enclosure,
-        job_pid: int,
         owner: int,
         baseline_bytes: int,
     ) -> None:
         self._spec, self._caller, self._job, self._enclosure = spec, caller, job, enclosure
-        self._guard = TreeGuard(job_pid, enclosure.fence, spec.plan.watch_limits, adopted=_own_children)
-        self._reaper = Reaper(job_pid)
+        self._guard = guard
+        self._reaper = Reaper(guard.root_pid)
         if enclosure.degraded:
             self._guard.degraded[enclosure.degraded] = None
-        self._start_ticks = identify(job_pid).start_ticks
+        self._start_ticks = identify(guard.root_pid).start_ticks
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
@@ -117,7 +128,7 @@ class _Keeper:
         self._result = -1
         self._backlog: deque[Message] = deque()
         self._job_talks = True
-        self._pidfd = os.pidfd_open(job_pid)
+        self._pidfd = os.pidfd_open(guard.root_pid)
         self._owner = owner
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -132,10 +143,6 @@ class _Keeper:
     def _forget(self, descriptor: int) -> None:
         if self._handlers.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
-
-    def leave_out(self, segment: int) -> None:
-        """Do not count a segment as the job's memory: its pages are the caller's."""
-        self._guard.ignore_shared(segment)
 
     def run(self) -> None:
         self._tell(
@@ -266,6 +273,7 @@ class _Keeper:
 
     def _provide_segment(self, size_bytes: int) -> None:
         """Give the job a segment for its result whose pages are charged to the caller's side, not to its budget."""
+        self._guard.look_before_end()
         refusal = _room_for(size_bytes)
         if refusal:
             self._job.send({"kind": "refused", "why": refusal})

@@ -21,7 +21,7 @@ from memguard.report import CleanupSummary
 from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
 from memguard.worker.protocol import Channel, Message, channel_pair
 from memguard.worker.spec import EndRecord, JobSpec
-from memguard.worker.templates import Template, TemplatePool
+from memguard.worker.templates import Template, TemplatePool, is_open
 from memguard.worker.verdict import Delivery, Ending
 
 __all__ = ["EndedJob", "RunningJob", "launch"]
@@ -88,17 +88,9 @@ def _standard_streams() -> Iterator[tuple[int, int]]:
             stream.flush()
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        yield _open_or(1, nothing), _open_or(2, nothing)
+        yield 1 if is_open(1) else nothing, 2 if is_open(2) else nothing
     finally:
         os.close(nothing)
-
-
-def _open_or(descriptor: int, other: int) -> int:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return other
-    return descriptor
 
 
 class RunningJob:

@@ -7,19 +7,22 @@ segment (`memguard.worker.buffers`) whose descriptor is sent. A closed peer read
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["Channel", "Message", "channel_pair"]
+__all__ = ["Channel", "Message", "above_streams", "channel_pair"]
 
 Message = Mapping[str, Any]
 
 # Larger than any message we send; a packet that does not fit would be cut, so the size is checked on sending.
 _LARGEST_MESSAGE: Final = 64 * 1024
 _MOST_DESCRIPTORS: Final = 8
+_LAST_STREAM: Final = 2
 
 
 class Channel:
@@ -113,4 +116,23 @@ class Channel:
 def channel_pair() -> tuple[Channel, Channel]:
     """Return two connected ends."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return Channel(left), Channel(right)
+    return Channel(_above_streams(left)), Channel(_above_streams(right))
+
+
+def above_streams(descriptor: int) -> int:
+    """Move a descriptor out of the numbers of standard streams, which a daemon may have closed.
+
+    Else somebody who prints would write to it, and a job would be given it as its output.
+    """
+    if descriptor > _LAST_STREAM:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _above_streams(connection: socket.socket) -> socket.socket:
+    if connection.fileno() > _LAST_STREAM:
+        return connection
+    return socket.socket(fileno=above_streams(connection.detach()))

@@ -32,9 +32,9 @@ class Reaper:
         return self.exit_code is not None
 
     def stopped_by(self) -> int | None:
-        """Return the signal that stopped the first process since the last call, if it is stopped now."""
+        """Return the signal that stopped the first process, if it is stopped now."""
         try:
-            change = os.waitid(os.P_PID, self._root_pid, os.WSTOPPED | os.WNOHANG)
+            change = os.waitid(os.P_PID, self._root_pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # it has ended
             return None
         return None if change is None else change.si_status

@@ -20,7 +20,7 @@ from memguard.errors import WorkerStartError
 from memguard.worker.preload import root_of
 from memguard.worker.protocol import Message, channel_pair
 
-__all__ = ["Template", "TemplatePool"]
+__all__ = ["Template", "TemplatePool", "is_open"]
 
 # Read once, when a library is imported: a template that was started with other values cannot serve.
 _STICKY_VARIABLES: Final = (
@@ -123,8 +123,23 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", _BOOTSTRAP, str(descriptor), json.dumps(sys.path)]
     # A session of its own: Ctrl-C at the terminal is for the caller, who passes it on.
     return subprocess.Popen(
-        command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, start_new_session=True, close_fds=True
+        command,
+        pass_fds=[descriptor],
+        stdin=subprocess.DEVNULL,
+        stdout=None if is_open(1) else subprocess.DEVNULL,
+        stderr=None if is_open(2) else subprocess.DEVNULL,
+        start_new_session=True,
+        close_fds=True,
     )
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether a descriptor of this process is open; a daemon's standard streams may not be."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 class TemplatePool:

@@ -7,6 +7,7 @@ between two looks the fence alone bounds the tree. What fails here is recorded a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ from memguard.host import (
     kill_processes,
     machine_oom_kills,
     remove_abandoned,
+    shared_memory_there,
     start_ticks,
     wait_all_gone,
 )
@@ -36,6 +38,9 @@ _LIST_EVERY_S: Final = 0.5
 _LIST_AT_GROWTH: Final = 1.25
 _SMALLEST_LISTED_BYTES: Final = 16 * 1024 * 1024
 _TOP_PROCESSES: Final = 8
+_SHARED_MEMORY: Final = "/dev/shm"
+# The clock that stamps files ticks in steps of up to 10 ms behind the one we read.
+_FILE_CLOCK_S: Final = 0.02
 # What is told of what had to be removed; a job may leave thousands of files.
 _MOST_LEFTOVERS: Final = 50
 # An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
@@ -86,7 +91,8 @@ class TreeGuard:
     """Guards the tree below ``root_pid`` until `finish`.
 
     ``adopted`` lists the children of the guarding process, its own helpers left out: a subreaper finds there what
-    escaped by a double fork.
+    escaped by a double fork. ``shared_before`` is `memguard.host.shared_memory_there` from before the tree began,
+    taken now if it is not given.
 
     The owner calls `tick` as often as `next_wait_s` says, acts on the notices, reaps the first process itself, and
     calls `finish` on every path.
@@ -99,6 +105,7 @@ class TreeGuard:
         limits: WatchLimits,
         *,
         adopted: Callable[[], tuple[tuple[int, int], ...]],
+        shared_before: frozenset[tuple[int, int]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root_pid = root_pid
@@ -111,6 +118,7 @@ class TreeGuard:
         self._sampler = TreeSampler(root_pid, learn_inherited=fence is None)
         self._meter: _Meter = _FenceMeter(fence) if fence else _TreeMeter(self._sampler)
         self._shared: dict[tuple[int, int], SharedFile] = {}
+        self._shared_before = shared_memory_there() if shared_before is None else shared_before
         self._started_wall_s = time.time()
         self._listed_at_s = clock()
         self._listed_peak = _SMALLEST_LISTED_BYTES
@@ -180,6 +188,12 @@ class TreeGuard:
         status = os.fstat(descriptor)
         self._sampler.ignore_shared((status.st_dev, status.st_ino))
 
+    def look_before_end(self) -> None:
+        """Note what a job holds of shared memory while it is still there, if any was made since it began."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(_SHARED_MEMORY).st_mtime >= self._started_wall_s - _FILE_CLOCK_S:
+                self._note_shared()
+
     def signal_root(self, number: int) -> None:
         """Send a signal to the tree's first process; it has not been reaped, so the pid is still its own."""
         try:
@@ -237,7 +251,10 @@ class TreeGuard:
         except OSError as error:
             self.degraded[f"the tree could not be listed: {error}"] = None
             return
-        self._shared.update({(file.device, file.inode): file for file in files})
+        for file in files:
+            key = (file.device, file.inode)
+            if key not in self._shared_before:
+                self._shared[key] = file
 
     def finish(self, grace_s: float, *, remove_shared: bool) -> CleanupSummary:
         """End what is left of the tree and verify that it is gone.

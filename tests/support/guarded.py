@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import pytest
 
 from memguard import JobResult, MemoryManager
 from memguard.config import load_settings
@@ -68,7 +69,9 @@ class Guarded:
         self.manager = MemoryManager(budget, settings=load_settings(settings))
         self.manager.events.subscribe(self.events.append)
 
-    def run(self, function: Callable[..., Any], *args: Any, memory: str = "200MiB", **options: Any) -> JobResult:
+    def run(
+        self, function: Callable[..., Any], *args: Any, memory: str = "200MiB", **options: Any
+    ) -> JobResult:
         """Run a job and return its result however it ended."""
         os.environ[MARK] = self.mark
         return self.manager.run(function, *args, memory=memory, **{"check": False, **options})
@@ -115,6 +118,13 @@ def guarded(budget: str = "1GiB", **settings: Any) -> Iterator[Guarded]:
         manager.close()
 
 
+def error_of(result: JobResult) -> BaseException:
+    """Return what the result raises for its outcome; fails if that is nothing."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - the caller looks at it
+        result.raise_for_outcome()
+    return caught.value
+
+
 @contextmanager
 def unchanged_caller() -> Iterator[None]:
     """Hold that descriptors and threads of this process are as before."""
@@ -141,10 +151,10 @@ def run_python(program: str, **options: Any) -> subprocess.CompletedProcess[str]
     """Run an interpreter of its own to its end."""
     return subprocess.run(
         [sys.executable, "-c", program],
-        cwd=ROOT,
+        check=False,
         capture_output=True,
         stdin=subprocess.DEVNULL,
         text=True,
         timeout=PATIENCE_S * 2,
-        **options,
+        **{"cwd": ROOT, **options},
     )

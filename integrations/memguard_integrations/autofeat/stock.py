@@ -244,6 +244,8 @@ def _joblib_ended() -> Iterator[None]:
     """Have joblib's processes end with the fit; by themselves they stay for minutes, data and all."""
     # Children hash strings anew; fixed, so that the same seed gives the same features there too.
     os.environ["PYTHONHASHSEED"] = "0"
+    # They start anew, without this process's filters: their warnings are as much noise as the ones silenced here.
+    os.environ["PYTHONWARNINGS"] = "ignore"
     try:
         yield
     finally:

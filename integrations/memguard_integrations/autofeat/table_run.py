@@ -17,6 +17,7 @@ from memguard.report import JobReport
 from memguard.units import format_bytes
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import Admission, admit, as_flag, summary_of
+from memguard_integrations.autofeat.joblib_leftovers import remove_leftovers
 from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error
 from memguard_integrations.autofeat.paths import check_input
@@ -151,16 +152,20 @@ def _fit(
     on_progress: Callable[[JobProgress], None] | None,
 ) -> tuple[TableResult, JobReport]:
     with OutputFile(request.output, force=request.force) as output:
+        done = manager.run(
+            fit_table,
+            *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
+            name="autofeat",
+            timeout=clock.remaining_s(),
+            preload=PRELOAD,
+            on_progress=on_progress,
+            estimate=summary_of(admission.estimate),
+            check=False,
+        )
+        if request.settings.jobs > 1:
+            remove_leftovers(done.report)
         try:
-            done = manager.run(
-                fit_table,
-                *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
-                name="autofeat",
-                timeout=clock.remaining_s(),
-                preload=PRELOAD,
-                on_progress=on_progress,
-                estimate=summary_of(admission.estimate),
-            )
+            done.raise_for_outcome()
         except OSError as error:
             if isinstance(error, MemguardError):
                 raise

@@ -272,3 +272,16 @@ def test_a_size_that_is_none_is_refused(patients: Data) -> None:
         AutoFeatProcessor(memory="4 bananas") as processor,
     ):
         processor.fit(*patients)
+
+
+@pytest.mark.requirement("R2.4")
+def test_selection_in_two_processes(patients: Data, manager: MemoryManager) -> None:
+    """Two processes select inside the one budget, and are gone with their shared memory before the result is used."""
+    frame, target = patients
+    processor = AutoFeatProcessor(steps=1, featsel_runs=2, jobs=2, manager=manager, memory="1500MiB")
+    processor.fit(frame[["bmi", "s5"]], target)
+    report = processor.reports[-1]
+    assert len(report.processes) > 1
+    assert report.cleanup.verified
+    assert report.cleanup.leftovers == ()
+    assert processor.good_cols_

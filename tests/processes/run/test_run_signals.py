@@ -89,7 +89,7 @@ def test_a_command_that_left_the_group_still_gets_them(kit: Any, leave: str) -> 
 
 def test_a_timer_set_before_reaches_the_command(kit: Any) -> None:
     """`alarm` then `exec`, the oldest way to limit a program's time, ends the command with 142."""
-    parent = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, 0.7); os.execv(sys.argv[1], sys.argv[1:])"
+    parent = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, 2.5); os.execv(sys.argv[1], sys.argv[1:])"
     memguard = os.path.join(os.path.dirname(sys.executable), "memguard")
     done = kit.finish(kit.start(*BARE, parent, memguard, "run", "--", "sleep", "50"))
     assert done.returncode == 128 + signal.SIGALRM
@@ -139,7 +139,7 @@ def test_a_signal_during_the_cleanup_changes_nothing(kit: Any) -> None:
     )
     script = ("/bin/sh", "-c", '"$@" & read line; exit 6', "sh", *BARE, left)
     process = kit.guard(
-        "--report", str(report), "--", *script, environment={"MEMGUARD_GRACE": "2s"}, stdin=subprocess.PIPE
+        "--report", str(report), "--", *script, environment={"MEMGUARD_GRACE": "1s"}, stdin=subprocess.PIPE
     )
     assert process.stdout.readline() == b"left\n"
     process.stdin.write(b"\n")
