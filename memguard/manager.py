@@ -296,7 +296,7 @@ class MemoryManager:
         return ManagedBlock(functools.partial(self._managed, name, memory))
 
     def _job_budget(self, memory: str | int | Size | None) -> Budget:
-        outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name} ({self.budget.source})")
+        outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name}")
         return resolve_budget(memory, self.status(), default=self.settings.memory, outer=outer)
 
     def _frame(
