@@ -70,7 +70,12 @@ def _after_miss(report: JobReport) -> tuple[str, ...]:
     advice = []
     if report.outcome is Outcome.KERNEL_OOM:
         advice.append("run `memguard status` to see which limit binds and what else uses it")
-    if suggested_budget(report) > report.budget.limit_bytes:
+    if report.outcome is Outcome.MEMORY_ERROR and report.utilisation < _LOOSE:
+        advice.append(
+            f"one request was refused when {format_bytes(report.peak_bytes)} of the budget of "
+            f"{format_bytes(report.budget.limit_bytes)} were in use: see in the traceback how large it was, and why"
+        )
+    elif suggested_budget(report) > report.budget.limit_bytes:
         advice.append(
             f"needs more than {format_bytes(report.budget.limit_bytes)}: run with {_setting(report)}"
         )

@@ -146,7 +146,7 @@ def _collect(ending: Ending) -> list[Evidence]:
     elif ending.owes_value and ending.exit_code is not None and ending.exit_code >= 0:
         found.append(Evidence("job", "ended its process before it returned"))
     if ending.stop_reason is not None:
-        found.append(Evidence("memguard", _STOP_TEXT[ending.stop_reason]))
+        found.append(Evidence("memguard", _tell_stop(ending, ending.stop_reason)))
     if ending.fence_oom_kills or ending.fence_limit_hits:
         found.append(Evidence(ending.fence_kind, _tell_fence(ending)))
     if ending.machine_oom_kills and not ending.fence_oom_kills and ending.exit_code == -signal.SIGKILL:
@@ -156,6 +156,13 @@ def _collect(ending: Ending) -> list[Evidence]:
             )
         )
     return found
+
+
+def _tell_stop(ending: Ending, reason: StopReason) -> str:
+    # A kill by the kernel is what the guard saw then, whichever limit it was for.
+    if reason is StopReason.BUDGET and ending.fence_oom_kills:
+        return "ended what the kernel's kill had left of the job"
+    return _STOP_TEXT[reason]
 
 
 _STOP_TEXT = {

@@ -69,7 +69,9 @@ def fences_of(pids: Sequence[int]) -> list[str]:
         path
         for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")
         for path, _, _ in os.walk(root)
-        if "/memguard-" in path and path.rpartition("/")[2].split("-")[-3:-2] and path.split("-")[-3] in owners
+        if "/memguard-" in path
+        and path.rpartition("/")[2].split("-")[-3:-2]
+        and path.split("-")[-3] in owners
     ]
 
 
@@ -90,7 +92,11 @@ class Kit:
 
     def start(self, *words: str, environment: Mapping[str, str] | None = None, **options: Any) -> Any:
         """Start a program; ``environment`` is added to."""
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         process = subprocess.Popen(
             words,
             **{"cwd": self.folder, **pipes, "env": {**self.environment, **(environment or {})}, **options},
@@ -98,7 +104,9 @@ class Kit:
         self.started.append(process)
         return process
 
-    def finish(self, process: subprocess.Popen[bytes], given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def finish(
+        self, process: subprocess.Popen[bytes], given: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Wait for its end."""
         out, err = process.communicate(given, timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -107,13 +115,17 @@ class Kit:
         """Start `memguard run` with options and a command."""
         return self.start(MEMGUARD, "run", *words, **options)
 
-    def run(self, *words: str, given: bytes | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *words: str, given: bytes | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run `memguard run` with options and a command to its end."""
         if given is not None:
             options["stdin"] = subprocess.PIPE
         return self.finish(self.guard(*words, **options), given)
 
-    def report(self, *words: str, **options: Any) -> tuple[subprocess.CompletedProcess[bytes], dict[str, Any]]:
+    def report(
+        self, *words: str, **options: Any
+    ) -> tuple[subprocess.CompletedProcess[bytes], dict[str, Any]]:
         """Run `memguard run` to its end; returns its report too."""
         file = self.folder / f"report-{len(self.started)}.json"
         done = self.run("--report", str(file), *words, **options)
@@ -125,7 +137,9 @@ class Kit:
         found = []
         for entry in os.listdir("/proc"):
             with contextlib.suppress(OSError, ValueError):
-                if wanted in Path(f"/proc/{int(entry)}/environ").read_bytes().split(b"\0") and is_running(int(entry)):
+                if wanted in Path(f"/proc/{int(entry)}/environ").read_bytes().split(b"\0") and is_running(
+                    int(entry)
+                ):
                     found.append(int(entry))
         return found
 

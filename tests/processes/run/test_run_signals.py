@@ -66,7 +66,9 @@ def test_each_signal_arrives_once(kit: Any, names: tuple[str, ...], whole_group:
     """Twelve signals, sent to memguard alone or with `os.killpg`, reach the command once each, in their order."""
     process = start_counter(kit, ",".join(names))
     for name in names:
-        deliver(kit, process, lambda number: (os.killpg if whole_group else os.kill)(process.pid, number), name)
+        deliver(
+            kit, process, lambda number: (os.killpg if whole_group else os.kill)(process.pid, number), name
+        )
     assert end_counter(kit, process) == b""
 
 
@@ -157,7 +159,9 @@ def test_a_stop_signal_stops_both_and_cont_wakes_both(kit: Any) -> None:
     script = 'set -m; "$@" & echo $!; read line; wait $!; echo $?'
     memguard = os.path.join(os.path.dirname(sys.executable), "memguard")
     command = ("/bin/sh", "-c", "echo $$; exec sleep 50")
-    shell = kit.start("/bin/bash", "-c", script, "bash", memguard, "run", "--", *command, stdin=subprocess.PIPE)
+    shell = kit.start(
+        "/bin/bash", "-c", script, "bash", memguard, "run", "--", *command, stdin=subprocess.PIPE
+    )
     guard, command_pid = int(shell.stdout.readline()), int(shell.stdout.readline())
     for _ in range(3):
         os.kill(guard, signal.SIGTSTP)

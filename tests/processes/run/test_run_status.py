@@ -139,7 +139,9 @@ def test_memguard_that_cannot_start_a_process_is_125(kit: Any) -> None:
     group = _a_pids_cgroup(kit)
     try:
         enter = f'echo $$ > {group}/cgroup.procs; exec "$@"'
-        done = kit.start("/bin/sh", "-c", enter, "sh", str(Path(sys.executable).with_name("memguard")), "run", "true")
+        done = kit.start(
+            "/bin/sh", "-c", enter, "sh", str(Path(sys.executable).with_name("memguard")), "run", "true"
+        )
         done = kit.finish(done)
     finally:
         kit.wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")

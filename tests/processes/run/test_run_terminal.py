@@ -75,7 +75,9 @@ def test_keys_send_each_signal_once(kit: Any, terminal: Any) -> None:
         act()
         heard += terminal.wait_for(f"got {name}")
         number = getattr(signal, name)
-        kit.wait_until(lambda each=number: not kit.is_pending(process.pid, each), f"memguard has taken {name}")
+        kit.wait_until(
+            lambda each=number: not kit.is_pending(process.pid, each), f"memguard has taken {name}"
+        )
     assert heard.count("got ") == 9
     process.send_signal(signal.SIGURG)
     assert "got " not in terminal.read_to_end(process)
@@ -158,7 +160,7 @@ def test_control_z_and_fg_work_in_a_shell(kit: Any, shell: Shell) -> None:
 
 def test_a_command_that_ignores_control_z_keeps_the_terminal(shell: Shell) -> None:
     """A command that ignores SIGTSTP is not left behind by a memguard that stops: neither of them does."""
-    shell.type(f"{MEMGUARD} run -- /bin/sh -c 'trap \"\" TSTP; echo ready; read line; echo \"got $line\"'")
+    shell.type(f'{MEMGUARD} run -- /bin/sh -c \'trap "" TSTP; echo ready; read line; echo "got $line"\'')
     shell.terminal.wait_for("ready")
     shell.terminal.type("\x1a")
     shell.type("words")
@@ -206,7 +208,9 @@ def test_an_interactive_shell_under_guard_has_job_control(shell: Shell) -> None:
 
 def test_control_c_ends_a_loop_of_the_shell(shell: Shell) -> None:
     """Control-C at a wrapped command in a shell's loop ends the loop, since memguard's death looks like the command's."""
-    shell.type(f"for n in 1 2 3; do {MEMGUARD} run -- /bin/sh -c 'echo in $0; exec sleep 50' $n || break; done; echo out")
+    shell.type(
+        f"for n in 1 2 3; do {MEMGUARD} run -- /bin/sh -c 'echo in $0; exec sleep 50' $n || break; done; echo out"
+    )
     shell.terminal.wait_for("in 1")
     shell.terminal.type("\x03")
     assert "in 2" not in shell.prompt()

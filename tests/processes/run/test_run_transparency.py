@@ -44,7 +44,14 @@ def test_stdin_and_stdout_pass_through_byte_for_byte(kit: Any) -> None:
 def test_memguard_takes_nothing_from_stdin(kit: Any) -> None:
     """What a command does not read is there for whoever reads next, as in a shell's `while read` loop."""
     done = kit.start(
-        "/bin/sh", "-c", 'read a; "$@"; read b; echo "$a $b"', "sh", _memguard(), "run", "true", stdin=subprocess.PIPE
+        "/bin/sh",
+        "-c",
+        'read a; "$@"; read b; echo "$a $b"',
+        "sh",
+        _memguard(),
+        "run",
+        "true",
+        stdin=subprocess.PIPE,
     )
     assert kit.finish(done, b"one\ntwo\n").stdout == b"one two\n"
 
@@ -116,7 +123,9 @@ def test_only_the_jobs_own_variables_are_added(kit: Any) -> None:
     """The environment is the same but for MEMGUARD_JOB_*; in the C locale too, where Python would add LC_CTYPE."""
     bare = {"PATH": os.environ["PATH"], "ODD": "a=b c\n", "LANG": "C"}
     wrapped = kit.finish(
-        subprocess.Popen([_memguard(), "run", "--", "env", "-0"], env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [_memguard(), "run", "--", "env", "-0"], env=bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
     )
     found = dict(line.split("=", 1) for line in wrapped.stdout.decode().split("\0") if line)
     own = {name for name in found if name.startswith("MEMGUARD_JOB_")}
@@ -127,7 +136,9 @@ def test_only_the_jobs_own_variables_are_added(kit: Any) -> None:
 
 def test_a_locale_that_was_set_is_kept(kit: Any) -> None:
     """LC_CTYPE is left alone where it came from outside, even with the value that Python would have set."""
-    done = kit.run("--", "/bin/sh", "-c", 'echo "$LC_CTYPE"', environment={"LC_CTYPE": "C.UTF-8", "LANG": "C"})
+    done = kit.run(
+        "--", "/bin/sh", "-c", 'echo "$LC_CTYPE"', environment={"LC_CTYPE": "C.UTF-8", "LANG": "C"}
+    )
     assert done.stdout == b"C.UTF-8\n"
 
 
@@ -148,7 +159,9 @@ def test_signal_dispositions_are_those_of_outside(kit: Any, ignored: list[str], 
         "os.execv(sys.argv[2], sys.argv[2:])\n"
     )
     done = kit.finish(
-        kit.start(*BARE, parent, ",".join(ignored), _memguard(), "run", "--", "grep", "SigIgn", "/proc/self/status")
+        kit.start(
+            *BARE, parent, ",".join(ignored), _memguard(), "run", "--", "grep", "SigIgn", "/proc/self/status"
+        )
     )
     mask = int(done.stdout.split()[1], 16)
     found = {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
@@ -165,7 +178,7 @@ def test_a_writer_into_a_closed_pipe_dies_of_sigpipe(kit: Any) -> None:
 
 def test_a_folder_that_is_gone_is_no_hindrance(kit: Any) -> None:
     """memguard runs a command in a working directory that was removed, as the shell does."""
-    script = f'mkdir gone && cd gone && rmdir ../gone && exec {_memguard()} run -- false'
+    script = f"mkdir gone && cd gone && rmdir ../gone && exec {_memguard()} run -- false"
     done = kit.finish(kit.start("/bin/sh", "-c", script))
     assert (done.returncode, done.stderr) == (1, b"")
 
