@@ -24,6 +24,7 @@ from memguard.events import JsonScalar
 from memguard.host import private_bytes_now
 from memguard.leaks.registry import ModelRegistry
 from memguard.memory import iterate_batches
+from memguard.redact import redact_error
 from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
 from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
@@ -66,6 +67,7 @@ class ManagedJob:
             target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True
         )
         self._batches = BatchSummary()
+        self._batch_peak = 0
         self._models = 0
 
     @property
@@ -122,11 +124,16 @@ class ManagedJob:
             rows=rows,
             free_bytes=lambda: self.free_bytes,
             used_bytes=lambda: self.used_bytes,
+            peak_bytes=self._take_batch_peak,
             on_batch=self._count_batch,
         )
         for batch in slices:
             self.checkpoint()
             yield batch
+
+    def _take_batch_peak(self) -> int:
+        peak, self._batch_peak = self._batch_peak, 0
+        return peak
 
     def _count_batch(self, rows: int) -> None:
         seen = self._batches
@@ -163,7 +170,9 @@ class ManagedJob:
             self._observe()
 
     def _observe(self) -> None:
-        for notice in self._watch.observe(self.used_bytes):
+        used = self.used_bytes
+        self._batch_peak = max(self._batch_peak, used)
+        for notice in self._watch.observe(used):
             if notice is Notice.EXCEEDED:
                 self._over.set()
             else:
@@ -184,7 +193,7 @@ class ManagedJob:
             self._before_bytes, after, after if is_back(self._before_bytes, after) else None
         )
         record = self._end_record(error, duration_s, cleaned)
-        text = None if error is None else f"{type(error).__qualname__}: {error}"
+        text = None if error is None else redact_error(error)
         report = compose_report(self._frame, self._recorder, record, caller, error=text)
         self._slot = ReportSlot(_as_soft_stop(report) if isinstance(error, MemoryLimitExceeded) else report)
         return self._slot

@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["REDACTED", "redact_arguments", "redact_environment", "redact_text"]
+__all__ = ["REDACTED", "redact_arguments", "redact_environment", "redact_error", "redact_text"]
 
 REDACTED: Final = "[redacted]"
+# An error may carry a whole table in its text, and a manager keeps many reports.
+_LONGEST_ERROR: Final = 500
 
 _NAME: Final = re.compile(
     r"(?:pass(?:wd|word|phrase)?|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|auth|cookie|"
@@ -35,7 +37,7 @@ _SHAPES: Final = tuple(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*",
     )
 )
-_ASSIGNMENT: Final = re.compile(r"([\w.-]+)\s*([=:])\s*(\"[^\"]*\"|'[^']*'|[^\s,;&'\"]+)")
+_ASSIGNMENT: Final = re.compile(r"""([\w.-]+)(["']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&'\"]+)""")
 # What decides how a job uses memory; nothing else of the environment is recorded.
 _RECORDED: Final = re.compile(
     r"^(?:MEMGUARD_|PYTHON|OMP_|OPENBLAS_|MKL_|NUMBA_|NUMEXPR_|MALLOC_|JOBLIB_|LOKY_|CUDA_VISIBLE|SLURM_|LD_PRELOAD$|TMPDIR$)"
@@ -55,6 +57,18 @@ def _strike_assignment(match: re.Match[str]) -> str:
 
 def _says_secret(name: str) -> bool:
     return bool(_NAME.search(name)) and not _NOT_SECRET.match(name)
+
+
+def redact_error(error: BaseException) -> str:
+    """Return one line of what was raised, cut to a length that a report can keep, secrets struck out."""
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001 - its own __str__ may raise anything
+        text = f"(its text cannot be had: {type(failure).__name__})"
+    line = " ".join(text[: 2 * _LONGEST_ERROR].split())
+    cut = "..." if len(line) > _LONGEST_ERROR else ""
+    told = redact_text(line[:_LONGEST_ERROR]) + cut
+    return f"{type(error).__qualname__}: {told}" if told else type(error).__qualname__
 
 
 def redact_arguments(arguments: Iterable[str], *, mode: str = "auto") -> tuple[str, ...]:

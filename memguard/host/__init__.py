@@ -34,6 +34,7 @@ from memguard.host.process import (
     was_started_with,
 )
 from memguard.host.readings import MachineReading
+from memguard.host.signals import ReceivedSignal, SignalStream
 from memguard.host.tree import TreeSampler
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "FenceError",
     "MachineReading",
     "ProcessMemory",
+    "ReceivedSignal",
+    "SignalStream",
     "TreeSampler",
     "become_subreaper",
     "children_of",

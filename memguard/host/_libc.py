@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["is_child_subreaper", "madvise_collapse", "prctl", "process_mrelease"]
+__all__ = ["is_child_subreaper", "madvise_collapse", "prctl", "process_mrelease", "signalfd"]
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
 # The number is the same on every architecture but alpha: calls since 424 share one table.
 _PROCESS_MRELEASE: Final = 448
 _MADV_COLLAPSE: Final = 25
+# A sigset_t of glibc; musl's and the kernel's are smaller.
+_SIGSET_BYTES: Final = 128
 
 
 @functools.cache
@@ -33,6 +36,8 @@ def _libc() -> ctypes.CDLL:
     library.syscall.restype = ctypes.c_long
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     library.madvise.restype = ctypes.c_int
+    library.signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+    library.signalfd.restype = ctypes.c_int
     return library
 
 
@@ -87,3 +92,21 @@ def process_mrelease(pidfd: int) -> None:
             its memory is gone already.
     """
     _check(_libc().syscall(_PROCESS_MRELEASE, pidfd, 0), "process_mrelease")
+
+
+def signalfd(numbers: Iterable[int]) -> int:
+    """Open a descriptor from which blocked signals can be read without waiting.
+
+    Raises:
+        OSError: when the kernel refuses.
+        AttributeError: on systems without it.
+    """
+    import ctypes  # noqa: PLC0415 - see the module's docstring
+
+    wanted = ctypes.create_string_buffer(_SIGSET_BYTES)
+    library = _libc()
+    library.sigemptyset(wanted)
+    for number in numbers:
+        library.sigaddset(wanted, number)
+    # SFD_CLOEXEC and SFD_NONBLOCK have the values of the flags of open.
+    return _check(library.signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")

@@ -32,12 +32,13 @@ class BatchSizer:
     bytes_per_row: float
 
     @classmethod
-    def starting_with(cls, bytes_per_row: float, free_bytes: int) -> BatchSizer:
+    def starting_with(cls, bytes_per_row: float, free_bytes: int, total_rows: int) -> BatchSizer:
         """Begin with what a row weighs at rest; processing it costs more, and is measured from the first batch on."""
         if bytes_per_row <= 0:
             return cls(_FIRST_ROWS_WITHOUT_SIZE, 0.0)
-        # A twentieth at first: the multiple that processing costs is not known yet.
-        return cls(max(1, int(free_bytes * 0.05 / bytes_per_row)), bytes_per_row)
+        # A twentieth of the room, and a sixteenth of the rows: what processing them costs is not known yet.
+        most_rows = max(_FIRST_ROWS_WITHOUT_SIZE, total_rows // 16)
+        return cls(max(1, min(int(free_bytes * 0.05 / bytes_per_row), most_rows)), bytes_per_row)
 
     def next_rows(self, batch_rows: int, cost_bytes: int, free_bytes: int) -> int:
         """Learn from a finished batch.
@@ -66,6 +67,7 @@ def iterate_batches(
     rows: int | None,
     free_bytes: Callable[[], int],
     used_bytes: Callable[[], int],
+    peak_bytes: Callable[[], int],
     on_batch: Callable[[int], None],
 ) -> Iterator[Any]:
     """Yield ``data`` in slices.
@@ -76,6 +78,7 @@ def iterate_batches(
         rows: a fixed batch size, or ``None`` to adapt.
         free_bytes: what may still be used.
         used_bytes: what is used now.
+        peak_bytes: the highest use seen since it was asked last: what a batch needed may be free again at its end.
         on_batch: told the rows of each batch after it was worked on.
     """
     if not hasattr(data, "__len__"):
@@ -84,13 +87,13 @@ def iterate_batches(
             on_batch(len(chunk) if hasattr(chunk, "__len__") else 1)
         return
     total, start = _row_count(data), 0
-    sizer = BatchSizer.starting_with(_bytes_per_row(data, total), free_bytes())
+    sizer = BatchSizer.starting_with(_bytes_per_row(data, total), free_bytes(), total)
     while start < total:
         count = min(rows or sizer.rows, total - start)
-        before = used_bytes()
+        before, _ = used_bytes(), peak_bytes()
         yield _slice(data, start, count)
         on_batch(count)
-        sizer.next_rows(count, used_bytes() - before, free_bytes())
+        sizer.next_rows(count, max(used_bytes(), peak_bytes()) - before, free_bytes())
         start += count
 
 

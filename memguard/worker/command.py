@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, NoReturn
 
 from memguard.errors import WorkerStartError
-from memguard.host import become_subreaper, children_of, was_started_with
+from memguard.host import ReceivedSignal, SignalStream, become_subreaper, children_of, was_started_with
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.janitor import JOB_VARIABLE, STOP_SIGNALS, Janitor
 from memguard.worker.reaper import Reaper
@@ -75,17 +75,24 @@ class CommandGuard:
         with ExitStack() as owned:
             self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
             owned.callback(signal.pthread_sigmask, signal.SIG_SETMASK, self._mask)
-            owned.callback(_forget_late_signals)
             # Where it is inherited as ignored, the kernel would reap the command and nobody learn how it ended.
             self._on_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             owned.callback(signal.signal, signal.SIGCHLD, self._on_child)
             with _refusing():
+                self._signals = SignalStream(_WAITED_FOR)
+                owned.callback(self._signals.close)
+                owned.callback(self._forget_late_signals)
                 become_subreaper()
                 self._janitor = Janitor(self._job_id)
                 owned.callback(self._janitor.dismiss)
                 enclosure = build_enclosure(self._job_id, self._plan)
                 pid = self._start(enclosure)
             return self._guard_tree(enclosure, pid)
+
+    def _forget_late_signals(self) -> None:
+        """Take what arrived after the command's end; it must not keep the wrapper from telling how that was."""
+        while self._signals.wait(0) is not None:
+            pass
 
     def _start(self, enclosure: Enclosure) -> int:
         try:
@@ -163,18 +170,18 @@ class CommandGuard:
         return tuple(child for child in children_of(os.getpid()) if child[0] != helper)
 
     def _turn(self) -> None:
-        received = signal.sigtimedwait(_WAITED_FOR, self._guard.next_wait_s())
+        received = self._signals.wait(self._guard.next_wait_s())
         if received is not None:
-            if received.si_signo != signal.SIGCHLD:
+            if received.number != signal.SIGCHLD:
                 self._pass_on(received)
             self._follow_stop()
         self._look()
 
-    def _pass_on(self, received: signal.struct_siginfo) -> None:
+    def _pass_on(self, received: ReceivedSignal) -> None:
         whole_group = self._janitor.saw(received)
         if not (whole_group and os.getpgid(self._guard.root_pid) == os.getpgrp()):
-            self._guard.signal_root(received.si_signo)
-        self._passed_on.add(received.si_signo)
+            self._guard.signal_root(received.number)
+        self._passed_on.add(received.number)
 
     def _follow_stop(self) -> None:
         """Stop too when the command was stopped from the terminal, so that the shell gets it; `fg` wakes both.
@@ -231,12 +238,6 @@ class CommandGuard:
         if reason is None and -exit_code in self._passed_on & _ENDING_SIGNALS:
             reason = StopReason.INTERRUPT
         return self._guard.ending(exit_code, Delivery.NOTHING, reason, enclosure.kind)
-
-
-def _forget_late_signals() -> None:
-    """Take what arrived after the command's end; it must not keep the wrapper from telling how that was."""
-    while signal.sigtimedwait(_WAITED_FOR, 0) is not None:
-        pass
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import traceback
 from typing import Final, NoReturn
 
 from memguard.host import (
+    ReceivedSignal,
     kill_processes,
     pending_signals,
     processes_with_environment,
@@ -60,16 +61,16 @@ class Janitor:
             os.close(reader)
         self.is_alive = True
 
-    def saw(self, received: signal.struct_siginfo) -> bool:
+    def saw(self, received: ReceivedSignal) -> bool:
         """Whether a signal went to the whole process group, and not to the wrapper alone."""
         select.select([], [], [], _GROUP_DELIVERY_S)
-        number = received.si_signo
+        number = received.number
         try:
             pending = pending_signals(self.pid)
             if number in pending:
                 os.write(self._writer, bytes([number]))
         except OSError:  # it was killed; this is the best guess without it
-            return received.si_code == _SI_KERNEL
+            return received.code == _SI_KERNEL
         return number in pending or _was_undone(number, pending)
 
     def note_end(self, pid: int) -> None:

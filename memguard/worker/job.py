@@ -12,6 +12,7 @@ from typing import Any
 
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
 from memguard.host import private_bytes_now
+from memguard.redact import redact_error
 from memguard.report import CallerMemory, JobReport, Outcome
 from memguard.settling import ReportSlot
 from memguard.story import tell_death
@@ -179,7 +180,7 @@ class GuardedJob:
 def _one_line(ended: EndedJob) -> str | None:
     error, ending = ended.error, ended.record.ending
     if error is not None:
-        return f"{type(error).__qualname__}: {error}"
+        return redact_error(error)
     if ending.delivery is Delivery.NOTHING and ending.exit_code is not None and ending.exit_code >= 0:
         return f"the job ended its process with exit status {ending.exit_code} before it returned"
     return None

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, NoReturn
 
 from memguard.errors import JobError
+from memguard.redact import redact_error
 from memguard.worker.buffers import Packed, pack, write_packed
 from memguard.worker.call import unpack_call
 from memguard.worker.context import JobContext, enter_job, leave_job
@@ -52,8 +53,6 @@ def run_job_and_exit(
 def _settle(stdio: tuple[int, int]) -> None:
     for number in _INHERITED_HANDLERS:
         signal.signal(number, signal.SIG_DFL)
-    # The caller's thread that started the template may have blocked some; SIGTERM must arrive.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (stdio[0], 1), (stdio[1], 2)):
@@ -71,6 +70,9 @@ def _reseed() -> None:
 
 def _call(arguments: int) -> tuple[Delivery, Packed]:
     try:
+        # Blocked since before the fork, so that a stop which came too early for the handlers is not lost; others may
+        # have been blocked by the thread of the caller that started the template.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         call = unpack_call(arguments)
         os.close(arguments)
         call.surroundings.adopt()
@@ -109,7 +111,7 @@ def _portable(error: BaseException) -> BaseException:
         pickle.loads(packed.pickle, buffers=packed.buffers)
     except Exception as failure:  # noqa: BLE001 - exceptions fail to pickle or to unpickle in every way there is
         return JobError(
-            f"{type(error).__qualname__}: {error} (the exception itself cannot be pickled: {failure})"
+            f"{redact_error(error)} (the exception itself cannot be pickled: {redact_error(failure)})"
         )
     return error
 

@@ -61,12 +61,14 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
     enclosure = build_enclosure(spec.job_id, spec.plan)
     keeper_pid, baseline_bytes = os.getpid(), resident_bytes_now()  # all of it is shared with the template
     shared_before = shared_memory_there()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     job_pid = os.fork()
     if job_pid == 0:
         keeper_side.close()
         caller.close()
         os.close(owner)
         run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     job_side.close()
     limits = spec.plan.watch_limits
     guard = TreeGuard(job_pid, enclosure.fence, limits, adopted=_own_children, shared_before=shared_before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from memguard.events import JsonScalar
 from memguard.report import BatchSummary, PhaseReport, ReportWarning
@@ -15,6 +16,9 @@ from memguard.units import format_bytes
 from memguard.worker.protocol import Message
 
 __all__ = ["JobProgress", "JobRecorder"]
+
+# Of phases, warnings and notes each: what a report keeps of a job that never stops talking.
+_MOST_KEPT: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,23 @@ class JobRecorder:
             case "progress":
                 self.progress = replace(self.progress, fraction=message["fraction"])
             case "warning":
-                self.warnings.append(ReportWarning(elapsed_s, message["text"]))
+                self._take_warning(message["text"], elapsed_s)
             case "note":
-                self.notes[message["key"]] = message["value"]
+                self._take_note(message["key"], message["value"])
             case "batches":
                 self.batches = BatchSummary(*message["figures"])
         self.progress = replace(self.progress, elapsed_s=elapsed_s)
         return self.progress
+
+    def _take_warning(self, text: str, elapsed_s: float) -> None:
+        if len(self.warnings) < _MOST_KEPT:
+            self.warnings.append(ReportWarning(elapsed_s, text))
+        elif len(self.warnings) == _MOST_KEPT:
+            self.warnings.append(ReportWarning(elapsed_s, "more warnings came, and are not kept"))
+
+    def _take_note(self, key: str, value: JsonScalar) -> None:
+        if len(self.notes) < _MOST_KEPT or key in self.notes:
+            self.notes[key] = value
 
     def _take_use(self, message: Message, elapsed_s: float) -> None:
         used = message["used_bytes"]
@@ -102,6 +116,8 @@ class JobRecorder:
 
     def _enter_phase(self, name: str, detail: str, elapsed_s: float) -> None:
         self._close_phase(elapsed_s)
+        if len(self._phases) == _MOST_KEPT:
+            del self._phases[0]
         self._phases.append(PhaseReport(name, elapsed_s, 0.0, 0))
         self._phase_peak = self.progress.used_bytes
         self.progress = replace(self.progress, phase=name, detail=detail, fraction=None)

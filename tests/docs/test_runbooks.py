@@ -33,7 +33,8 @@ from memguard import MemoryLimitExceeded, MemoryManager
 from memguard.report import report_to_json
 
 def take():
-    return bytearray(1 << 50)
+    import numpy
+    return numpy.zeros((1_000_000, 1_000_000))
 
 with MemoryManager("256MiB") as manager:
     try:
@@ -158,12 +159,13 @@ def first_difference(shown: str, printed: str) -> str | None:
 
 # A bar; text that is left out; a figure with its unit, which differs from run to run; blanks that align columns.
 _ELASTIC = re.compile(
-    r"(?P<bar>\[[#.]+\])|(?P<any>\.\.\.)|(?P<figure>\b\d+(?:\.\d+)?(?: ?(?:B|KiB|MiB|GiB|ms|s|min|h)\b|%))|(?P<blank>\s+)"
+    r"(?P<bar>\[[#.]+\])|(?P<any>\.\.\.)|(?P<blank>\s+)"
+    r"|(?P<figure>\b\d+(?:\.\d+)?(?: ?(?:B|[KMGT]iB|ms|s|min|h)\b|%))"
 )
 _PATTERNS = {
     "bar": r"\[[#.]+\]",
     "any": r".*",
-    "figure": r"\d+(?:\.\d+)?(?: ?(?:B|KiB|MiB|GiB|ms|s|min|h)\b|%)",
+    "figure": r"\d+(?:\.\d+)?(?: ?(?:B|[KMGT]iB|ms|s|min|h)\b|%)",
     "blank": r"\s+",
 }
 
@@ -210,7 +212,7 @@ def commands_in(text: str) -> Iterator[list[str]]:
     """Yield the words of each call of memguard, in blocks and in running text, up to what it wraps."""
     code = [*re.findall(r"```bash\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
     for line in "\n".join(code).splitlines():
-        for call in re.findall(r"\bmemguard ([a-z]+(?: [^|;#]*)?)", line):
+        for call in re.findall(r"(?<!from )\bmemguard ([a-z]+(?: [^|;#]*)?)", line):
             yield call.split(" -- ")[0].split()
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.support.guarded import MIB, Guarded, by_value, eventually, guarded, run_python, unchanged_caller
 
 from memguard import Outcome
 from memguard.host import read_process_memory
 from memguard.testing import allocate, leak
+from tests.support.guarded import MIB, Guarded, by_value, eventually, guarded, run_python, unchanged_caller
 
 by_value(__name__)
 

@@ -56,7 +56,7 @@ def test_a_command_reads_what_is_typed(terminal: Any) -> None:
 
 
 def test_keys_send_each_signal_once(kit: Any, terminal: Any) -> None:
-    """Control-C, control-\\, a changed window size, and then signals to memguard alone: each arrives exactly once."""
+    r"""Control-C, control-\\, a changed window size, and then signals to memguard alone: each arrives exactly once."""
     process = terminal.start(MEMGUARD, "run", "--", *BARE, COUNTER, "SIGINT,SIGQUIT,SIGWINCH,SIGTERM")
     terminal.wait_for("ready")
     heard = ""
@@ -86,7 +86,7 @@ def test_keys_send_each_signal_once(kit: Any, terminal: Any) -> None:
 
 @pytest.mark.parametrize(("key", "number"), [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)])
 def test_a_key_ends_a_command_and_memguard(terminal: Any, key: str, number: int) -> None:
-    """Control-C and control-\\ end an ordinary command; memguard ends with 128 + n and says nothing."""
+    r"""Control-C and control-\\ end an ordinary command; memguard ends with 128 + n and says nothing."""
     process = terminal.start(MEMGUARD, "run", "--", "/bin/sh", "-c", "ulimit -c 0; echo ready; exec sleep 50")
     terminal.wait_for("ready")
     terminal.type(key)
@@ -132,7 +132,7 @@ def shell(terminal: Any) -> Iterator[Shell]:
     """Give an interactive shell with job control."""
     if shutil.which("bash") is None:
         pytest.skip("there is no bash here")
-    yield Shell(terminal)
+    return Shell(terminal)
 
 
 def test_control_z_and_fg_work_in_a_shell(kit: Any, shell: Shell) -> None:

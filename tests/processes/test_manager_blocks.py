@@ -1,0 +1,327 @@
+"""`managed_processing`: work in the caller's own process, watched, warned, stopped at its own checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from memguard import MemoryLimitExceeded, MemoryManager, Outcome
+from memguard.testing import allocate
+from tests.support.guarded import MIB, PATIENCE_S, eventually, unchanged_caller
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[MemoryManager]:
+    with MemoryManager("2GiB") as manager:
+        yield manager
+
+
+@pytest.fixture
+def events(manager: MemoryManager) -> Iterator[list[Any]]:
+    seen: list[Any] = []
+    with manager.events.subscribed(seen.append):
+        yield seen
+
+
+@pytest.mark.requirement("T1.1", "R5.4")
+def test_a_block_is_reported(manager: MemoryManager) -> None:
+    """A block that ends well has a report: what it took, its phases, notes and warnings."""
+    with unchanged_caller(), manager.managed_processing("load", memory="200MiB") as job:
+        job.phase("reading")
+        taken = allocate(50 * MIB)
+        job.checkpoint()
+        job.phase("fitting")
+        job.note("rows", 12)
+        job.warn("odd")
+        del taken
+    report = manager.reports[-1]
+    assert job.report == report
+    assert (report.name, report.kind, report.outcome) == ("load", "managed", Outcome.COMPLETED)
+    assert report.budget.fence == "cooperative"
+    assert 50 * MIB <= report.peak_bytes < 80 * MIB
+    assert [phase.name for phase in report.phases] == ["reading", "fitting"]
+    assert report.notes["rows"] == 12
+    assert [warning.text for warning in report.warnings] == ["odd"]
+    assert report.caller.after_bytes - report.caller.before_bytes < 5 * MIB
+    assert manager.allocator.statistics().reserved_bytes == 0
+
+
+@pytest.mark.requirement("R2.1", "R2.2", "R6.2")
+def test_a_block_past_its_budget_stops_at_a_checkpoint(manager: MemoryManager, events: list[Any]) -> None:
+    """The error comes between two batches, is a MemoryError, and carries the whole story; a warning came before."""
+    kept: list[bytearray] = []
+    with (
+        pytest.raises(MemoryLimitExceeded) as caught,
+        manager.managed_processing("fit", memory="60MiB") as job,
+    ):
+        for _ in range(100):
+            job.checkpoint()
+            kept.append(allocate(5 * MIB))
+    assert 11 <= len(kept) <= 14
+    report = manager.reports[-1]
+    assert caught.value.report == report
+    assert isinstance(caught.value, MemoryError)
+    assert report.outcome is Outcome.BUDGET_SOFT_STOP
+    assert "its memory reached its budget and it stopped when asked" in str(caught.value)
+    assert "% of the budget of 60 MiB" in report.warnings[0].text
+    names = [event.name for event in events]
+    assert names.index("memguard.budget_neared") < names.index("memguard.reservation_released")
+
+
+def test_who_shrinks_in_time_goes_on(manager: MemoryManager) -> None:
+    """A block that was over its budget for a moment, and gave back before its checkpoint, is not stopped."""
+    with manager.managed_processing("spike", memory="60MiB") as job:
+        spike = allocate(80 * MIB)
+        del spike
+        job.checkpoint()
+    assert manager.reports[-1].outcome is Outcome.COMPLETED
+
+
+@pytest.mark.requirement("R2.2", "R5.1")
+def test_the_watcher_sees_use_between_checkpoints(manager: MemoryManager, events: list[Any]) -> None:
+    """A block that never calls a checkpoint is watched all the same: the warning comes while it runs."""
+    warned = threading.Event()
+
+    def note(event: Any) -> None:
+        if event.name == "memguard.budget_neared":
+            warned.set()
+
+    with manager.events.subscribed(note), manager.managed_processing("quiet", memory="60MiB"):
+        taken = allocate(55 * MIB)
+        assert warned.wait(PATIENCE_S)
+        del taken
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ValueError("mine"), Outcome.RAISED),
+        (MemoryError("numpy's"), Outcome.MEMORY_ERROR),
+        (KeyboardInterrupt(), Outcome.INTERRUPTED),
+    ],
+)
+def test_an_error_in_a_block_comes_out_as_it_is(
+    manager: MemoryManager, error: BaseException, outcome: Outcome
+) -> None:
+    """Whatever the work raises passes through unchanged, after cleanup and report."""
+    cleaned: list[int] = []
+    with (
+        unchanged_caller(),
+        pytest.raises(type(error)) as caught,
+        manager.managed_processing("fails", memory="60MiB") as job,
+    ):
+        job.cleanup.register("mine", lambda: cleaned.append(1))
+        raise error
+    assert caught.value is error
+    assert cleaned == [1]
+    assert manager.reports[-1].outcome is outcome
+
+
+@pytest.mark.requirement("T1.1")
+def test_a_block_in_a_loop(manager: MemoryManager) -> None:
+    """`async with` does the same without blocking the loop while it waits for room."""
+
+    async def work() -> list[str]:
+        order: list[str] = []
+
+        async def one(name: str) -> None:
+            async with manager.managed_processing(name, memory="1.5GiB") as job:
+                order.append(f"{name} in")
+                await asyncio.sleep(0.02)
+                job.checkpoint()
+                order.append(f"{name} out")
+
+        await asyncio.gather(one("a"), one("b"), one("c"))
+        return order
+
+    order = asyncio.run(work())
+    assert [each.split()[1] for each in order] == ["in", "out"] * 3
+    assert manager.allocator.statistics().reserved_bytes == 0
+
+
+def test_a_block_that_is_cancelled_while_it_waits_holds_nothing(manager: MemoryManager) -> None:
+    """A task that is cancelled before it got its room leaves no reservation behind."""
+
+    async def cancel() -> None:
+        async with manager.managed_processing("first", memory="2GiB"):
+
+            async def second() -> None:
+                async with manager.managed_processing("second", memory="1GiB"):
+                    raise AssertionError("it has no room")
+
+            # A context of its own: a block inside the block would be refused at once.
+            import contextvars
+
+            task = asyncio.create_task(second(), context=contextvars.Context())
+            while manager.allocator.statistics().waiting == 0:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with unchanged_caller():
+        asyncio.run(cancel())
+        assert eventually(lambda: manager.allocator.statistics().reserved_bytes == 0)
+    assert manager.allocator.statistics().waiting == 0
+
+
+@pytest.mark.requirement("T1.1")
+def test_blocks_end_with_their_own_cleanup_before_the_managers(manager: MemoryManager) -> None:
+    """Handlers of a block run at its end, and those of nested blocks before those around them."""
+    order: list[str] = []
+    with (
+        manager.managed_processing("outer", memory="200MiB") as outer,
+        manager.managed_processing("inner", memory="100MiB") as inner,
+    ):
+        outer.cleanup.register("outer", lambda: order.append("outer"))
+        inner.cleanup.register("inner", lambda: order.append("inner"))
+    assert order == ["inner", "outer"]
+
+
+@pytest.mark.requirement("R4.2")
+def test_models_are_registered_weakly(manager: MemoryManager) -> None:
+    """A registered model dies by its last reference; the report tells how many outlived the block."""
+
+    class Model:
+        def __init__(self) -> None:
+            self.weights = np.ones(100_000)
+
+    gc.disable()
+    try:
+        with manager.managed_processing("models", memory="100MiB") as job:
+            kept = job.register_model(Model(), "kept")
+            for _ in range(3):
+                job.register_model(Model())
+    finally:
+        gc.enable()
+    notes = manager.reports[-1].notes
+    assert (notes["models_registered"], notes["models_alive_at_end"]) == (4, 1)
+    assert kept.weights.sum() == 100_000
+
+
+ROWS = 50_000
+FRAME = pd.DataFrame(
+    {"number": np.arange(ROWS), "text": [f"row {number}" for number in range(ROWS)]},
+    index=pd.Index(np.arange(ROWS) * 7 % ROWS, name="key"),
+)
+
+
+def chunks() -> Iterator[list[int]]:
+    for start in range(0, 100, 7):
+        yield list(range(start, min(start + 7, 100)))
+
+
+def joined(batches: list[Any]) -> Any:
+    first = batches[0]
+    if isinstance(first, pd.DataFrame | pd.Series):
+        return pd.concat(batches)
+    if isinstance(first, pa.Table):
+        return pa.concat_tables(batches)
+    if isinstance(first, np.ndarray):
+        return np.concatenate(batches)
+    return [each for batch in batches for each in batch]
+
+
+@pytest.mark.requirement("R3.1", "R3.4", "T1.1")
+@pytest.mark.parametrize("rows", [None, 999])
+@pytest.mark.parametrize(
+    "data",
+    [
+        FRAME,
+        FRAME["number"],
+        FRAME["number"].to_numpy(),
+        np.arange(ROWS * 4.0).reshape(ROWS, 4),
+        pa.table({"number": np.arange(ROWS)}),
+        list(range(ROWS)),
+        range(ROWS),
+        FRAME.iloc[:0],
+        FRAME.iloc[:1],
+    ],
+    ids=["frame", "series", "array", "matrix", "arrow", "list", "range", "empty", "one row"],
+)
+def test_batches_hold_every_row_once_and_in_order(
+    manager: MemoryManager, data: Any, rows: int | None
+) -> None:
+    """Whatever the data and the size, the batches put together are the data: rows, order, index, dtypes."""
+    with manager.managed_processing("batches", memory="100MiB") as job:
+        batches = list(job.batches(data, rows))
+    report = manager.reports[-1].batches
+    assert report.rows == len(data)
+    assert report.count == len(batches)
+    if rows is not None:
+        assert report.largest_rows <= rows
+    if len(data) == 0:
+        assert batches == []
+        return
+    whole = joined(batches)
+    if isinstance(data, pd.DataFrame):
+        pd.testing.assert_frame_equal(whole, data)
+    elif isinstance(data, pd.Series):
+        pd.testing.assert_series_equal(whole, data)
+    elif isinstance(data, pa.Table):
+        assert whole.equals(data)
+    else:
+        np.testing.assert_array_equal(whole, list(data) if isinstance(data, range) else data)
+
+
+def test_chunks_of_an_iterator_are_passed_on(manager: MemoryManager) -> None:
+    """An iterator is taken as it comes, one chunk at a time, and its rows are counted."""
+    with manager.managed_processing("stream", memory="100MiB") as job:
+        seen = [each for chunk in job.batches(chunks()) for each in chunk]
+    assert seen == list(range(100))
+    assert manager.reports[-1].batches.rows == 100
+
+
+@pytest.mark.requirement("R3.1", "R3.2")
+def test_batches_shrink_with_the_room_that_is_left(manager: MemoryManager) -> None:
+    """Work that costs many times its rows' weight makes the batches smaller, and stays inside the budget."""
+    data = np.zeros((200_000, 4))
+    with manager.managed_processing("costly", memory="200MiB") as job:
+        sizes = []
+        kept: list[Any] = []
+        for batch in job.batches(data):
+            sizes.append(len(batch))
+            kept.append(np.repeat(batch, 4, axis=0))  # 128 bytes a row stay
+            work = np.repeat(batch, 100, axis=0)  # 3,200 bytes a row go
+            work += 1
+            del work
+    report = manager.reports[-1]
+    assert sum(sizes) == len(data)
+    assert report.outcome is Outcome.COMPLETED
+    assert report.peak_bytes <= 200 * MIB
+    assert max(sizes) > 2 * min(sizes[:-1] or sizes)
+
+
+@pytest.mark.requirement("R3.4", "R6.2")
+def test_batches_stop_between_two(manager: MemoryManager) -> None:
+    """A loop that keeps too much is stopped before its next batch: what it has so far is whole."""
+    done: list[Any] = []
+    with (
+        pytest.raises(MemoryLimitExceeded),
+        manager.managed_processing("keeps", memory="60MiB") as job,
+    ):
+        for batch in job.batches(np.zeros((1_000, 1000)), rows=100):
+            kept = allocate(10 * MIB)
+            done.append((len(batch), kept))
+    assert {rows for rows, _ in done} == {100}
+    assert 5 <= len(done) <= 8
+    assert manager.reports[-1].batches.count == len(done)
+
+
+def test_tracked_allocations_follow_their_objects(manager: MemoryManager) -> None:
+    """What is tracked counts by its name until it dies, without being kept alive."""
+    array = manager.allocations.track(np.zeros(1_000_000), "features")
+    frame = manager.allocations.track(pd.DataFrame({"a": np.zeros(1000)}), "table")
+    assert manager.allocations.by_name()["features"] == 8_000_000
+    assert manager.allocations.total_bytes >= 8_008_000
+    del array
+    assert "features" not in manager.allocations.by_name()
+    assert len(frame) == 1000
