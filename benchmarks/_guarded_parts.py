@@ -5,11 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from _autofeat_job import fit, fit_small, note_start
+from _autofeat_job import answer, fit, fit_small, note_start
 
 from memguard import MemoryManager
 from memguard.host import read_process_memory
@@ -49,17 +48,13 @@ def _forkserver() -> Any:
 
 def _run_in(context: Any, function: Callable[[], Any]) -> Any:
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function))
+    process = context.Process(target=answer, args=(sender, function))
     process.start()
     sender.close()
     value = receiver.recv()
     process.join()
     receiver.close()
     return value
-
-
-def _answer(sender: Connection, function: Callable[[], Any]) -> None:
-    sender.send(function())
 
 
 def warm_fits(count: int) -> dict[str, list[float]]:

@@ -7,6 +7,7 @@ turns, so that what else the machine does falls on both.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -96,7 +97,8 @@ def judged(what: str, plain_s: float, guarded_s: float) -> Figure:
 def start_up(parsed: argparse.Namespace) -> list[Figure]:
     """Measure how soon a job's function begins."""
     taken = {name: series(values) for name, values in measure(f"start_up({parsed.starts})").items()}
-    jobs, spawns = taken["jobs"], taken["spawns"]
+    jobs, whole, forks, spawns = (taken[name] for name in ("jobs", "whole", "forks", "spawns"))
+    ratio = spawns.median / jobs.median
     return [
         Figure(
             "start of a job, warm template with autofeat",
@@ -107,20 +109,16 @@ def start_up(parsed: argparse.Namespace) -> list[Figure]:
         ),
         Figure(
             "  the same to the return, cleanup verified",
-            milliseconds(taken["whole"]),
-            data=raw(taken["whole"]),
+            milliseconds(whole),
+            data=raw(whole),
         ),
         Figure(
             "start by forkserver, autofeat preloaded, no guard",
-            milliseconds(taken["forks"]),
-            data=raw(taken["forks"]),
+            milliseconds(forks),
+            data=raw(forks),
         ),
         Figure("start by spawn, which imports autofeat", milliseconds(spawns), data=raw(spawns)),
-        Figure(
-            "spawn / job, medians",
-            f"{spawns.median / jobs.median:.0f} x",
-            data={"ratio": spawns.median / jobs.median},
-        ),
+        Figure("spawn / job, medians", f"{ratio:.0f} x", data={"ratio": ratio}),
     ]
 
 
@@ -148,7 +146,7 @@ def growth(parsed: argparse.Namespace) -> list[Figure]:
     """Measure what stays in the caller after many fits."""
     guarded, plain = measure(f"growth_guarded({parsed.jobs})"), measure(f"growth_plain({parsed.plain_fits})")
     total = guarded[-1] - guarded[0]
-    each = statistics.median(b - a for a, b in zip(plain, plain[1:], strict=False))
+    each = statistics.median(b - a for a, b in itertools.pairwise(plain))
     return [
         Figure(
             f"growth of the caller over {parsed.jobs} guarded fits",

@@ -77,12 +77,8 @@ def slowdown(parsed: argparse.Namespace) -> list[Figure]:
     busy = [sys.executable, "-c", _BUSY.format(turns=parsed.turns)]
     bare, guarded = in_turns(max(3, parsed.repeat // 3), busy, wrapped(*busy))
     return [
-        Figure("busy command", f"{bare.median:.2f} s median, {bare.least:.2f} s least", data=raw(bare)),
-        Figure(
-            "busy command, wrapped",
-            f"{guarded.median:.2f} s median, {guarded.least:.2f} s least",
-            data=raw(guarded),
-        ),
+        Figure("busy command", seconds(bare), data=raw(bare)),
+        Figure("busy command, wrapped", seconds(guarded), data=raw(guarded)),
         judged("wrapped / bare, medians", bare.median, guarded.median),
         judged("wrapped / bare, least", bare.least, guarded.least),
     ]
@@ -126,14 +122,18 @@ def share(where: str, memory: str, hold_s: float) -> Figure:
 
 def processor_seconds(words: Sequence[str]) -> float:
     """Run a command; returns the processor time of it and of all that it waited for."""
-    process = subprocess.Popen(
-        words, env=_common.python_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(words, env=_common.python_environment(), stdout=nothing, stderr=nothing)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, words)
     return used.ru_utime + used.ru_stime
+
+
+def seconds(taken: Series) -> str:
+    """Return median and least in seconds."""
+    return f"{taken.median:.2f} s median, {taken.least:.2f} s least of {len(taken.values)}"
 
 
 def milliseconds(taken: Series) -> str:

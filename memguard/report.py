@@ -7,12 +7,14 @@ telling it to people is `memguard.story`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from memguard.errors import DataError
 from memguard.events import JsonScalar
@@ -294,17 +296,47 @@ def report_from_json(document: Mapping[str, Any], *, subject: str = "report") ->
 def _build(cls: type, values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(cls)
     known = {each.name: each for each in dataclasses.fields(cls)}
-    return cls(**{name: _value(hints[name], values[name]) for name in known if name in values})
+    return cls(**{name: _field(name, hints[name], values[name]) for name in known if name in values})
+
+
+def _field(name: str, hint: Any, value: Any) -> Any:
+    try:
+        return _value(hint, value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _value(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
+    """Return ``value`` as what a field's annotation says; a file may hold anything.
+
+    Raises:
+        TypeError: if it cannot be that.
+        ValueError: if it is no member of an enum.
+    """
+    if isinstance(hint, UnionType):
+        fitting = [each for each in get_args(hint) if (each is type(None)) == (value is None)]
+        return _first_that_fits(fitting, value)
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value)  # type: ignore[arg-type]
+        return _build(hint, _checked(value, dict))  # type: ignore[arg-type]
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(value)
-    if isinstance(value, list):
-        return tuple(_value(get_args(hint)[0], each) for each in value)
-    inner = [each for each in get_args(hint) if dataclasses.is_dataclass(each)]
-    return _build(inner[0], value) if inner and isinstance(value, dict) else value  # type: ignore[arg-type]
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return tuple(_value(inner[0], each) for each in _checked(value, list))
+    if origin is Mapping:
+        return {name: _value(inner[1], each) for name, each in _checked(value, dict).items()}
+    return _checked(value, hint)
+
+
+def _first_that_fits(hints: list[Any], value: Any) -> Any:
+    for hint in hints:
+        with contextlib.suppress(TypeError):
+            return _value(hint, value)
+    raise TypeError(f"{value!r:.40} does not belong here")
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{value!r:.40} where {kind.__name__} belongs")
+    return value

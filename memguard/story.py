@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from memguard.budget import SMALLEST_BUDGET_BYTES
 from memguard.report import Death, JobReport, Outcome
 from memguard.units import format_bytes, format_duration, format_setting
 
@@ -29,11 +30,11 @@ _LOOSE: Final = 0.4
 
 
 def suggested_budget(report: JobReport) -> int:
-    """Bytes to give this job next time, never more than the machine's capacity."""
+    """Bytes to give this job next time: a budget that would be accepted, so never more than the capacity."""
     missed = report.outcome.is_memory_death
     used = max(report.peak_bytes, report.budget.limit_bytes if missed else 0)
     wanted = int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS))
-    return min(wanted, report.capacity.capacity_bytes)
+    return min(max(wanted, SMALLEST_BUDGET_BYTES), report.capacity.capacity_bytes)
 
 
 def with_story(report: JobReport, *, where: str = "") -> JobReport:

@@ -37,6 +37,7 @@ __all__ = [
     "EXIT_TIMEOUT",
     "EXIT_USAGE",
     "give_up_on",
+    "printable",
     "say",
     "say_nowait",
     "status_of_command",
@@ -105,9 +106,14 @@ def tell_error(error: BaseException) -> None:
         click.echo(error.format_message(), file=sys.stderr)
     elif isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx is not None else "memguard"
-        say(f"{error.format_message()} (see `{where} --help`)")
+        say(f"{' '.join(error.format_message().split())} (see `{where} --help`)")
     else:
         say(str(error))
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing moves a terminal's cursor: line ends and control characters are spelt out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def say(text: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Final
 
 import click
 
-from memguard.cli.exits import EXIT_FAILED, give_up_on, status_of_error, tell_error
+from memguard.cli.exits import EXIT_FAILED, give_up_on, say, status_of_error, tell_error
 
 __all__ = ["COMMANDS", "cli", "main"]
 
+# What a write of our output can meet; memguard's own errors are known by their types.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # name -> module and attribute
 COMMANDS: Final = {
     "autofeat": ("memguard.cli.autofeat", "autofeat_command"),
@@ -56,6 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         status = leave.exit_code
     except BrokenPipeError:
         give_up_on(sys.stdout)  # its reader left, as `head` does
+        status = EXIT_FAILED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        give_up_on(sys.stdout)
+        say(f"the output could not be written: {error.strerror}; make room, or send it elsewhere")
         status = EXIT_FAILED
     except BaseException as error:
         known = status_of_error(error)

@@ -58,7 +58,7 @@ def test_a_block_is_reported(manager: MemoryManager) -> None:
 def test_a_block_past_its_budget_stops_at_a_checkpoint(manager: MemoryManager, events: list[Any]) -> None:
     """The error comes between two batches, is a MemoryError, and carries the whole story; a warning came before."""
     kept: list[bytearray] = []
-    with (
+    with (  # noqa: PT012 - where in the block it comes is the point
         pytest.raises(MemoryLimitExceeded) as caught,
         manager.managed_processing("fit", memory="60MiB") as job,
     ):
@@ -113,7 +113,7 @@ def test_an_error_in_a_block_comes_out_as_it_is(
 ) -> None:
     """Whatever the work raises passes through unchanged, after cleanup and report."""
     cleaned: list[int] = []
-    with (
+    with (  # noqa: PT012 - it must pass through all of them
         unchanged_caller(),
         pytest.raises(type(error)) as caught,
         manager.managed_processing("fails", memory="60MiB") as job,
@@ -297,14 +297,16 @@ def test_batches_shrink_with_the_room_that_is_left(manager: MemoryManager) -> No
     assert sum(sizes) == len(data)
     assert report.outcome is Outcome.COMPLETED
     assert report.peak_bytes <= 200 * MIB
-    assert max(sizes) > 2 * min(sizes[:-1] or sizes)
+    # A quarter of the room at most for what a row was seen to cost; the first sizes are guesses.
+    assert max(sizes) * 3200 < 150 * MIB
+    assert max(sizes[4:]) * 3200 < 75 * MIB
 
 
 @pytest.mark.requirement("R3.4", "R6.2")
 def test_batches_stop_between_two(manager: MemoryManager) -> None:
     """A loop that keeps too much is stopped before its next batch: what it has so far is whole."""
     done: list[Any] = []
-    with (
+    with (  # noqa: PT012 - where in the block it comes is the point
         pytest.raises(MemoryLimitExceeded),
         manager.managed_processing("keeps", memory="60MiB") as job,
     ):

@@ -103,10 +103,11 @@ def test_what_the_caller_keeps_is_not_hidden(jobs: Guarded) -> None:
 
     def grow(progress: object) -> None:
         if not kept:
-            kept.append(allocate(20 * MIB))
+            # Above 32 MiB, glibc always maps afresh; less may come from what earlier tests freed.
+            kept.append(allocate(64 * MIB))
 
     report = jobs.run(int, on_progress=grow).report
-    assert report.caller.after_bytes - report.caller.before_bytes >= 19 * MIB
+    assert report.caller.after_bytes - report.caller.before_bytes >= 63 * MIB
     assert report.caller.after_5s_bytes is None
     kept.clear()
     # Looked at again five seconds after the job.

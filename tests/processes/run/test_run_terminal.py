@@ -35,6 +35,25 @@ while True:
 """
 
 
+# Tells each time it is woken, answers the first line it reads, and ends with 9.
+STOPPABLE = """
+import os, select, signal
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+signal.set_wakeup_fd(writer)
+signal.signal(signal.SIGCONT, lambda number, frame: None)
+os.write(1, b"ready\\n")
+while True:
+    readable = select.select([0, reader], [], [])[0]
+    if reader in readable:
+        os.read(reader, 1)
+        os.write(1, b"back\\n")
+    if 0 in readable:
+        os.write(1, b"got " + os.read(0, 100))
+        os._exit(9)
+"""
+
+
 def test_a_command_sees_the_terminal(terminal: Any) -> None:
     """Its three streams are the terminal, of the size that it has, and it is in the foreground."""
     terminal.resize(33, 121)
@@ -138,13 +157,7 @@ def shell(terminal: Any) -> Iterator[Shell]:
 def test_control_z_and_fg_work_in_a_shell(kit: Any, shell: Shell) -> None:
     """Control-Z gives the shell its prompt back, `fg` goes on, five times; then the command reads and ends as it likes."""
     program = kit.folder / "program.py"
-    program.write_text(
-        "import os, signal, sys\n"
-        "signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'back\\n'))\n"
-        "print('ready', flush=True)\n"
-        "print('got', input())\n"
-        "sys.exit(9)\n"
-    )
+    program.write_text(STOPPABLE)
     shell.type(f"{MEMGUARD} run -- {sys.executable} -I -S {program}")
     shell.terminal.wait_for("ready")
     for _ in range(5):
