@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +58,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutputError: if writing or renaming fails, for instance because the disk is full.
     """
     # The name is cut, for a file name may have 255 bytes and this one must fit wherever the other does.
-    beside = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}.part")
+    beside = path.with_name(f".{path.name[:32]}.{os.urandom(4).hex()}.part")
     try:
         yield beside
         os.replace(beside, path)

@@ -60,18 +60,17 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         give_up_on(sys.stdout)  # its reader left, as `head` does
         status = EXIT_FAILED
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        give_up_on(sys.stdout)
-        say(f"the output could not be written: {error.strerror}; make room, or send it elsewhere")
-        status = EXIT_FAILED
     except BaseException as error:
         known = status_of_error(error)
-        if known is None:
+        if known is not None:
+            tell_error(error)
+            status = known
+        elif isinstance(error, OSError) and error.errno in _FULL:
+            give_up_on(sys.stdout)
+            say(f"the output could not be written: {error.strerror}; make room, or send it elsewhere")
+            status = EXIT_FAILED
+        else:
             raise
-        tell_error(error)
-        status = known
     sys.exit(status if isinstance(status, int) else 0)
 
 

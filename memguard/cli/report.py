@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from memguard.cli.exits import printable
 from memguard.errors import DataError
 from memguard.report import JobReport, report_from_json, report_to_json
 from memguard.story import tell_death
@@ -25,7 +26,12 @@ _BAR_CELLS = 30
 def report_command(*, file: Path, as_json: bool) -> None:
     """Show the job report in FILE."""
     report = read_report(file)
-    click.echo(json.dumps(report_to_json(report), indent=2) if as_json else "\n".join(describe(report)))
+    click.echo(json.dumps(report_to_json(report), indent=2) if as_json else _shown(report))
+
+
+def _shown(report: JobReport) -> str:
+    # A report may come from anywhere, and hold what would play with the terminal.
+    return "\n".join(printable(line) for part in describe(report) for line in part.split("\n"))
 
 
 def read_report(file: Path) -> JobReport:
@@ -40,7 +46,7 @@ def read_report(file: Path) -> JobReport:
         raise DataError(
             f"cannot be read: {error.strerror}", subject=str(file), remedy="give the file that --report wrote"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             "is not JSON", subject=str(file), remedy="give the file that --report wrote"
         ) from error

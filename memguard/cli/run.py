@@ -18,6 +18,7 @@ from memguard.cli.exits import (
     EXIT_CANNOT_EXECUTE,
     EXIT_NOT_FOUND,
     give_up_on,
+    printable,
     say,
     say_nowait,
     status_of_command,
@@ -123,9 +124,9 @@ def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> Job
     words = redact_arguments(command, mode=settings.redact)
     return JobFrame(
         job_id=new_job_id(),
-        name=wishes.name or os.path.basename(command[0]) or "command",
+        name=printable(wishes.name or os.path.basename(command[0]) or "command"),
         kind="command",
-        what=" ".join(words)[:1000],
+        what=printable(" ".join(words))[:1000],
         started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         limit_bytes=budget.limit_bytes,
         budget_source=budget.source,
@@ -137,7 +138,8 @@ def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> Job
     )
 
 
-def _tell_not_started(word: str, error: CommandNotStarted) -> int:
+def _tell_not_started(command: str, error: CommandNotStarted) -> int:
+    word = printable(command)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         say(f"{word}: command not found; check the name, or give its full path")
         return EXIT_NOT_FOUND

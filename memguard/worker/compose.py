@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from memguard.report import (
@@ -129,6 +128,8 @@ def _warnings(recorder: JobRecorder, record: EndRecord, outcome: Outcome) -> tup
 
 @functools.cache  # each search leaves reference cycles behind, which a job must not
 def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to load, and used once
+
     try:
         return version("automl-memguard")
     except PackageNotFoundError:  # run from a source tree that was never installed

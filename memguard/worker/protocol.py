@@ -6,6 +6,7 @@ segment (`memguard.worker.buffers`) whose descriptor is sent. A closed peer read
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import json
@@ -59,7 +60,7 @@ class Channel:
             if self._socket.fileno() < 0:  # this end was closed, by another thread perhaps
                 return False
             try:
-                socket.send_fds(self._socket, [data], list(descriptors), flags | socket.MSG_NOSIGNAL)
+                _send_packet(self._socket, data, descriptors, flags | socket.MSG_NOSIGNAL)
             except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError, BlockingIOError):
                 return False
         return True
@@ -71,9 +72,7 @@ class Channel:
             The message and the descriptors it brought (the receiver's to close), or ``None`` once the peer is gone.
         """
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, descriptors = _receive_packet(self._socket)
         except ConnectionResetError:
             return None
         if not data:
@@ -111,6 +110,22 @@ class Channel:
     def adopt(cls, descriptor: int) -> Channel:
         """Make a channel of a descriptor that was received or inherited."""
         return cls(socket.socket(fileno=descriptor))
+
+
+# Not socket.send_fds and socket.recv_fds: Python 3.11's take flags and do not use them.
+def _send_packet(connection: socket.socket, data: bytes, descriptors: Sequence[int], flags: int) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    connection.sendmsg([data], rights, flags)
+
+
+def _receive_packet(connection: socket.socket) -> tuple[bytes, list[int]]:
+    descriptors = array.array("i")
+    space = socket.CMSG_LEN(_MOST_DESCRIPTORS * descriptors.itemsize)
+    data, rights, _, _ = connection.recvmsg(_LARGEST_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
 
 
 def channel_pair() -> tuple[Channel, Channel]:

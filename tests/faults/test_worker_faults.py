@@ -116,6 +116,7 @@ def test_a_killed_spare_keeper_is_replaced(jobs: Guarded) -> None:
     """`kill -9` of the keeper that waits for a job: the next job does not notice."""
     (spare,) = set(jobs.processes()) - {jobs.template_pid}
     os.kill(spare, signal.SIGKILL)
+    assert eventually(lambda: spare not in jobs.processes())
     check_works(jobs)
 
 
@@ -228,18 +229,25 @@ def test_a_slow_caller_does_not_blind_the_guard() -> None:
 
     with guarded("1GiB", fence="none", grace="200ms") as jobs:
         for function, outcome in ((talk_and_fill, Outcome.BUDGET_KILL), (talk_for_ever, Outcome.TIMEOUT)):
-            stuck = threading.Event()
-
-            def wait_till_it_is_gone(progress: Any, stuck: threading.Event = stuck) -> None:
-                if not stuck.is_set():
-                    stuck.set()
-                    # Template, keeper and spare: the job itself is gone while nobody reads its messages.
-                    assert eventually(lambda: len(jobs.processes()) == 4)
-                    assert eventually(lambda: len(jobs.processes()) == 3), jobs.processes()
-
-            result = jobs.run(function, memory="100MiB", timeout=3, on_progress=wait_till_it_is_gone)
+            watcher = StuckCaller(jobs)
+            result = jobs.run(function, memory="100MiB", timeout=2, on_progress=watcher)
+            assert watcher.stuck
             assert result.report.outcome is outcome
             jobs.check_nothing_left(result)
+
+
+class StuckCaller:
+    """A callback that does not return before the job is gone."""
+
+    def __init__(self, jobs: Guarded) -> None:
+        self.jobs, self.stuck = jobs, False
+
+    def __call__(self, progress: Any) -> None:
+        if not self.stuck:
+            self.stuck = True
+            # Template, waiting keeper, keeper and job; then the job is gone, while nobody reads its messages.
+            assert eventually(lambda: len(self.jobs.processes()) == 4)
+            assert eventually(lambda: len(self.jobs.processes()) == 3), self.jobs.processes()
 
 
 def test_what_a_job_told_arrives_in_order(jobs: Guarded) -> None:
