@@ -65,9 +65,9 @@ def redact_error(error: BaseException) -> str:
         text = str(error)
     except Exception as failure:  # noqa: BLE001 - its own __str__ may raise anything
         text = f"(its text cannot be had: {type(failure).__name__})"
-    line = " ".join(text[: 2 * _LONGEST_ERROR].split())
-    cut = "..." if len(line) > _LONGEST_ERROR else ""
-    told = redact_text(line[:_LONGEST_ERROR]) + cut
+    # Struck out before it is cut: half a secret has no shape any more.
+    line = redact_text(" ".join(text[: 4 * _LONGEST_ERROR].split()))
+    told = line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
     return f"{type(error).__qualname__}: {told}" if told else type(error).__qualname__
 
 

@@ -55,7 +55,11 @@ class _Wishes:
 @click.argument("data", metavar="DATA")
 @click.option("--target", required=True, metavar="COL", help="Column to predict.")
 @click.option(
-    "--task", type=click.Choice(["regression", "classification"]), default="regression", show_default=True
+    "--task",
+    type=click.Choice(["regression", "classification"]),
+    default="regression",
+    show_default=True,
+    help="What the target is: a number to predict, or a class.",
 )
 @click.option("--columns", metavar="A,B,C", help="Columns to learn from. Default: all but the target.")
 @click.option(

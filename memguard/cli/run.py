@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -35,6 +36,9 @@ from memguard.worker.command import BUDGET_VARIABLE, CommandGuard, CommandNotSta
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.recorder import JobRecorder
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 __all__ = ["run_command"]
 
 
@@ -45,6 +49,13 @@ class _Wishes:
     report: Path | None
     as_json: bool
     quiet: bool
+
+
+def _complete_word(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Leave it to the shell to complete a word of the command as a file."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell that completes needs it
+
+    return [CompletionItem(word, type="file")]
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -66,7 +77,7 @@ class _Wishes:
     help="Print the report as one JSON line on stdout, after the command's output.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status and the report tell.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
 def run_command(
     *,
     memory: str | None,

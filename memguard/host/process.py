@@ -13,6 +13,7 @@ __all__ = [
     "ProcessMemory",
     "children_of",
     "limit_data_segment",
+    "peak_resident_bytes_now",
     "pending_signals",
     "private_bytes_now",
     "processes_with_environment",
@@ -96,6 +97,11 @@ def limit_data_segment(above_now_bytes: int) -> None:
 def resident_bytes_now() -> int:
     """Return this process's resident set, shared pages included, in a few microseconds."""
     return int(read_once("/proc/self/statm", 128).split()[1]) * resource.getpagesize()
+
+
+def peak_resident_bytes_now() -> int:
+    """Return the highest resident set of this process so far, shared pages included: the kernel's own mark."""
+    return parse_kilobytes(read_all("/proc/self/status")).get(b"VmHWM", 0)
 
 
 def private_bytes_now() -> int:

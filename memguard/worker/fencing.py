@@ -38,8 +38,12 @@ class Enclosure:
     degraded: str
     plan: GuardPlan
 
-    def enter(self, parent_pid: int) -> None:
+    def enter(self, parent_pid: int, *, arguments_bytes: int = 0) -> None:
         """Go behind the fence; called by the child on itself, before anything else.
+
+        Args:
+            parent_pid: who must be its parent; it ends with it.
+            arguments_bytes: what it will map of its arguments: not its memory, yet RLIMIT_DATA counts it.
 
         Raises:
             OSError: if the cgroup cannot be entered; then the job must not run.
@@ -49,7 +53,8 @@ class Enclosure:
             self.fence.enter()
             self.fence.close()  # this copy of its descriptors; the job has no business with them
         elif self.kind == "rlimit":
-            limit_data_segment(int(self.plan.limit_bytes * _RLIMIT_FACTOR) + _RLIMIT_SLACK_BYTES)
+            budget_bytes = int(self.plan.limit_bytes * _RLIMIT_FACTOR)
+            limit_data_segment(budget_bytes + _RLIMIT_SLACK_BYTES + arguments_bytes)
         raise_oom_score(os.getpid(), self.plan.oom_score_adj)
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Final
 
 from memguard.host import (
@@ -67,7 +68,8 @@ def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int)
         keeper_side.close()
         caller.close()
         os.close(owner)
-        run_job_and_exit(spec, job_side, lambda: enclosure.enter(keeper_pid), stdio, arguments)
+        enter = partial(enclosure.enter, keeper_pid, arguments_bytes=os.fstat(arguments).st_size)
+        run_job_and_exit(spec, job_side, enter, stdio, arguments)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     job_side.close()
     limits = spec.plan.watch_limits

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import secrets
 import select
@@ -12,21 +14,40 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import jsonschema
 import pytest
 
-from memguard import JobResult, MemoryManager
+from memguard import JobReport, JobResult, MemoryManager
 from memguard.config import load_settings
 from memguard.host import processes_with_environment
 from memguard.host.fence_place import FencePlace, choose_place
+from memguard.report import report_from_json, report_to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024**2
 PATIENCE_S = 30.0
 MARK = "MARK_OF_A_TEST"
+
+
+@functools.cache
+def report_validator() -> Any:
+    """Return the validator of ``memguard.report/1``."""
+    text = resources.files("memguard").joinpath("schemas", "report-1.json").read_text()
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def check_report(report: JobReport) -> None:
+    """Hold that a report is a valid document, and that nothing of it is lost on the way there and back."""
+    document = report_to_json(report)
+    report_validator().validate(document)
+    assert report_from_json(json.loads(json.dumps(document, allow_nan=False))) == report
 
 
 def by_value(module_name: str) -> None:
@@ -74,7 +95,9 @@ class Guarded:
     ) -> JobResult:
         """Run a job and return its result however it ended."""
         os.environ[MARK] = self.mark
-        return self.manager.run(function, *args, memory=memory, **{"check": False, **options})
+        result = self.manager.run(function, *args, memory=memory, **{"check": False, **options})
+        check_report(result.report)
+        return result
 
     def value(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run a job that must complete; returns its value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -172,6 +173,22 @@ def test_a_stop_signal_stops_both_and_cont_wakes_both(kit: Any) -> None:
         kit.wait_until(lambda: kit.status_field(guard, "State")[:1] == "S", "memguard goes on")
     os.kill(guard, signal.SIGTERM)
     assert kit.finish(shell, b"\n").stdout == b"143\n"
+
+
+def test_stopping_memguard_makes_no_signal_up(kit: Any) -> None:
+    """SIGSTOP and SIGCONT to memguard, as at every control-Z, bring the command SIGCONT and nothing else.
+
+    Python's own waiting for signals returns a made-up one then: the last that came, or what lies in memory.
+    """
+    every = "SIGHUP,SIGINT,SIGQUIT,SIGUSR1,SIGUSR2,SIGTERM,SIGALRM,SIGCONT,SIGTSTP,SIGTTIN,SIGTTOU,SIGWINCH"
+    process = start_counter(kit, every, environment={"MEMGUARD_SAMPLE_INTERVAL_MAX": "20ms"})
+    for _ in range(6):
+        deliver(kit, process, lambda number: os.kill(process.pid, number), "SIGUSR1")
+        process.send_signal(signal.SIGSTOP)
+        kit.wait_until(lambda: kit.status_field(process.pid, "State")[:1] == "T", "memguard is stopped")
+        select.select([], [], [], 0.05)  # its look at the command falls due
+        deliver(kit, process, lambda number: os.kill(process.pid, number), "SIGCONT")
+    assert end_counter(kit, process) == b""
 
 
 def test_a_stop_of_the_command_alone_leaves_memguard_awake(kit: Any) -> None:
