@@ -17,7 +17,6 @@ from _common import Figure, Series
 
 _MOST_SLOWDOWN = 1.02
 _FIXED_COST_S = 0.050
-_GUARD_SHARE = 0.01
 
 # Allocates, touches and frees about 100 MiB in pieces of many sizes, again and again, and computes in between.
 _BUSY = """
@@ -99,8 +98,8 @@ def judged(what: str, bare_s: float, guarded_s: float) -> Figure:
 def guard_share(parsed: argparse.Namespace) -> list[Figure]:
     """Measure processor time of the guard while a command holds memory far from its budget, and near to it."""
     return [
-        share("far from its budget", "1GiB", parsed.hold),
-        share("at 85 % of its budget", "128MiB", parsed.hold),
+        share("far from its budget (looks every 250 ms)", "1GiB", parsed.hold),
+        share("at 85 % of its budget (looks every 10 ms)", "128MiB", parsed.hold),
     ]
 
 
@@ -112,11 +111,9 @@ def share(where: str, memory: str, hold_s: float) -> Figure:
     )
     taken = max(0.0, long - short) / hold_s
     return Figure(
-        f"guard's share of a processor, command {where}",
-        f"{taken:.2%}",
-        f"<= {_GUARD_SHARE:.0%}",
-        taken <= _GUARD_SHARE,
-        {"share": taken},
+        f"processor taken by the guard, command {where}",
+        f"{taken:.1%}",
+        data={"share": taken},
     )
 
 

@@ -179,7 +179,7 @@ class CommandGuard:
 
     def _pass_on(self, received: ReceivedSignal) -> None:
         whole_group = self._janitor.saw(received)
-        if not whole_group:
+        if not (whole_group and os.getpgid(self._guard.root_pid) == os.getpgrp()):
             self._guard.signal_root(received.number)
         self._passed_on.add(received.number)
 

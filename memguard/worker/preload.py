@@ -49,7 +49,7 @@ def root_of(module: str) -> str:
 
 
 def _walk(value: Any, depth: int) -> Iterator[str]:
-    if isinstance(value, ModuleType):
+    if issubclass(type(value), ModuleType):  # isinstance would ask a proxy what it stands for
         yield value.__name__
         return
     yield type(value).__module__

@@ -23,8 +23,12 @@ def manager() -> Iterator[MemoryManager]:
     pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
     from memguard_integrations.autofeat.jobs import PRELOAD
 
-    with MemoryManager("2GiB", name="autofeat tests", preload=PRELOAD) as shared:
+    # Not entered: a session is longer than this folder's tests, and an entered manager encloses all that follow.
+    shared = MemoryManager("2GiB", name="autofeat tests", preload=PRELOAD)
+    try:
         yield shared
+    finally:
+        shared.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest
 
 from memguard.host import open_fence
 
-PATIENCE_S = float(os.environ.get("RUN_PATIENCE", "60"))
+PATIENCE_S = 60.0
 MIB = 1024**2
 MEMGUARD = str(Path(sys.executable).with_name("memguard"))
 # Without site-packages: starts in 10 ms.
@@ -99,10 +99,16 @@ class Kit:
         }
         process = subprocess.Popen(
             words,
+            bufsize=0,  # so that `line` can wait for a descriptor
             **{"cwd": self.folder, **pipes, "env": {**self.environment, **(environment or {})}, **options},
         )
         self.started.append(process)
         return process
+
+    def line(self, stream: Any) -> str:
+        """Return the next line of a stream."""
+        assert select.select([stream], [], [], PATIENCE_S)[0], "waited in vain for a line"
+        return str(stream.readline().decode().rstrip("\n"))
 
     def finish(
         self, process: subprocess.Popen[bytes], given: bytes | None = None

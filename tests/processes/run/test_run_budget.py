@@ -49,12 +49,12 @@ def test_it_is_warned_before_it_is_killed(kit: Any, fence: str) -> None:
         environment={"MEMGUARD_FENCE": fence},
         stdin=subprocess.PIPE,
     )
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     process.stdin.write(b"165\n")
     process.stdin.flush()
-    assert process.stdout.readline() == b"taken\n"
-    warning = process.stderr.readline().decode()
-    assert re.fullmatch(r"memguard: use reached 1[67]\d(\.\d)? MiB, 8\d% of the budget of 200 MiB\n", warning)
+    assert kit.line(process.stdout) == "taken"
+    warning = kit.line(process.stderr)
+    assert re.fullmatch(r"memguard: use reached 1[67]\d(\.\d)? MiB, 8\d% of the budget of 200 MiB", warning)
     done = kit.finish(process, b"400\n")
     assert done.returncode == 137
 
@@ -212,9 +212,10 @@ def test_the_inner_ones_death_leaves_the_outer_one(kit: Any, hog: Any, fence: st
     """A job killed for its budget inside a wrapped script is 137 for the script, which goes on and ends as it likes."""
     inner = f"{MEMGUARD} run -q --memory 100MiB -- {' '.join(hog)} --mib 250"
     script = f'{inner}; echo "inner $?"; sleep 0.6; echo "goes on"; exit 3'
-    done, report = kit.report(
-        "--memory", "500MiB", "--", "/bin/sh", "-c", script, environment={"MEMGUARD_FENCE": fence}
-    )
+    # The outer one looks so often that it cannot miss the inner fence and the death in it.
+    often = {"MEMGUARD_SAMPLE_INTERVAL_MIN": "1ms", "MEMGUARD_SAMPLE_INTERVAL_MAX": "1ms"}
+    environment = {"MEMGUARD_FENCE": fence, **often}
+    done, report = kit.report("--memory", "500MiB", "--", "/bin/sh", "-c", script, environment=environment)
     assert (done.returncode, done.stdout, done.stderr) == (3, b"inner 137\ngoes on\n", b"")
     assert report["outcome"] == "raised"
 

@@ -40,7 +40,7 @@ FINISHES = ("/bin/sh", "-c", "echo ready; read line; exit 7")
 
 def start(kit: Any, *words: str, **options: Any) -> Any:
     process = kit.guard(*words, stdin=subprocess.PIPE, **options)
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     return process
 
 
@@ -56,7 +56,7 @@ def janitor_of(kit: Any, process: subprocess.Popen[bytes]) -> int:
 def test_memguard_killed_takes_its_tree_along(kit: Any, fence: str) -> None:
     """After kill -9 of memguard no process of the command is left, in whatever session, and no cgroup."""
     process = kit.guard("--", *BARE, TREE, environment={"MEMGUARD_FENCE": fence})
-    pids = [int(word) for word in process.stdout.readline().split()]
+    pids = [int(word) for word in kit.line(process.stdout).split()]
     assert len(pids) == 3
     assert all(kit.is_running(pid) for pid in pids)
     process.kill()
@@ -70,7 +70,7 @@ def test_memguard_killed_takes_its_tree_along(kit: Any, fence: str) -> None:
 def test_the_next_run_clears_what_a_killed_group_left(kit: Any) -> None:
     """When memguard and its janitor are killed together, the next `memguard run` ends the tree and removes its cgroup."""
     process = kit.guard("--", *BARE, TREE)
-    pids = [int(word) for word in process.stdout.readline().split()]
+    pids = [int(word) for word in kit.line(process.stdout).split()]
     janitor = janitor_of(kit, process)
     os.kill(janitor, signal.SIGSTOP)
     process.kill()
@@ -89,7 +89,7 @@ def test_a_killed_janitor_ends_nothing(kit: Any) -> None:
     os.kill(janitor, signal.SIGKILL)
     kit.wait_until(lambda: janitor not in kit.children_of(process.pid), "memguard has reaped it")
     process.send_signal(signal.SIGUSR1)
-    assert process.stdout.readline() == b"got it\n"
+    assert kit.line(process.stdout) == "got it"
     done = kit.finish(process, b"\n")
     assert done.returncode == 7
     report = json.loads((kit.folder / "r.json").read_text())
@@ -141,7 +141,7 @@ def test_a_broken_stderr_ends_nothing(kit: Any, way: str) -> None:
     closing = {"closed by its reader": "", "on a full disk": "2>/dev/full", "closed": "2>&-"}[way]
     process = kit.start("/bin/sh", "-c", f'exec "$@" {closing}', "sh", *words, stdin=subprocess.PIPE)
     process.stderr.close()
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     process.stdin.write(b"\n")
     process.stdin.close()
     assert process.stdout.read() == b""
@@ -283,7 +283,7 @@ def test_a_command_that_became_another_user_goes_on(kit: Any) -> None:
         "--",
     )
     process = kit.start(*words, *BARE, become, stdin=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     process.send_signal(signal.SIGUSR1)
     kit.wait_until(lambda: not kit.is_pending(process.pid, signal.SIGUSR1), "memguard has taken it")
     done = kit.finish(process, b"\n")

@@ -39,17 +39,15 @@ STOPPING = ("SIGTSTP", "SIGTTIN", "SIGTTOU")
 def start_counter(kit: Any, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start the counter as the wrapped command, in a process group of memguard's own."""
     process: subprocess.Popen[bytes] = kit.guard("--", *BARE, COUNTER, *words, process_group=0, **options)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith(b"ready ")
+    assert kit.line(process.stdout).startswith("ready ")
     return process
 
 
 def deliver(kit: Any, process: subprocess.Popen[bytes], send: Callable[[int], None], name: str) -> None:
     """Send a signal and wait until memguard took it and the command told of it."""
-    assert process.stdout is not None
     number = getattr(signal, name)
     send(number)
-    assert process.stdout.readline().decode() == f"{name}\n"
+    assert kit.line(process.stdout) == name
     kit.wait_until(lambda: not kit.is_pending(process.pid, number), f"memguard has taken {name}")
 
 
@@ -105,7 +103,7 @@ def test_a_command_that_dies_of_it_gives_its_status(kit: Any, name: str) -> None
     report = kit.folder / "r.json"
     script = "ulimit -c 0; echo ready; exec sleep 50"
     process = kit.guard("--report", str(report), "--", "/bin/sh", "-c", script)
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     process.send_signal(number)
     done = kit.finish(process)
     assert (done.returncode, done.stderr) == (128 + number, b"")
@@ -117,7 +115,7 @@ def test_a_command_that_handles_it_decides(kit: Any) -> None:
     """A command that catches SIGTERM and ends with a status of its own keeps that status."""
     script = 'trap "exit 9" TERM; echo ready; while :; do sleep 0.05; done'
     process = kit.guard("--", "/bin/sh", "-c", script)
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     process.terminate()
     assert kit.finish(process).returncode == 9
 
@@ -126,7 +124,7 @@ def test_a_command_that_ignores_it_goes_on(kit: Any) -> None:
     """A signal that the command ignores ends neither it nor memguard."""
     script = 'trap "" TERM INT; echo ready; read line; exit 4'
     process = kit.guard("--", "/bin/sh", "-c", script, stdin=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n"
+    assert kit.line(process.stdout) == "ready"
     for number in (signal.SIGTERM, signal.SIGINT):
         process.send_signal(number)
         kit.wait_until(lambda each=number: not kit.is_pending(process.pid, each), "memguard has taken it")
@@ -144,10 +142,10 @@ def test_a_signal_during_the_cleanup_changes_nothing(kit: Any) -> None:
     process = kit.guard(
         "--report", str(report), "--", *script, environment={"MEMGUARD_GRACE": "1s"}, stdin=subprocess.PIPE
     )
-    assert process.stdout.readline() == b"left\n"
+    assert kit.line(process.stdout) == "left"
     process.stdin.write(b"\n")
     process.stdin.flush()
-    assert process.stdout.readline() == b"asked\n"  # memguard has reaped the command and cleans up
+    assert kit.line(process.stdout) == "asked"  # memguard has reaped the command and cleans up
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     assert kit.finish(process).returncode == 6
@@ -163,7 +161,7 @@ def test_a_stop_signal_stops_both_and_cont_wakes_both(kit: Any) -> None:
     shell = kit.start(
         "/bin/bash", "-c", script, "bash", memguard, "run", "--", *command, stdin=subprocess.PIPE
     )
-    guard, command_pid = int(shell.stdout.readline()), int(shell.stdout.readline())
+    guard, command_pid = int(kit.line(shell.stdout)), int(kit.line(shell.stdout))
     for _ in range(3):
         os.kill(guard, signal.SIGTSTP)
         kit.wait_until(lambda: kit.status_field(command_pid, "State")[:1] == "T", "the command is stopped")
@@ -194,7 +192,7 @@ def test_stopping_memguard_makes_no_signal_up(kit: Any) -> None:
 def test_a_stop_of_the_command_alone_leaves_memguard_awake(kit: Any) -> None:
     """SIGSTOP to the command by somebody else does not stop memguard, which goes on to guard and ends with it."""
     process = kit.guard("--", "/bin/sh", "-c", "echo $$; exec sleep 50")
-    command_pid = int(process.stdout.readline())
+    command_pid = int(kit.line(process.stdout))
     os.kill(command_pid, signal.SIGSTOP)
     kit.wait_until(lambda: kit.status_field(command_pid, "State")[:1] == "T", "the command is stopped")
     process.send_signal(signal.SIGTERM)  # taken by memguard, pending on the command

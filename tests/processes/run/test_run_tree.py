@@ -79,7 +79,7 @@ if os.fork() == 0:
 sys.stdin.readline()
 """
     process = kit.guard("--", *BARE, script, environment={"MEMGUARD_FENCE": fence}, stdin=subprocess.PIPE)
-    assert process.stdout.readline() == b"left\n"
+    assert kit.line(process.stdout) == "left"
     done = kit.finish(process, b"\n")
     assert done.returncode == 0
     assert done.stderr.count(b"outlived the job and was killed") == 1
@@ -133,7 +133,7 @@ def test_orphans_do_not_stay_zombies(kit: Any) -> None:
     """While a command runs memguard reaps the orphans that it adopts."""
     script = '(sh -c "exit 0" &); (sh -c "exit 0" &); echo started; read line'
     process = kit.guard("--", "/bin/sh", "-c", script, stdin=subprocess.PIPE)
-    assert process.stdout.readline() == b"started\n"
+    assert kit.line(process.stdout) == "started"
 
     def has_two_children() -> bool:  # the command and the janitor
         return len(kit.children_of(process.pid)) == 2
@@ -163,7 +163,7 @@ def test_a_killed_command_leaves_no_shared_memory(kit: Any, fence: str) -> None:
         environment={"MEMGUARD_FENCE": fence}, stdin=subprocess.PIPE,
     )  # fmt: skip
     try:
-        assert process.stdout.readline() == b"made\n"
+        assert kit.line(process.stdout) == "made"
         assert file.exists()
         process.stdin.write(b"go\n")
         process.stdin.flush()
