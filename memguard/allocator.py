@@ -145,6 +145,9 @@ class ResourceAllocator:
         return reservation
 
     def _check_room(self, size_bytes: int, name: str, held: tuple[Reservation, ...]) -> None:
+        """Refuse what waiting could not help, here or outside, before anybody waits for it."""
+        if self._parent is not None:
+            self._parent._check_room(size_bytes, name, held)
         own = {each: part for each in held for allocator, part in each.lineage() if allocator is self}
         room = self.limit_bytes - sum(own.values())
         if size_bytes <= room:

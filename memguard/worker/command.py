@@ -31,11 +31,20 @@ __all__ = ["BUDGET_VARIABLE", "CommandGuard", "CommandNotStarted"]
 BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
 
 _ENDING_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
-_PASSED_ON: Final = (
-    STOP_SIGNALS
-    | _ENDING_SIGNALS
-    | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH, signal.SIGALRM, signal.SIGURG}
+# What a process brings on itself: by a fault, or by writing where nobody reads or no file may grow.
+_OWN: Final = frozenset(
+    {
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGPIPE,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+        signal.SIGXFSZ,
+    }
 )
+_PASSED_ON: Final = signal.valid_signals() - _OWN - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 _WAITED_FOR: Final = _PASSED_ON | {signal.SIGCHLD}
 # What Python changes for itself at start; a command must find the defaults.
 _PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)

@@ -90,20 +90,10 @@ def execute(command: list[str], folder: Path, **options: object) -> subprocess.C
 
 
 def seed_killed(folder: Path) -> None:
-    """A command that went over its budget."""
-    words = [
-        "memguard",
-        "run",
-        "--memory",
-        "100MiB",
-        "--report",
-        "report.json",
-        "--",
-        "python",
-        *HOG[1:],
-        "120",
-    ]
-    assert execute(words, folder).returncode == 137
+    """A command that went over its budget, slowly enough to be looked at while it was near it."""
+    budget = ["--memory", "100MiB", "--report", "report.json"]
+    hog = ["python", *HOG[1:], "120", "--rate-mib-s", "100"]
+    assert execute(["memguard", "run", *budget, "--", *hog], folder).returncode == 137
 
 
 def seed_out_of_memory(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_block_is_reported(manager: MemoryManager) -> None:
 def test_a_block_past_its_budget_stops_at_a_checkpoint(manager: MemoryManager, events: list[Any]) -> None:
     """The error comes between two batches, is a MemoryError, and carries the whole story; a warning came before."""
     kept: list[mmap.mmap] = []
-    with (  # noqa: PT012 - where in the block it comes is the point
+    with (
         pytest.raises(MemoryLimitExceeded) as caught,
         manager.managed_processing("fit", memory="60MiB") as job,
     ):
@@ -122,7 +122,7 @@ def test_an_error_in_a_block_comes_out_as_it_is(
 ) -> None:
     """Whatever the work raises passes through unchanged, after cleanup and report."""
     cleaned: list[int] = []
-    with (  # noqa: PT012 - it must pass through all of them
+    with (
         unchanged_caller(),
         pytest.raises(type(error)) as caught,
         manager.managed_processing("fails", memory="60MiB") as job,
@@ -323,7 +323,7 @@ def test_batches_follow_what_a_row_costs() -> None:
 def test_batches_stop_between_two(manager: MemoryManager) -> None:
     """A loop that keeps too much is stopped before its next batch: what it has so far is whole."""
     done: list[Any] = []
-    with (  # noqa: PT012 - where in the block it comes is the point
+    with (
         pytest.raises(MemoryLimitExceeded),
         manager.managed_processing("keeps", memory="60MiB") as job,
     ):
