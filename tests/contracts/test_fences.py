@@ -188,6 +188,17 @@ def test_arguments_and_results_are_not_the_jobs_memory(fenced: Guarded) -> None:
     assert result.report.peak_bytes < 40 * MIB
 
 
+@pytest.mark.heavy
+def test_a_small_job_of_a_large_argument_can_allocate(fenced: Guarded) -> None:
+    """An argument of 800 MiB leaves a job of 64 MiB all the room that its budget promises."""
+    given = np.ones(100 * MIB)
+
+    def little(values: np.ndarray) -> int:
+        return len(allocate(30 * MIB)) + values.ndim
+
+    assert fenced.value(little, given, memory="64MiB") == 30 * MIB + 1
+
+
 @pytest.mark.requirement("R2.1")
 def test_a_changed_argument_is_the_jobs_memory(fenced: Guarded) -> None:
     """Pages of an argument that the job writes to are copied, and the copies count against its budget."""

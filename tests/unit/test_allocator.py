@@ -191,6 +191,13 @@ class TestNested:
         assert held.size_bytes == 20 * MIB
         holder.release()
 
+    def test_what_the_outer_budget_can_never_give_is_not_waited_for(self) -> None:
+        """A request larger than the outer budget is refused at once, though the inner one is busy."""
+        outer = allocator(100)
+        inner = allocator(200, outer)
+        with inner.reserve(90 * MIB, "busy"), pytest.raises(CapacityExceeded, match=r"100 MiB \(test\)"):
+            inner.reserve(150 * MIB, "job")
+
     def test_a_wish_outside_is_withdrawn(self, threads: ThreadPoolExecutor) -> None:
         """Waking the inner allocator reaches who waits in the outer one."""
         outer = allocator(100)

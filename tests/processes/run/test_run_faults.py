@@ -246,24 +246,34 @@ mkdir disk && mount -t tmpfs -o ro none disk
     assert done.stderr == b"memguard: disk/r.json: its folder is not writable; name a file elsewhere\n"
 
 
-@pytest.mark.parametrize(("fence", "degraded"), [("auto", False), ("cgroup", True)])
+@pytest.mark.requirement("R2.1")
+@pytest.mark.parametrize("fence", ["auto", "cgroup"])
+@pytest.mark.parametrize("missing", ["mount -o bind,remount,ro", "umount"])
 def test_without_cgroups_a_command_is_bounded_still(
-    kit: Any, own_mounts: Any, hog: Any, fence: str, degraded: bool
+    kit: Any, own_mounts: Any, hog: Any, missing: str, fence: str
 ) -> None:
     """Where no cgroup can be made the watcher bounds; that is a fault of the guard only where a cgroup was asked for."""
     words = " ".join([*hog, "--mib", "300", "--hold-seconds", "30"])
     script = f"""
-for each in $(grep -l memory /sys/fs/cgroup/*/cgroup.controllers /dev/null 2>/dev/null) /sys/fs/cgroup/memory; do
-  [ -d $each ] && mount -o bind,remount,ro $each
-done
-mount -o bind,remount,ro /sys/fs/cgroup 2>/dev/null
+awk '$2 ~ "^/sys/fs/cgroup" {{print $2}}' /proc/mounts | sort -r | while read each; do {missing} $each; done
 exec {MEMGUARD} run --memory 150MiB --report r.json -- {words}
 """
     done = own_mounts(script, environment={"MEMGUARD_FENCE": fence})
     report = json.loads((kit.folder / "r.json").read_text())
     assert (done.returncode, report["outcome"], report["budget"]["fence"]) == (137, "budget_kill", "rlimit")
-    assert bool(report["guard_degraded"]) is degraded
-    assert (b"memguard doctor" in done.stderr) is degraded
+    assert bool(report["guard_degraded"]) is (fence == "cgroup")
+    assert (b"memguard doctor" in done.stderr) is (fence == "cgroup")
+
+
+@pytest.mark.parametrize("descriptors", [6, 9, 12, 15, 20, 30])
+def test_few_descriptors_are_told_or_enough(kit: Any, descriptors: int) -> None:
+    """With a low limit of open files the command runs, or memguard says in one line that it could not start it."""
+    words = (MEMGUARD, "run", "--", "/bin/sh", "-c", "exit 7")
+    done = kit.finish(kit.start("/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *words))
+    if done.returncode != 7:
+        assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
+        assert done.stderr.startswith(b"memguard: ")
+        assert descriptors < 30
 
 
 def test_a_command_that_became_another_user_goes_on(kit: Any) -> None:
