@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -275,6 +276,8 @@ def test_large_bytes_cross_with_few_copies(jobs: Guarded) -> None:
     assert produced.value == bytes(40 * MIB)
     assert produced.report.peak_bytes < 95 * MIB
     del given, result, produced
+    # What was freed may wait inside the allocator, between what other tests left; that is not held by anybody.
+    ctypes.CDLL(None).malloc_trim(0)
     assert private_bytes_now() - before < 5 * MIB
 
 
