@@ -38,7 +38,7 @@ class BatchSizer:
             return cls(_FIRST_ROWS_WITHOUT_SIZE, 0.0)
         # A twentieth of the room, and a sixteenth of the rows: what processing them costs is not known yet.
         most_rows = max(_FIRST_ROWS_WITHOUT_SIZE, total_rows // 16)
-        return cls(max(1, min(int(free_bytes * 0.05 / bytes_per_row), most_rows)), bytes_per_row)
+        return cls(max(1, int(min(free_bytes * 0.05 / bytes_per_row, most_rows))), bytes_per_row)
 
     def next_rows(self, batch_rows: int, cost_bytes: int, free_bytes: int) -> int:
         """Learn from a finished batch.
