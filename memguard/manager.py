@@ -100,9 +100,9 @@ class MemoryManager:
         self._settler = Settler()
         self.cleanup = CleanupManager(events=self.events)
         self._preload = frozenset(preload)
-        self._pool = TemplatePool()
+        self._pool = TemplatePool(self.settings.fence)
         self.cleanup.register("worker templates", self._pool.close)
-        self.cleanup.register("report timers", self._settler.close)
+        self.cleanup.register("reports that settle", self._settler.close)
         self._token: contextvars.Token[MemoryManager | None] | None = None
         _open_managers.add(self)
 

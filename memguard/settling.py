@@ -1,13 +1,16 @@
 """Looking again five seconds after a job: the last figure of a report that was handed over before it could be known.
 
 Comes in: a `ReportSlot` whose report lacks the figure. Goes out: the same slot with the completed report. Only jobs
-after which the caller's memory was not back at once need it, so most jobs start no timer at all.
+after which the caller's memory was not back at once need it, so mostly there is nothing to wait for and no thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
+import time
+from collections import deque
 from typing import Final
 
 from memguard.host import private_bytes_now
@@ -28,34 +31,48 @@ class ReportSlot:
 
 
 class Settler:
-    """Owns the timers; `close` ends them, and what was not measured by then stays ``None``."""
+    """Owns one thread, which is there while reports wait; `close` ends it, and what was not measured stays ``None``."""
 
     def __init__(self, delay_s: float = _LOOK_AGAIN_S) -> None:
         self._delay_s = delay_s
-        self._lock = threading.Lock()
-        self._timers: dict[int, threading.Timer] = {}
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[float, ReportSlot]] = deque()  # when to look, soonest first
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def settle(self, slot: ReportSlot) -> None:
         """Complete the slot's report in five seconds, if it needs that."""
         if slot.report.caller.after_5s_bytes is not None:
             return
-        timer = threading.Timer(self._delay_s, self._look, (slot,))
-        timer.daemon = True
-        with self._lock:
-            self._timers[id(slot)] = timer
-            timer.start()
+        with self._changed:
+            if self._closed:
+                return
+            self._waiting.append((time.monotonic() + self._delay_s, slot))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="memguard-settler", daemon=True)
+                self._thread.start()
 
-    def _look(self, slot: ReportSlot) -> None:
-        caller = dataclasses.replace(slot.report.caller, after_5s_bytes=private_bytes_now())
-        slot.report = dataclasses.replace(slot.report, caller=caller)
-        with self._lock:
-            self._timers.pop(id(slot), None)
+    def _work(self) -> None:
+        with self._changed:
+            while self._waiting and not self._closed:
+                due_s, slot = self._waiting[0]
+                if not self._changed.wait_for(lambda: self._closed, due_s - time.monotonic()):
+                    self._waiting.popleft()
+                    _look_again(slot)
+            self._thread = None
 
     def close(self) -> None:
-        """End all timers; once or many times."""
-        with self._lock:
-            timers = tuple(self._timers.values())
-            self._timers.clear()
-        for timer in timers:
-            timer.cancel()
-            timer.join()
+        """End the waiting; once or many times."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join()
+
+
+def _look_again(slot: ReportSlot) -> None:
+    with contextlib.suppress(OSError):  # no descriptor is left, say: then the figure stays unknown
+        caller = dataclasses.replace(slot.report.caller, after_5s_bytes=private_bytes_now())
+        slot.report = dataclasses.replace(slot.report, caller=caller)

@@ -22,6 +22,7 @@ from memguard.host.kill import kill_processes
 from memguard.host.machine import read_machine
 from memguard.host.prctl import become_subreaper, die_with_parent, raise_oom_score
 from memguard.host.process import (
+    OwnMemory,
     ProcessMemory,
     children_of,
     limit_data_segment,
@@ -44,6 +45,7 @@ __all__ = [
     "Fence",
     "FenceError",
     "MachineReading",
+    "OwnMemory",
     "ProcessMemory",
     "ReceivedSignal",
     "SignalStream",

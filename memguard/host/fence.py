@@ -33,6 +33,7 @@ _LEAVE_S: Final = 5.0
 # The job's processes live one level below the limit, so that a fence inside the fence can be a sibling
 # of theirs: in v2 a cgroup with processes cannot hand the memory controller to children.
 _INNER_V2: Final = "job"
+_UNLIMITED: Final = 2**63 - 1
 
 
 class FenceError(MemguardError, OSError):
@@ -87,10 +88,10 @@ class Fence:
     Does not promise to hold memory that its processes were charged elsewhere before they entered.
     """
 
-    def __init__(self, path: str, kind: str, limit_bytes: int) -> None:
+    def __init__(self, path: str, kind: str, limit_bytes: int | None) -> None:
         self.path = path
         self.kind = kind
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = _UNLIMITED if limit_bytes is None else limit_bytes
         self._layout = _LAYOUTS[kind]
         self._descriptors: dict[str, int] = {}
         inner = f"{path}/{_INNER_V2}"
@@ -231,6 +232,21 @@ class Fence:
             raise self._error(f"could not be given a limit of {limit_bytes} bytes", error) from error
         self._limit_bytes = limit_bytes
 
+    def rename(self, name: str) -> None:
+        """Show in the path what the fence is for now. v2 has no way to do so; there the path stays.
+
+        Raises:
+            FenceError: when the kernel refuses, or the fence is gone.
+        """
+        if self.kind == "cgroup-v2":
+            return
+        path = f"{os.path.dirname(self.path)}/{fence_name(name)}"
+        try:
+            os.rename(self.path, path)
+        except OSError as error:
+            raise self._error(f"could not be renamed to {path}", error) from error
+        self.path = self._entrance = path
+
     def kill_all(self, timeout_s: float = _LEAVE_S) -> None:
         """SIGKILL every process inside, and wait until none is left.
 
@@ -295,12 +311,12 @@ def _remove_tree(path: str) -> OSError | None:
     return None
 
 
-def open_fence(name: str, limit_bytes: int) -> Fence | None:
+def open_fence(name: str, limit_bytes: int | None) -> Fence | None:
     """Make a fence below the memory cgroup of this process, or beside it where v2 asks for that.
 
     Args:
         name: what the fence is for, shown in its path.
-        limit_bytes: its limit, in bytes.
+        limit_bytes: its limit, in bytes; ``None`` for one that is given its limit later, by `Fence.resize`.
 
     Returns:
         The fence, or ``None`` when this machine lets none be made; `memguard.host.probe` tells why.
@@ -308,7 +324,7 @@ def open_fence(name: str, limit_bytes: int) -> Fence | None:
     Raises:
         ValueError: for a limit that is not positive.
     """
-    if limit_bytes <= 0:
+    if limit_bytes is not None and limit_bytes <= 0:
         raise ValueError(f"a fence needs room; {limit_bytes} bytes is none")
     try:
         place = choose_place()
@@ -318,7 +334,10 @@ def open_fence(name: str, limit_bytes: int) -> Fence | None:
 
 
 def create_fence(
-    place: FencePlace, name: str, limit_bytes: int, make_directory: Callable[[str], None] = os.mkdir
+    place: FencePlace,
+    name: str,
+    limit_bytes: int | None,
+    make_directory: Callable[[str], None] = os.mkdir,
 ) -> Fence:
     """Make a fence at a place, complete or not at all.
 
@@ -336,7 +355,8 @@ def create_fence(
         if place.kind == "cgroup-v2":
             write_control(f"{path}/cgroup.subtree_control", "+memory")
             make_directory(f"{path}/{_INNER_V2}")
-        write_limit(path, place.kind, limit_bytes, lower=True)
+        if limit_bytes is not None:
+            write_limit(path, place.kind, limit_bytes, lower=True)
         return Fence(path, place.kind, limit_bytes)
     except BaseException:
         _remove_tree(path)

@@ -94,7 +94,7 @@ class CommandGuard:
                 become_subreaper()
                 self._janitor = Janitor(self._job_id)
                 owned.callback(self._janitor.dismiss)
-                enclosure = build_enclosure(self._job_id, self._plan)
+                enclosure = build_enclosure(self._job_id, self._plan.fence, self._plan.limit_bytes)
                 pid = self._start(enclosure)
             return self._guard_tree(enclosure, pid)
 
@@ -134,7 +134,7 @@ class CommandGuard:
     def _execute(self, enclosure: Enclosure, parent_pid: int, writer: int) -> NoReturn:
         failure = _NOT_ENCLOSED + b"it failed between fork and exec"
         try:
-            refusal = _enter(enclosure, parent_pid)
+            refusal = _enter(enclosure, parent_pid, self._plan)
             if not refusal:
                 self._restore_signals()
                 refusal = _become(self._words, self._environment())
@@ -261,10 +261,11 @@ def _refusing() -> Iterator[None]:
         ) from error
 
 
-def _enter(enclosure: Enclosure, parent_pid: int) -> bytes:
+def _enter(enclosure: Enclosure, parent_pid: int, plan: GuardPlan) -> bytes:
     """Go behind the fence; returns why not, or nothing."""
     try:
         enclosure.enter(parent_pid)
+        enclosure.submit_to(plan)
     except OSError as error:
         return _NOT_ENCLOSED + str(error).encode()
     return b""

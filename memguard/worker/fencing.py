@@ -1,5 +1,8 @@
 """Putting a process behind its fence: made by the guardian before the fork, entered by the child right after it.
 
+The limit may come later than the fence: the process that waits for the next job is behind it already, because
+moving a process between cgroups makes the kernel wait, often for ten milliseconds and more.
+
 Best fence first: a memory cgroup of its own; else RLIMIT_DATA as a backstop beside the watching guard. Never
 RLIMIT_AS: it counts address space, which numerical libraries reserve by the gigabyte and never touch.
 """
@@ -36,14 +39,12 @@ class Enclosure:
     fence: Fence | None
     kind: str
     degraded: str
-    plan: GuardPlan
 
-    def enter(self, parent_pid: int, *, arguments_bytes: int = 0) -> None:
+    def enter(self, parent_pid: int) -> None:
         """Go behind the fence; called by the child on itself, before anything else.
 
         Args:
             parent_pid: who must be its parent; it ends with it.
-            arguments_bytes: what it will map of its arguments: not its memory, yet RLIMIT_DATA counts it.
 
         Raises:
             OSError: if the cgroup cannot be entered; then the job must not run.
@@ -52,19 +53,43 @@ class Enclosure:
         if self.fence is not None:
             self.fence.enter()
             self.fence.close()  # this copy of its descriptors; the job has no business with them
-        elif self.kind == "rlimit":
-            budget_bytes = int(self.plan.limit_bytes * _RLIMIT_FACTOR)
+
+    def submit_to(self, plan: GuardPlan, *, arguments_bytes: int = 0) -> None:
+        """Take on the limits that a process must set for itself; called by the child before its work.
+
+        Args:
+            plan: the job's.
+            arguments_bytes: what it will map of its arguments: not its memory, yet RLIMIT_DATA counts it.
+        """
+        if self.kind == "rlimit":
+            budget_bytes = int(plan.limit_bytes * _RLIMIT_FACTOR)
             limit_data_segment(budget_bytes + _RLIMIT_SLACK_BYTES + arguments_bytes)
-        raise_oom_score(os.getpid(), self.plan.oom_score_adj)
+        raise_oom_score(os.getpid(), plan.oom_score_adj)
+
+    def assign(self, name: str, limit_bytes: int) -> None:
+        """Make a fence that waited the fence of one job; called by the guardian.
+
+        Raises:
+            OSError: if it cannot be given its limit; then the job must not run in it.
+        """
+        if self.fence is not None:
+            self.fence.rename(name)
+            self.fence.resize(limit_bytes)
 
 
-def build_enclosure(name: str, plan: GuardPlan) -> Enclosure:
-    """Make the best fence that ``plan.fence`` allows and the machine can give."""
-    if plan.fence in ("auto", "cgroup"):
-        fence = open_fence(name, plan.limit_bytes)
+def build_enclosure(name: str, kind: str, limit_bytes: int | None) -> Enclosure:
+    """Make the best fence that is allowed and that the machine can give.
+
+    Args:
+        name: what it is for.
+        kind: ``auto``, ``cgroup``, ``rlimit`` or ``none``.
+        limit_bytes: its limit; ``None`` if `Enclosure.assign` gives it later.
+    """
+    if kind in ("auto", "cgroup"):
+        fence = open_fence(name, limit_bytes)
         if fence is not None:
-            return Enclosure(fence, fence.kind, "", plan)
-    if plan.fence == "none":
-        return Enclosure(None, "watch", "", plan)
-    missing = "no memory cgroup can be made here (see `memguard doctor`)" if plan.fence == "cgroup" else ""
-    return Enclosure(None, "rlimit", missing, plan)
+            return Enclosure(fence, fence.kind, "")
+    if kind == "none":
+        return Enclosure(None, "watch", "")
+    missing = "no memory cgroup can be made here (see `memguard doctor`)" if kind == "cgroup" else ""
+    return Enclosure(None, "rlimit", missing)

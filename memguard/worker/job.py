@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
-from memguard.host import private_bytes_now
+from memguard.host import OwnMemory
 from memguard.redact import redact_error
 from memguard.report import CallerMemory, JobReport, Outcome
 from memguard.settling import ReportSlot
@@ -119,10 +119,15 @@ class GuardedJob:
         self._frame = frame
         self._on_message = on_message
         self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
-        self._before_bytes = private_bytes_now()
         modules = preload | modules_used_by(function, (*args, *kwargs.values()))
         self._started_s = time.monotonic()
-        self._running = launch(pool, modules, spec, pack_call(function, args, kwargs))
+        self._memory = OwnMemory()
+        try:
+            self._before_bytes = self._memory.private_bytes()
+            self._running = launch(pool, modules, spec, pack_call(function, args, kwargs))
+        except BaseException:
+            self._memory.close()
+            raise
 
     @property
     def recorder(self) -> JobRecorder:
@@ -162,7 +167,8 @@ class GuardedJob:
         self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
 
     def _finish(self, ended: EndedJob) -> JobResult:
-        after = private_bytes_now()
+        after = self._memory.private_bytes()
+        self._memory.close()
         settled = after if is_back(self._before_bytes, after) else None
         error = ended.error
         if error is not None and ended.remote_traceback:

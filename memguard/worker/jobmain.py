@@ -1,7 +1,8 @@
-"""The job's own process: goes behind its fence, takes on the caller's surroundings, calls, delivers, ends.
+"""The job's own process: goes behind its fence, waits for its job, then calls, delivers and ends.
 
-Comes in: the segment with the call. Goes out: the value or the exception, in a segment that the keeper provides (so
-that delivering a result is not charged to the job's budget), and one ``delivered`` message. Never returns.
+Comes in: a message with the job's `JobSpec`, the streams it writes to and the segment with the call. Goes out: the
+value or the exception, in a segment that the keeper provides (so that delivering a result is not charged to the
+job's budget), and one ``delivered`` message. Never returns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NoReturn
 
@@ -22,6 +22,7 @@ from memguard.redact import redact_error
 from memguard.worker.buffers import Packed, pack, write_packed
 from memguard.worker.call import unpack_call
 from memguard.worker.context import JobContext, enter_job, leave_job
+from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
 from memguard.worker.spec import JobSpec
 from memguard.worker.verdict import Delivery
@@ -32,13 +33,26 @@ __all__ = ["run_job_and_exit"]
 _INHERITED_HANDLERS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
-def run_job_and_exit(
-    spec: JobSpec, channel: Channel, enter_fence: Callable[[], None], stdio: tuple[int, int], arguments: int
-) -> NoReturn:
+def run_job_and_exit(channel: Channel, enclosure: Enclosure, parent_pid: int) -> NoReturn:
     """Be the job, from the fork on."""
+    try:
+        enclosure.enter(parent_pid)
+        received = channel.receive()
+    except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
+        traceback.print_exc()
+        os._exit(1)
+    if received is None:  # there is no job for it
+        os._exit(0)
+    message, (stdout, stderr, arguments) = received
+    _run(JobSpec.from_message(message["spec"]), channel, enclosure, (stdout, stderr), arguments)
+
+
+def _run(
+    spec: JobSpec, channel: Channel, enclosure: Enclosure, stdio: tuple[int, int], arguments: int
+) -> NoReturn:
     status = 1
     try:
-        enter_fence()
+        enclosure.submit_to(spec.plan, arguments_bytes=os.fstat(arguments).st_size)
         _settle(stdio)
         enter_job(JobContext(spec.job_id, spec.name, spec.plan.limit_bytes, channel))
         delivery, packed = _call(arguments)

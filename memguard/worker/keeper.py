@@ -1,9 +1,10 @@
 """The keeper: forked from the template for one job, it forks the job, guards its tree and leaves nothing of it.
 
-Comes in: a `JobSpec`, the caller's channel, the caller's stdout and stderr, the segment with function and arguments.
-Goes out: progress messages, and one ``ended`` message with an `EndRecord` and the segment of the result. It is the
-subreaper of everything the job starts, so an orphan comes to it and not to init. If the caller dies, the job is
-stopped; if the keeper dies, the kernel kills the job and the template sweeps up (`memguard.worker.template`).
+Comes in: from the template, a `JobSpec`, the caller's channel, the caller's stdout and stderr, the segment with
+function and arguments; until they come, the job's process waits (`memguard.worker.standby`). Goes out: progress
+messages, and one ``ended`` message with an `EndRecord` and the segment of the result. It is the subreaper of
+everything the job starts, so an orphan comes to it and not to init. If the caller dies, the job is stopped; if the
+keeper dies, the kernel kills the job and the template sweeps up (`memguard.worker.template`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Final
 
 from memguard.host import (
@@ -29,16 +29,15 @@ from memguard.host import (
     shared_memory_there,
 )
 from memguard.worker.buffers import create_segment
-from memguard.worker.fencing import Enclosure, build_enclosure
-from memguard.worker.jobmain import run_job_and_exit
-from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.protocol import Channel, Message
 from memguard.worker.reaper import Reaper
 from memguard.worker.spec import EndRecord, JobSpec
+from memguard.worker.standby import Standby
 from memguard.worker.tree_guard import TreeGuard
 from memguard.worker.verdict import Delivery, StopReason
 from memguard.worker.watch import Notice
 
-__all__ = ["keep"]
+__all__ = ["wait_and_keep"]
 
 _PROGRESS_EVERY_S: Final = 0.1
 # A result segment is filled with pages in steps, so that watching goes on meanwhile.
@@ -51,45 +50,76 @@ _MOST_FILES_TOLD: Final = 100
 _RESULT_MARGIN_FRACTION: Final = 0.05
 
 
-def keep(spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int) -> None:
-    """Run one job from fork to verified end; never raises, tells the caller instead."""
+def wait_and_keep(template: Channel, fence: str) -> None:
+    """Wait for a job, and run it from its start to its verified end.
+
+    Args:
+        template: where the job comes from; closed before it runs.
+        fence: the kind that jobs are expected to ask for.
+    """
     os.setsid()
     become_subreaper()
+    standby = None
+    with contextlib.suppress(
+        OSError
+    ):  # no process can be made at the moment; a job that comes will try again
+        standby = Standby(fence, inherited=template)
+    received = template.receive()
+    template.close()
+    if received is not None:
+        message, (connection, stdout, stderr, arguments) = received
+        with Channel.adopt(connection) as caller:
+            spec = JobSpec.from_message(message["spec"])
+            if _keep(spec, caller, (stdout, stderr), arguments, standby=standby):
+                return
+    if standby is not None:
+        standby.discard()
+
+
+def _keep(
+    spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int, *, standby: Standby | None
+) -> bool:
+    """Run one job; returns False, and leaves the standby alone, if nobody wants it any more."""
     owner = _open_pidfd(spec.owner.pid)
     if owner < 0 or not is_alive(spec.owner):
-        return
-    keeper_side, job_side = channel_pair()
-    enclosure = build_enclosure(spec.job_id, spec.plan)
-    keeper_pid, baseline_bytes = os.getpid(), resident_bytes_now()  # all of it is shared with the template
+        return False
     shared_before = shared_memory_there()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    job_pid = os.fork()
-    if job_pid == 0:
-        keeper_side.close()
-        caller.close()
-        os.close(owner)
-        enter = partial(enclosure.enter, keeper_pid, arguments_bytes=os.fstat(arguments).st_size)
-        run_job_and_exit(spec, job_side, enter, stdio, arguments)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    job_side.close()
+    try:
+        standby, degraded = _fitting(standby, spec)
+    except OSError as error:
+        caller.send({"kind": "failed", "why": f"no process could be made for the job: {error}"})
+        raise
+    baseline_bytes = resident_bytes_now()  # all of it is shared with the template
+    fence = standby.enclosure.fence
     limits = spec.plan.watch_limits
-    guard = TreeGuard(job_pid, enclosure.fence, limits, adopted=_own_children, shared_before=shared_before)
+    guard = TreeGuard(standby.pid, fence, limits, adopted=_own_children, shared_before=shared_before)
     guard.ignore_shared(arguments)  # its pages are the caller's
+    if degraded:
+        guard.degraded[degraded] = None
+    standby.start(spec, stdio, arguments)
     _close_all(*stdio, arguments)
-    keeper = _Keeper(
-        spec,
-        caller,
-        keeper_side,
-        guard=guard,
-        enclosure=enclosure,
-        owner=owner,
-        baseline_bytes=baseline_bytes,
-    )
+    keeper = _Keeper(spec, caller, standby, guard=guard, owner=owner, baseline_bytes=baseline_bytes)
     try:
         keeper.run()
     except BaseException as error:
         keeper.abandon(error)
         raise
+    return True
+
+
+def _fitting(standby: Standby | None, spec: JobSpec) -> tuple[Standby, str]:
+    """Return a process behind the fence that the job is to have, and what is amiss with that fence."""
+    plan = spec.plan
+    if standby is not None and not standby.serves(plan.fence):
+        standby.discard()
+        standby = None
+    standby = standby or Standby(plan.fence)
+    try:
+        standby.enclosure.assign(spec.job_id, plan.limit_bytes)
+    except OSError as error:
+        standby.discard()
+        return Standby("rlimit"), str(error)
+    return standby, standby.enclosure.degraded
 
 
 def _open_pidfd(pid: int) -> int:
@@ -109,18 +139,16 @@ class _Keeper:
         self,
         spec: JobSpec,
         caller: Channel,
-        job: Channel,
+        standby: Standby,
         *,
         guard: TreeGuard,
-        enclosure: Enclosure,
         owner: int,
         baseline_bytes: int,
     ) -> None:
-        self._spec, self._caller, self._job, self._enclosure = spec, caller, job, enclosure
+        self._spec, self._caller, self._job = spec, caller, standby.channel
+        self._fence_kind = standby.enclosure.kind
         self._guard = guard
         self._reaper = Reaper(guard.root_pid)
-        if enclosure.degraded:
-            self._guard.degraded[enclosure.degraded] = None
         self._start_ticks = identify(guard.root_pid).start_ticks
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
@@ -136,7 +164,7 @@ class _Keeper:
         self._owner = owner
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._watch_for(job.fileno(), self._hear_job)
+        self._watch_for(self._job.fileno(), self._hear_job)
         self._watch_for(caller.fileno(), self._hear_caller)
         self._watch_for(owner, self._lose_owner)
 
@@ -154,7 +182,7 @@ class _Keeper:
                 "kind": "started",
                 "pid": self._guard.root_pid,
                 "start_ticks": self._start_ticks,
-                "fence": self._enclosure.kind,
+                "fence": self._fence_kind,
                 "baseline_bytes": self._baseline_bytes,
             }
         )
@@ -306,9 +334,7 @@ class _Keeper:
         duration_s = time.monotonic() - self._started_s
         assert self._reaper.exit_code is not None
         ending = replace(
-            self._guard.ending(
-                self._reaper.exit_code, self._delivery, self._stop_reason, self._enclosure.kind
-            ),
+            self._guard.ending(self._reaper.exit_code, self._delivery, self._stop_reason, self._fence_kind),
             owes_value=True,
         )
         cleanup = self._guard.finish(self._spec.plan.grace_s, remove_shared=True)

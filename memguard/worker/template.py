@@ -27,9 +27,8 @@ from memguard.host import (
     sweep_stale_fences,
 )
 from memguard.log import preserved_logging
-from memguard.worker.keeper import keep
+from memguard.worker.keeper import wait_and_keep
 from memguard.worker.protocol import Channel, channel_pair
-from memguard.worker.spec import JobSpec
 
 __all__ = ["main"]
 
@@ -50,7 +49,7 @@ def main(descriptor: int) -> None:
         if os.getppid() != received[0]["owner"]:
             return
         caller.send({"kind": "ready", "missing": _preload(received[0]["modules"])})
-        _Template(caller, owner).serve()
+        _Template(caller, owner, received[0]["fence"]).serve()
 
 
 def _preload(modules: Sequence[str]) -> dict[str, str]:
@@ -75,8 +74,9 @@ def _preload(modules: Sequence[str]) -> dict[str, str]:
 class _Template:
     """Serves one caller. Keeps one keeper forked ahead, so that a job waits for one fork and not for two."""
 
-    def __init__(self, caller: Channel, owner: int) -> None:
+    def __init__(self, caller: Channel, owner: int, fence: str) -> None:
         self._caller = caller
+        self._fence = fence
         self._owner = owner
         self._keepers: dict[int, int] = {}  # pidfd -> pid
         # What an import has started belongs to the template, not to a job.
@@ -125,7 +125,7 @@ class _Template:
             self._caller.close()
             for pidfd in (self._owner, *self._keepers):
                 os.close(pidfd)
-            _be_keeper(theirs)
+            _be_keeper(theirs, self._fence)
         theirs.close()
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
@@ -169,15 +169,10 @@ class _Template:
                 self._reap(descriptor)
 
 
-def _be_keeper(template: Channel) -> NoReturn:
+def _be_keeper(template: Channel, fence: str) -> NoReturn:
     status = 1
     try:
-        received = template.receive()
-        template.close()
-        if received is not None:
-            message, (connection, stdout, stderr, arguments) = received
-            with Channel.adopt(connection) as channel:
-                keep(JobSpec.from_message(message["spec"]), channel, (stdout, stderr), arguments)
+        wait_and_keep(template, fence)
         status = 0
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()

@@ -47,8 +47,9 @@ def _sticky(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 class Template:
     """One running template process. Owns the process and the channel; `close` ends both."""
 
-    def __init__(self, modules: frozenset[str]) -> None:
+    def __init__(self, modules: frozenset[str], fence: str) -> None:
         self.modules = modules
+        self._fence = fence
         self.roots = frozenset(root_of(each) for each in modules)
         self.sticky = _sticky(os.environ)
         self.missing: Mapping[str, str] = {}
@@ -72,7 +73,14 @@ class Template:
         return self._process.pid
 
     def _greet(self) -> None:
-        self._channel.send({"kind": "preload", "modules": sorted(self.modules), "owner": os.getpid()})
+        self._channel.send(
+            {
+                "kind": "preload",
+                "modules": sorted(self.modules),
+                "owner": os.getpid(),
+                "fence": self._fence,
+            }
+        )
         received = self._channel.receive()
         if received is None:
             status = self._process.wait()
@@ -143,9 +151,14 @@ def is_open(descriptor: int) -> bool:
 
 
 class TemplatePool:
-    """The templates of one owner; thread-safe."""
+    """The templates of one owner; thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        fence: the kind that its jobs ask for, see `memguard.worker.fencing`; another one makes them start slower.
+    """
+
+    def __init__(self, fence: str = "auto") -> None:
+        self._fence = fence
         self._lock = threading.Lock()
         self._current: Template | None = None
         self._retired: list[Template] = []
@@ -175,7 +188,7 @@ class TemplatePool:
             self._current.retire()
             self._retired.append(self._current)
             self._current = None
-        self._current = Template(modules | known)
+        self._current = Template(modules | known, self._fence)
 
     def _forget_parents_templates(self) -> None:
         for template in (*self._retired, *([self._current] if self._current else [])):

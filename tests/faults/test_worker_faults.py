@@ -114,9 +114,45 @@ def test_a_killed_template_loses_no_job(jobs: Guarded) -> None:
 @pytest.mark.requirement("R1.4")
 def test_a_killed_spare_keeper_is_replaced(jobs: Guarded) -> None:
     """`kill -9` of the keeper that waits for a job: the next job does not notice."""
-    (spare,) = set(jobs.processes()) - {jobs.template_pid}
-    os.kill(spare, signal.SIGKILL)
-    assert eventually(lambda: spare not in jobs.processes())
+    keeper, waiting = jobs.standby()
+    os.kill(keeper, signal.SIGKILL)
+    assert eventually(lambda: not {keeper, waiting} & jobs.processes().keys())
+    check_works(jobs)
+
+
+@pytest.mark.requirement("R1.4")
+def test_a_killed_standby_is_replaced(jobs: Guarded) -> None:
+    """`kill -9` of the process that would have become the next job: the next job does not notice."""
+    _, waiting = jobs.standby()
+    os.kill(waiting, signal.SIGKILL)
+    assert eventually(lambda: waiting not in jobs.processes())
+    result = jobs.run(abs, -4)
+    assert (result.value, result.report.guard_degraded) == (4, ())
+    check_works(jobs)
+
+
+@pytest.mark.skipif(not probe().fence, reason="needs a memory cgroup")
+def test_a_standby_that_cannot_be_given_its_limit_is_not_used() -> None:
+    """Where the waiting fence was taken away, the job runs behind the next best one, and its report says why."""
+    with guarded() as jobs:
+        check_lost_fence(jobs)
+
+
+def check_lost_fence(jobs: Guarded) -> None:
+    _, waiting = jobs.standby()
+    place = choose_place()
+    assert isinstance(place, FencePlace)
+    (fence,) = [
+        path
+        for path in Path(place.directory).glob("memguard-standby-*")
+        if str(waiting) in (path / "cgroup.procs").read_text().split()
+    ]
+    Path(place.directory, "cgroup.procs").write_text(str(waiting))
+    fence.rmdir()
+    result = jobs.run(abs, -4)
+    assert result.value == 4
+    assert result.report.budget.fence == "rlimit"
+    assert any("fence" in each for each in result.report.guard_degraded)
     check_works(jobs)
 
 
@@ -245,9 +281,10 @@ class StuckCaller:
     def __call__(self, progress: Any) -> None:
         if not self.stuck:
             self.stuck = True
-            # Template, waiting keeper, keeper and job; then the job is gone, while nobody reads its messages.
-            assert eventually(lambda: len(self.jobs.processes()) == 4)
-            assert eventually(lambda: len(self.jobs.processes()) == 3), self.jobs.processes()
+            # Template, keeper and job, and the two that wait for the next job; then the job is gone, while nobody
+            # reads its messages.
+            assert eventually(lambda: len(self.jobs.processes()) == 5)
+            assert eventually(lambda: len(self.jobs.processes()) == 4), self.jobs.processes()
 
 
 def test_what_a_job_told_arrives_in_order(jobs: Guarded) -> None:

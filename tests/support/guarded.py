@@ -24,7 +24,7 @@ import pytest
 
 from memguard import JobReport, JobResult, MemoryManager
 from memguard.config import load_settings
-from memguard.host import processes_with_environment
+from memguard.host import children_of, processes_with_environment
 from memguard.host.fence_place import FencePlace, choose_place
 from memguard.report import report_from_json, report_to_json
 
@@ -115,8 +115,15 @@ class Guarded:
         return template.pid
 
     def is_idle(self) -> bool:
-        """Whether template and waiting keeper are all that is there."""
-        return len(self.processes()) == 2
+        """Whether the template, the keeper that waits and the process that waits with it are all that is there."""
+        return len(self.processes()) == 3
+
+    def standby(self) -> tuple[int, int]:
+        """Return the pids of the keeper that waits for a job, and of the process that would become it."""
+        assert eventually(self.is_idle), self.processes()
+        ((keeper, _),) = children_of(self.template_pid)
+        ((waiting, _),) = children_of(keeper)
+        return keeper, waiting
 
     def check_nothing_left(self, result: JobResult) -> None:
         """Hold that a job is gone without a trace, and that its report says so."""
