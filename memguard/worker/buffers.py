@@ -19,7 +19,7 @@ from typing import Any, Final
 import cloudpickle
 
 from memguard.errors import TransferError
-from memguard.worker.mapping import map_part
+from memguard.worker.mapping import PageReturn, map_part
 from memguard.worker.protocol import above_streams
 
 __all__ = ["Packed", "create_segment", "pack", "pickle_outside", "unpack", "write_packed"]
@@ -150,13 +150,13 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
         done += os.pwrite(descriptor, view[done : done + _CHUNK_BYTES], offset + done)
 
 
-def unpack(descriptor: int, *, private: bool) -> Any:
-    """Rebuild the object that a segment holds; its large buffers lie on the segment itself.
+def unpack(descriptor: int, *, give_back: bool) -> Any:
+    """Rebuild the object that a segment holds; its large buffers lie on the segment itself, copy-on-write.
 
     Args:
         descriptor: the segment; stays the caller's to close, and may be closed at once.
-        private: map copy-on-write, so that changing an array changes neither the segment nor another reader's view;
-            else shared, and each buffer's pages are freed when the last object on it dies.
+        give_back: free each buffer's pages when the last object on it dies. For the only reader of a segment; for
+            others, and after a fork, the pages go with the last of all mappings and descriptors.
 
     Raises:
         Exception: whatever unpickling the object raises.
@@ -164,7 +164,18 @@ def unpack(descriptor: int, *, private: bool) -> Any:
     (head_bytes,) = _HEAD.unpack(os.pread(descriptor, _HEAD.size, 0))
     head = json.loads(os.pread(descriptor, head_bytes, _HEAD.size))
     inside = _read_all(descriptor, head["pickle"], _HEAD.size + head_bytes)
-    return pickle.loads(inside, buffers=_map_buffers(descriptor, head["buffers"], private))
+    spans = head["buffers"]
+    giver = _page_return(descriptor, spans, len(inside)) if give_back else None
+    return pickle.loads(inside, buffers=_map_buffers(descriptor, spans, giver))
+
+
+def _page_return(descriptor: int, spans: Sequence[Sequence[int]], pickle_bytes: int) -> PageReturn | None:
+    """Return what gives pages back part by part, if the segment holds more than one part."""
+    if not spans or (len(spans) == 1 and pickle_bytes < _SMALLEST_BUFFER_BYTES):
+        return None  # a mapping saved: all pages go with the only one
+    giver = PageReturn(descriptor)
+    giver.give_back(0, min(offset for offset, _ in spans))  # the pickle has been read
+    return giver
 
 
 def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
@@ -178,20 +189,24 @@ def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
     return inside
 
 
-def _map_buffers(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> list[memoryview]:
+def _map_buffers(
+    descriptor: int, spans: Sequence[Sequence[int]], giver: PageReturn | None
+) -> list[memoryview]:
     # The largest lie first, so that those which share a mapping lie side by side: it must cover nobody else's pages,
     # for they are given back when it ends.
     largest = sorted(range(len(spans)), key=lambda index: spans[index][0])[:_MOST_MAPPINGS]
-    own = {index: map_part(descriptor, *spans[index], private=private) for index in largest}
+    own = {index: map_part(descriptor, *spans[index], giver) for index in largest}
     rest = [span for index, span in enumerate(spans) if index not in own]
-    shared = iter(_map_together(descriptor, rest, private))
+    shared = iter(_map_together(descriptor, rest, giver))
     return [own[index] if index in own else next(shared) for index in range(len(spans))]
 
 
-def _map_together(descriptor: int, spans: Sequence[Sequence[int]], private: bool) -> Iterable[memoryview]:
+def _map_together(
+    descriptor: int, spans: Sequence[Sequence[int]], giver: PageReturn | None
+) -> Iterable[memoryview]:
     if not spans:
         return []
     start = min(offset for offset, _ in spans)
     end = max(offset + length for offset, length in spans)
-    whole = map_part(descriptor, start, end - start, private=private)
+    whole = map_part(descriptor, start, end - start, giver)
     return [whole[offset - start : offset - start + length] for offset, length in spans]

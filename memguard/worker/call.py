@@ -78,6 +78,6 @@ def pack_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
 
 def unpack_call(descriptor: int) -> PackedCall:
     """Unpack what `pack_call` made; arrays are mapped copy-on-write, charged to this process once it writes."""
-    call = unpack(descriptor, private=True)
+    call = unpack(descriptor, give_back=False)
     assert isinstance(call, PackedCall)
     return call

@@ -192,7 +192,7 @@ def _open_result(descriptors: list[int]) -> Any:
             "close files, or raise the limit (`ulimit -n`)"
         )
     try:
-        return unpack(descriptors[0], private=False)
+        return unpack(descriptors[0], give_back=True)
     except Exception as error:  # unpickling runs the classes' own code
         raise TransferError(
             f"the job's result arrived but cannot be rebuilt here: {type(error).__name__}: {error}; "
