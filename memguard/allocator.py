@@ -1,8 +1,9 @@
 """`ResourceAllocator`: a budget shared by jobs that do not know of each other: reserve, wait, grow, release.
 
 Comes in: requests in bytes. Goes out: `Reservation`s whose sum never passes the budget. This one lives inside one
-process; what it promises is what a book shared by the whole machine would promise. First come, first served: a waiter
-is never overtaken, and waiters are woken, not polled. A reservation is a promise of room, not a measurement of use.
+process; what it promises is what a book shared by the whole machine would promise. First come, first served; waiters
+are woken, not polled. A reservation is a promise of room, not a measurement of use. Who gets what when is decided in
+`memguard.admission`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from weakref import WeakSet
 
+from memguard.admission import Account, Request, are_deadlocked, has_turn
 from memguard.errors import CapacityExceeded, JobInterrupted, ReservationTimeout
 from memguard.units import format_bytes
 
@@ -35,37 +36,62 @@ class AllocatorStatistics:
     waited_s: float
 
 
+class _Book:
+    """All allocators of this process share one line of waiters: so nobody holds room in one while he waits in another.
+
+    A request is granted in all accounts at once, and whether those who wait can ever be served is seen as a whole.
+    """
+
+    def __init__(self) -> None:
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        self.changed = threading.Condition()
+        self.line: list[Request] = []
+
+
+_book: Final = _Book()
+
+
 class Reservation:
     """Room for one job; give it back with `release` or at the end of a ``with`` block."""
 
-    def __init__(
-        self, allocator: ResourceAllocator, size_bytes: int, name: str, outer: Reservation | None
-    ) -> None:
-        self._allocator = allocator
-        self._outer = outer
+    def __init__(self, allocators: tuple[ResourceAllocator, ...], size_bytes: int, name: str) -> None:
+        self._allocators = allocators
         self._released = False
         self.size_bytes = size_bytes
         self.name = name
 
     def grow_nowait(self, extra_bytes: int) -> bool:
-        """Ask for more without waiting; False if there is no room: then adapt.
+        """Ask for more without waiting; False if there is no room, or somebody waits for it: then adapt.
 
         Raises:
             ValueError: for a negative amount.
         """
         _check_size(extra_bytes)
-        return self._allocator._grow(self, extra_bytes)
+        accounts = tuple(each.account for each in self._allocators)
+        with _book.changed:
+            wanted = any(not request.accounts.isdisjoint(accounts) for request in _book.line)
+            if self._released or wanted or any(each.free_bytes < extra_bytes for each in accounts):
+                return False
+            self.size_bytes += extra_bytes
+            return True
 
     def release(self) -> None:
         """Give it back; once or many times."""
-        self._allocator._release(self)
+        with _book.changed:
+            if self._released:
+                return
+            self._released = True
+            for each in self._allocators:
+                if self in each.account.held:  # not in a forked copy, where nothing is held
+                    each.account.held.remove(self)
+            _book.changed.notify_all()
 
     def lineage(self) -> Iterator[tuple[ResourceAllocator, int]]:
         """Give what it holds of each allocator, from its own one outwards."""
-        each: Reservation | None = self
-        while each is not None:
-            yield each._allocator, each.size_bytes
-            each = each._outer
+        for each in self._allocators:
+            yield each, self.size_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +120,8 @@ class ResourceAllocator:
     ) -> None:
         self.limit_bytes = limit_bytes
         self.name = name
-        self._parent = parent
-        self._changed = threading.Condition()
-        self._held: list[Reservation] = []
-        self._queue: deque[object] = deque()
+        self.account = Account(limit_bytes)
+        self._lineage: tuple[ResourceAllocator, ...] = (self, *(parent._lineage if parent else ()))
         self._granted = 0
         self._waited_s = 0.0
         _allocators.add(self)
@@ -105,11 +129,8 @@ class ResourceAllocator:
     @property
     def free_bytes(self) -> int:
         """What is not reserved."""
-        with self._changed:
-            return self._free()
-
-    def _free(self) -> int:
-        return self.limit_bytes - sum(each.size_bytes for each in self._held)
+        with _book.changed:
+            return self.account.free_bytes
 
     def reserve(
         self,
@@ -119,6 +140,7 @@ class ResourceAllocator:
         timeout_s: float | None = None,
         held: Iterable[Reservation] = (),
         withdrawn: Callable[[], bool] | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> Reservation:
         """Reserve room, waiting for it in turn.
 
@@ -126,33 +148,69 @@ class ResourceAllocator:
             size_bytes: how much.
             name: for whom, in messages.
             timeout_s: how long to wait; ``None`` for ever, 0 not at all.
-            held: what the asker itself holds until it has this: it must not wait for its own.
+            held: what the asker itself holds until it has this: it must not wait for its own. Whoever holds something
+                is not kept waiting by those who hold nothing, since they may wait for him.
             withdrawn: says that the room is not wanted any more; asked at first and after `wake_waiters`.
+            on_wait: called once, with who holds the room, before the asker begins to wait.
 
         Raises:
             CapacityExceeded: if it is more than the whole budget, or what is left beside ``held``; at once.
-            ReservationTimeout: if it is not free in time; says who holds what.
+            ReservationTimeout: if it is not free in time, and as soon as it is clear that it never will be, because
+                those who hold it wait for what the asker holds; says who holds what.
             JobInterrupted: if it was withdrawn.
             ValueError: for a negative size.
         """
         _check_size(size_bytes)
-        held = tuple(held)
-        self._check_room(size_bytes, name, held)
+        held = frozenset(held)
+        for each in reversed(self._lineage):
+            each._check_room(size_bytes, name, held)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        reservation = self._reserve_here(size_bytes, name, deadline, withdrawn)
-        if self._parent is not None:
-            self._reserve_outside(reservation, deadline, held, withdrawn)
-        return reservation
+        request = Request(size_bytes, tuple(each.account for each in self._lineage), held)
+        began = time.monotonic()
+        with _book.changed:
+            _book.line.append(request)
+        try:
+            if not self._is_served(request) and on_wait is not None:
+                on_wait(", ".join(self._holders(request)) or "nobody: others wait before it")
+            return self._wait_in_line(request, name, deadline, withdrawn)
+        finally:
+            self._leave_line(request, time.monotonic() - began)
 
-    def _check_room(self, size_bytes: int, name: str, held: tuple[Reservation, ...]) -> None:
-        """Refuse what waiting could not help, here or outside, before anybody waits for it."""
-        if self._parent is not None:
-            self._parent._check_room(size_bytes, name, held)
-        own = {each: part for each in held for allocator, part in each.lineage() if allocator is self}
-        room = self.limit_bytes - sum(own.values())
+    def _is_served(self, request: Request) -> bool:
+        with _book.changed:
+            return has_turn(request, _book.line)
+
+    def _wait_in_line(
+        self, request: Request, name: str, deadline_s: float | None, withdrawn: Callable[[], bool] | None
+    ) -> Reservation:
+        with _book.changed:
+            while not has_turn(request, _book.line):
+                if withdrawn is not None and withdrawn():
+                    raise JobInterrupted(f"{name} was stopped while it waited for memory")
+                self._check_hope(request, name)
+                if not _book.changed.wait(_remaining(deadline_s)) and _is_over(deadline_s):
+                    raise self._timeout(request, name)
+            reservation = Reservation(self._lineage, request.size_bytes, name)
+            for each in self._lineage:
+                each.account.held.append(reservation)
+                each._granted += 1
+            return reservation
+
+    def _leave_line(self, request: Request, waited_s: float) -> None:
+        with _book.changed:
+            if request in _book.line:  # not in a forked copy
+                _book.line.remove(request)
+            for each in self._lineage:
+                each._waited_s += waited_s
+            _book.changed.notify_all()
+
+    def _check_room(self, size_bytes: int, name: str, held: frozenset[Reservation]) -> None:
+        """Refuse what waiting could not help, before anybody waits for it."""
+        own = [each for each in held if any(allocator is self for allocator, _ in each.lineage())]
+        room = self.limit_bytes - sum(each.size_bytes for each in own)
         if size_bytes <= room:
             return
-        holds = "".join(f"; {each.name} around it holds {format_bytes(part)}" for each, part in own.items())
+        holds = "".join(f"; {each.name} around it holds {format_bytes(each.size_bytes)}" for each in own)
         advice = "ask for less, or raise the budget"
         if own:
             advice = f"give what is around it less, or start {name} outside of it"
@@ -164,96 +222,57 @@ class ResourceAllocator:
             limited_by=self.name,
         )
 
-    def _reserve_here(
-        self, size_bytes: int, name: str, deadline_s: float | None, withdrawn: Callable[[], bool] | None
-    ) -> Reservation:
-        ticket, began = object(), time.monotonic()
-        with self._changed:
-            self._queue.append(ticket)
-            try:
-                while self._queue[0] is not ticket or self._free() < size_bytes:
-                    if withdrawn is not None and withdrawn():
-                        raise JobInterrupted(f"{name} was stopped while it waited for memory")
-                    if not self._changed.wait(_remaining(deadline_s)) and _is_over(deadline_s):
-                        raise self._timeout(size_bytes, name)
-                reservation = Reservation(self, size_bytes, name, None)
-                self._held.append(reservation)
-                self._granted += 1
-                return reservation
-            finally:
-                self._queue.remove(ticket)
-                self._waited_s += time.monotonic() - began
-                self._changed.notify_all()
-
-    def _reserve_outside(
-        self,
-        reservation: Reservation,
-        deadline_s: float | None,
-        held: tuple[Reservation, ...],
-        withdrawn: Callable[[], bool] | None,
-    ) -> None:
-        assert self._parent is not None
-        try:
-            reservation._outer = self._parent.reserve(
-                reservation.size_bytes,
-                reservation.name,
-                timeout_s=_remaining(deadline_s),
-                held=held,
-                withdrawn=withdrawn,
-            )
-        except BaseException:
-            self._release(reservation)
-            raise
+    def _check_hope(self, request: Request, name: str) -> None:
+        """Refuse the last of those who wait for each other; the others go on waiting, for what he gives back."""
+        stuck = are_deadlocked(_book.line)
+        if not stuck or stuck[-1] is not request:
+            return
+        full, holders = self._lacking(request), self._holders(request)
+        raise ReservationTimeout(
+            f"{name} would wait for ever for {format_bytes(request.size_bytes)}: those who hold it wait for memory "
+            f"themselves ({', '.join(holders)}); start it outside of the block, or give the blocks less",
+            requested_bytes=request.size_bytes,
+            free_bytes=full.account.free_bytes,
+            holders=holders,
+        )
 
     def wake_waiters(self) -> None:
-        """Let everybody who waits look whether his wish was withdrawn, here and outside."""
-        with self._changed:
-            self._changed.notify_all()
-        if self._parent is not None:
-            self._parent.wake_waiters()
+        """Let everybody who waits look whether his wish was withdrawn."""
+        with _book.changed:
+            _book.changed.notify_all()
 
-    def _timeout(self, size_bytes: int, name: str) -> ReservationTimeout:
-        holders = tuple(f"{each.name}: {format_bytes(each.size_bytes)}" for each in self._held)
-        free, held = self._free(), ", ".join(holders) or "nobody: others wait before it"
+    def _lacking(self, request: Request) -> ResourceAllocator:
+        """Return the innermost allocator without room for a request; its own if all have room."""
+        lacking = (each for each in self._lineage if each.account.free_bytes < request.size_bytes)
+        return next(lacking, self)
+
+    def _holders(self, request: Request) -> tuple[str, ...]:
+        with _book.changed:
+            held = self._lacking(request).account.held
+            return tuple(f"{each.name}: {format_bytes(each.size_bytes)}" for each in held)
+
+    def _timeout(self, request: Request, name: str) -> ReservationTimeout:
+        full, holders = self._lacking(request), self._holders(request)
+        free, held = full.account.free_bytes, ", ".join(holders) or "nobody: others wait before it"
         return ReservationTimeout(
-            f"{name} waited for {format_bytes(size_bytes)}, and {format_bytes(free)} of "
-            f"{format_bytes(self.limit_bytes)} are free; held by {held}",
-            requested_bytes=size_bytes,
+            f"{name} waited for {format_bytes(request.size_bytes)}, and {format_bytes(free)} of "
+            f"{format_bytes(full.limit_bytes)} are free; held by {held}",
+            requested_bytes=request.size_bytes,
             free_bytes=free,
             holders=holders,
         )
 
-    def _grow(self, reservation: Reservation, extra_bytes: int) -> bool:
-        with self._changed:
-            if reservation._released or self._queue or self._free() < extra_bytes:
-                return False
-            if reservation._outer is not None and not reservation._outer.grow_nowait(extra_bytes):
-                return False
-            reservation.size_bytes += extra_bytes
-            return True
-
-    def _release(self, reservation: Reservation) -> None:
-        with self._changed:
-            if reservation._released:
-                return
-            reservation._released = True
-            if reservation in self._held:  # not in a forked copy, where nothing is held
-                self._held.remove(reservation)
-            self._changed.notify_all()
-        if reservation._outer is not None:
-            reservation._outer.release()
-
-    def _start_afresh(self) -> None:
-        # In a forked child: the jobs are the parent's, and the thread that held the lock does not exist.
-        self._changed = threading.Condition()
-        self._held, self._queue = [], deque()
-
     def statistics(self) -> AllocatorStatistics:
         """Return a snapshot."""
-        with self._changed:
-            reserved = self.limit_bytes - self._free()
+        with _book.changed:
+            account = self.account
             return AllocatorStatistics(
-                self.limit_bytes, reserved, len(self._held), len(self._queue), self._granted, self._waited_s
+                limit_bytes=self.limit_bytes,
+                reserved_bytes=self.limit_bytes - account.free_bytes,
+                reservations=len(account.held),
+                waiting=sum(account in request.accounts for request in _book.line),
+                granted=self._granted,
+                waited_s=self._waited_s,
             )
 
 
@@ -271,8 +290,10 @@ def _check_size(size_bytes: int) -> None:
 
 
 def _start_afresh_in_child() -> None:
+    # The jobs are the parent's, and the thread that held the lock does not exist here.
+    _book.start_afresh()
     for allocator in list(_allocators):
-        allocator._start_afresh()
+        allocator.account.held.clear()
 
 
 _allocators: WeakSet[ResourceAllocator] = WeakSet()

@@ -6,33 +6,44 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
+from memguard.budget import Budget
 from memguard.config import Settings
+from memguard.errors import WorkerStartError
 from memguard.host import MachineReading, read_machine
-from memguard.report import CapacityReport
+from memguard.redact import redact_environment
+from memguard.report import CapacityReport, EstimateSummary
 from memguard.units import parse_duration
+from memguard.worker.compose import JobFrame
 from memguard.worker.spec import GuardPlan
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = [
+    "StopBoard",
     "StopRequest",
     "capacity_report",
     "describe_function",
+    "frame_for",
     "machine_for",
     "new_job_id",
     "plan_from",
 ]
 
 
+# A name is for messages; it travels with each of them.
+_LONGEST_NAME: Final = 200
+
+
 class StopRequest:
     """The wish to stop a job wherever it is: waiting in line, starting or running. Asked again, it stops harder."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._asked = False
         self._stops: list[Callable[[], None]] = []
 
@@ -67,6 +78,46 @@ class StopRequest:
                 self.ask()
         if not task.cancelled():
             task.exception()  # how it ended is in its report; the caller gets the cancellation
+
+
+class StopBoard:
+    """All that can be stopped of one manager; thread-safe.
+
+    Args:
+        wake: called when somebody is asked to stop, so that who waits in line notices.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.RLock()  # a signal's handler may close in the midst of a call
+        self._requests: set[StopRequest] = set()
+        self.is_closed = False
+
+    @contextmanager
+    def under(self, request: StopRequest) -> Iterator[StopRequest]:
+        """Let `stop_all` stop what happens in the block.
+
+        Raises:
+            WorkerStartError: once all were stopped.
+        """
+        request.on_ask(self._wake)
+        with self._lock:
+            if self.is_closed:
+                raise WorkerStartError("the manager is closed")
+            self._requests.add(request)
+        try:
+            yield request
+        finally:
+            with self._lock:
+                self._requests.discard(request)
+
+    def stop_all(self) -> None:
+        """Ask what runs to stop, and who waits to give up; take nobody else. Does not wait for them."""
+        with self._lock:
+            self.is_closed = True
+            requests = tuple(self._requests)
+        for request in requests:
+            request.ask()
 
 
 def new_job_id() -> str:
@@ -108,4 +159,29 @@ def plan_from(settings: Settings, limit_bytes: int, timeout: str | float | None)
         longest_interval_s=settings.sample_interval_max_s,
         fence=settings.fence,
         oom_score_adj=settings.oom_score_adj,
+    )
+
+
+def frame_for(
+    settings: Settings,
+    machine: MachineReading,
+    what: str,
+    *,
+    name: str | None,
+    budget: Budget,
+    estimate: EstimateSummary | None,
+) -> JobFrame:
+    """Gather what is known of a job before it starts; ``what`` is a dotted name."""
+    return JobFrame(
+        job_id=new_job_id(),
+        name=(name or what.rpartition(".")[2])[:_LONGEST_NAME],
+        kind="function",
+        what=what,
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        limit_bytes=budget.limit_bytes,
+        budget_source=budget.source,
+        capacity=capacity_report(machine),
+        estimate=estimate,
+        arguments=(),
+        environment=redact_environment(os.environ, mode=settings.redact),
     )

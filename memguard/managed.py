@@ -8,6 +8,7 @@ What must be enforced runs in a process of its own: `MemoryManager.run`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import threading
@@ -18,10 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from memguard.allocator import Reservation
+from memguard.aside import start_aside
 from memguard.cleanup import CleanupManager, CleanupReport
-from memguard.errors import MemoryLimitExceeded
+from memguard.errors import MemguardError, MemoryLimitExceeded
 from memguard.events import JsonScalar
-from memguard.host import peak_resident_bytes_now, private_bytes_now, resident_bytes_now
+from memguard.host import OwnMemory, peak_resident_bytes_now, resident_bytes_now
+from memguard.jobs import StopRequest
 from memguard.leaks.registry import ModelRegistry
 from memguard.memory import iterate_batches
 from memguard.redact import redact_error
@@ -62,6 +65,8 @@ class ManagedJob:
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
         self._watch = UsageWatch(plan.watch_limits)
         self._over = threading.Event()
+        self._stop_error: MemoryLimitExceeded | None = None
+        self._degraded: dict[str, None] = {}
         self._ended = threading.Event()
         self._watcher = threading.Thread(
             target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True
@@ -78,7 +83,8 @@ class ManagedJob:
     def begin(self) -> None:
         """Start watching; called on entry of the ``with`` block."""
         self._started_s = time.monotonic()
-        self._before_bytes = private_bytes_now()
+        self._memory = OwnMemory()
+        self._before_bytes = self._memory.private_bytes()
         self._highest_mark = peak_resident_bytes_now()
         self._recorder.take({"kind": "started", "fence": "cooperative"}, 0.0)
         self._watcher.start()
@@ -86,7 +92,7 @@ class ManagedJob:
     @property
     def used_bytes(self) -> int:
         """What this process took since the start of the job, now."""
-        return max(0, private_bytes_now() - self._before_bytes)
+        return max(0, self._memory.private_bytes() - self._before_bytes)
 
     @property
     def free_bytes(self) -> int:
@@ -105,10 +111,15 @@ class ManagedJob:
         if self.used_bytes <= self.budget_bytes:
             self._over.clear()
             return
-        raise MemoryLimitExceeded(
+        self._stop_error = MemoryLimitExceeded(
             f"{self.name} uses {format_bytes(self.used_bytes)} of its budget of {format_bytes(self.budget_bytes)}; "
             "work in smaller batches, raise memory=, or use MemoryManager.run, which enforces it"
         )
+        raise self._stop_error
+
+    def stopped_with(self, error: BaseException) -> bool:
+        """Whether an error is this block's own stop at a checkpoint, and not that of a job or block inside it."""
+        return error is self._stop_error
 
     def batches(self, data: Any, rows: int | None = None) -> Iterator[Any]:
         """Yield ``data`` in slices, in order, every row once; a checkpoint stands before each.
@@ -139,11 +150,15 @@ class ManagedJob:
         maximum of the process, which is what matters before the budget.
         """
         peak, self._batch_peak = self._batch_peak, 0
-        mark, before = peak_resident_bytes_now(), self._highest_mark
-        self._highest_mark = mark
-        if mark <= before:
+        try:
+            mark, before = peak_resident_bytes_now(), self._highest_mark
+            self._highest_mark = mark
+            if mark <= before:
+                return peak
+            shared_bytes = resident_bytes_now() - self._memory.private_bytes()
+        except OSError as error:
+            self._degraded[f"the peak of a batch could not be read: {error}"] = None
             return peak
-        shared_bytes = resident_bytes_now() - private_bytes_now()
         return max(peak, mark - shared_bytes - self._before_bytes)
 
     def _count_batch(self, rows: int) -> None:
@@ -192,12 +207,14 @@ class ManagedJob:
 
     def finish(self, error: BaseException | None) -> ReportSlot:
         """Stop watching, clean up, report; called on exit of the ``with`` block."""
-        self._observe()
-        self._ended.set()
-        self._watcher.join()
+        try:
+            self._observe()
+        finally:
+            self._ended.set()
+            self._watcher.join()
         duration_s = self._elapsed_s()
         cleaned = self.cleanup.close("job ended")
-        after = private_bytes_now()
+        after = self._memory.private_bytes()
         self._recorder.batches = self._batches
         self._note_models()
         caller = CallerMemory(
@@ -206,7 +223,9 @@ class ManagedJob:
         record = self._end_record(error, duration_s, cleaned)
         text = None if error is None else redact_error(error)
         report = compose_report(self._frame, self._recorder, record, caller, error=text)
-        self._slot = ReportSlot(_as_soft_stop(report) if isinstance(error, MemoryLimitExceeded) else report)
+        own_stop = error is not None and self.stopped_with(error)
+        self._slot = ReportSlot(_as_soft_stop(report) if own_stop else report)
+        self._memory.close()
         return self._slot
 
     def _note_models(self) -> None:
@@ -227,7 +246,7 @@ class ManagedJob:
             fence_kind="cooperative",
         )
         summary = CleanupSummary(cleaned.duration_s, cleaned.ok, cleaned.failures)
-        return EndRecord(ending, duration_s, summary, 0, (), ())
+        return EndRecord(ending, duration_s, summary, 0, (), tuple(self._degraded))
 
 
 # What the blocks around this code hold: a job started in them must not wait for their room.
@@ -242,41 +261,61 @@ def held_around() -> tuple[Reservation, ...]:
 
 
 class ManagedBlock:
-    """`MemoryManager.managed_processing`, for ``with`` and ``async with``."""
+    """`MemoryManager.managed_processing`, for ``with`` and ``async with``; each object for one block."""
 
-    def __init__(self, open_block: Callable[[], AbstractContextManager[ManagedJob]]) -> None:
-        self._open = open_block
+    def __init__(self, open_block: Callable[[StopRequest], AbstractContextManager[ManagedJob]]) -> None:
+        self._request = StopRequest()
+        self._block = open_block(self._request)
+        self._token: contextvars.Token[tuple[Reservation, ...]] | None = None
 
     def __enter__(self) -> ManagedJob:
-        self._block = self._open()
         return self._surround(self._block.__enter__())
 
     def _surround(self, job: ManagedJob) -> ManagedJob:
         self._token = _around.set((*_around.get(), job.reservation))
         return job
 
+    def _step_out(self) -> None:
+        if self._token is not None:
+            # Left in another context than it was entered in, as fixtures do, there is nothing to take back.
+            with contextlib.suppress(ValueError):
+                _around.reset(self._token)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        _around.reset(self._token)
+        self._step_out()
         return self._block.__exit__(kind, error, trace)
 
     async def __aenter__(self) -> ManagedJob:
         # Only waiting for room may block; it happens in a thread.
-        self._block = self._open()
-        return self._surround(await asyncio.to_thread(self._block.__enter__))
+        entering = start_aside(self._block.__enter__, "memguard-enter")
+        try:
+            return self._surround(await asyncio.shield(entering))
+        except asyncio.CancelledError as cancelled:
+            self._request.ask()
+            await self._request.outlast(entering)
+            if entering.exception() is None:  # it had its room already
+                self._block.__exit__(type(cancelled), cancelled, cancelled.__traceback__)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        _around.reset(self._token)
-        return await asyncio.to_thread(self._block.__exit__, kind, error, trace)
+        self._step_out()
+        leaving = start_aside(lambda: self._block.__exit__(kind, error, trace), "memguard-leave")
+        try:
+            return await asyncio.shield(leaving)
+        except asyncio.CancelledError:
+            await self._request.outlast(leaving)
+            raise
 
 
 def _delivery(error: BaseException | None) -> Delivery:
     if error is None:
         return Delivery.VALUE
-    if isinstance(error, MemoryError):
+    # memguard's own tell of a job or a request inside, each with a report or figures of its own.
+    if isinstance(error, MemoryError) and not isinstance(error, MemguardError):
         return Delivery.MEMORY_ERROR
     return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
 

@@ -11,26 +11,26 @@ import contextvars
 import dataclasses
 import functools
 import os
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
 from memguard.allocator import Reservation, ResourceAllocator
-from memguard.budget import Budget, OuterBound, resolve_budget
+from memguard.announcing import Announcer
+from memguard.aside import start_aside
+from memguard.budget import Budget, OuterBound, bound_told_as, resolve_budget
 from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.errors import MemoryLimitExceeded
-from memguard.events import Event, EventBus
+from memguard.events import EventBus
 from memguard.host import MachineReading, identify
-from memguard.jobs import StopRequest, capacity_report, describe_function, machine_for, new_job_id, plan_from
+from memguard.jobs import StopBoard, StopRequest, describe_function, frame_for, machine_for, plan_from
 from memguard.leaks.registry import ModelRegistry
-from memguard.log import log_event
 from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
-from memguard.redact import redact_environment
+from memguard.nesting import Nesting
 from memguard.report import EstimateSummary, JobReport
 from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
@@ -50,12 +50,7 @@ ProgressCallback = Callable[[JobProgress], None]
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
 _KEPT_REPORTS: Final = 100
-# A name is for messages; it travels with each of them.
-_LONGEST_NAME: Final = 200
 _open_managers: weakref.WeakSet[MemoryManager] = weakref.WeakSet()
-_current: contextvars.ContextVar[MemoryManager | None] = contextvars.ContextVar(
-    "memguard_manager", default=None
-)
 
 
 class MemoryManager:
@@ -85,9 +80,9 @@ class MemoryManager:
     ) -> None:
         self.name = name
         self.settings = settings or load_settings()
-        self.events = EventBus()
-        self.events.subscribe(log_event)
+        self._announcer = Announcer()
         outer, bound = _enclosing()
+        self.enclosing = outer
         self.budget = resolve_budget(
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
@@ -98,13 +93,21 @@ class MemoryManager:
         self.allocations = AllocationTracker()
         self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
         self._settler = Settler()
-        self.cleanup = CleanupManager(events=self.events)
+        self._stops = StopBoard(self.allocator.wake_waiters)
+        self.cleanup = CleanupManager(events=self._announcer.bus)
         self._preload = frozenset(preload)
         self._pool = TemplatePool(self.settings.fence)
         self.cleanup.register("worker templates", self._pool.close)
         self.cleanup.register("reports that settle", self._settler.close)
+        # Before the templates, which wait for their jobs to end.
+        self.cleanup.register("running jobs", self._stops.stop_all)
         self._token: contextvars.Token[MemoryManager | None] | None = None
         _open_managers.add(self)
+
+    @property
+    def events(self) -> EventBus:
+        """Where to subscribe to what happens to the jobs; what a subscriber raises is logged and harms no job."""
+        return self._announcer.bus
 
     def status(self) -> MachineReading:
         """Read the machine as this manager sees it."""
@@ -131,7 +134,8 @@ class MemoryManager:
             *args: its arguments; arrays and frames cross without a copy on arrival, and its changes to them stay there.
             memory: bound for the job's whole process tree; ``None`` takes the manager's whole budget.
             name: for messages and the report; else the function's name.
-            timeout: seconds, or ``"5m"``; ``None`` takes the setting.
+            timeout: seconds, or ``"5m"``, of the job's own time: waiting for memory or for the imports of the first
+                worker does not count; ``None`` takes the setting.
             preload: further modules to import in the template.
             on_progress: called in this thread with where the job is, some times a second.
             estimate: what was predicted, for the report.
@@ -146,14 +150,21 @@ class MemoryManager:
             MemoryLimitExceeded: it ran out of memory; ``error.report`` has all of it.
             JobTimeout, JobCrashed, JobLost, JobInterrupted: see `memguard.errors`.
             TransferError: if function or arguments cannot be pickled.
+            CapacityExceeded: for more than the budget, or than is left beside the blocks around the call.
+            ReservationTimeout: if it would wait for ever, see `ResourceAllocator.reserve`.
+            WorkerStartError: if no worker can be started, or the manager is closed.
             KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
         """
         budget = self._job_budget(memory)
         frame = self._frame(function, name, budget, estimate)
-        with self._reserved(frame):
+        with (
+            self._stops.under(_stop_request.get() or StopRequest()) as request,
+            self._reserved(frame, request),
+        ):
             job = self._start(
                 (function, args, kwargs), frame, timeout=timeout, preload=preload, on_progress=on_progress
             )
+            request.on_ask(job.stop)
             return self._conclude(job, check)
 
     async def arun(
@@ -161,9 +172,8 @@ class MemoryManager:
     ) -> JobResult:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
         request = StopRequest()
-        request.on_ask(self.allocator.wake_waiters)
         work = functools.partial(self._run_stoppable, request, function, *args, check=check, **options)
-        task = asyncio.ensure_future(asyncio.to_thread(work))
+        task = start_aside(work, "memguard-run")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -172,7 +182,7 @@ class MemoryManager:
             raise
 
     def _run_stoppable(
-        self, request: StopRequest, function: Callable[..., Any], *args: Any, **options: Any
+        self, request: StopRequest, function: Callable[..., Any], /, *args: Any, **options: Any
     ) -> JobResult:
         token = _stop_request.set(request)
         try:
@@ -193,11 +203,11 @@ class MemoryManager:
         spec = JobSpec(frame.job_id, frame.name, identify(), plan)
 
         def on_message(message: Message, progress: JobProgress) -> None:
-            self._publish_message(frame, message)
+            self._announcer.message(frame, message)
             if on_progress is not None:
                 on_progress(progress)
 
-        job = GuardedJob(
+        return GuardedJob(
             self._pool,
             *call,
             frame=frame,
@@ -205,10 +215,6 @@ class MemoryManager:
             preload=self._preload | frozenset(preload),
             on_message=on_message,
         )
-        request = _stop_request.get()
-        if request is not None:
-            request.on_ask(job.stop)
-        return job
 
     def _conclude(self, job: GuardedJob, check: bool) -> JobResult:
         try:
@@ -223,39 +229,22 @@ class MemoryManager:
     def _note_end(self, result: JobResult) -> None:
         report = result.report
         self._keep_report(result.slot)
-        self._publish(
+        self._announcer.publish(
             "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
         )
 
-    def _publish_message(self, frame: JobFrame, message: Message) -> None:
-        match message["kind"]:
-            case "started":
-                self._publish(
-                    "memguard.job_started", frame.job_id, pid=message["pid"], fence=message["fence"]
-                )
-            case "neared":
-                self._publish(
-                    "memguard.budget_neared",
-                    frame.job_id,
-                    used_bytes=message["used_bytes"],
-                    limit_bytes=frame.limit_bytes,
-                )
-            case "phase":
-                self._publish("memguard.phase_entered", frame.job_id, phase=message["name"])
-
-    def _publish(self, event: str, job_id: str, **fields: Any) -> None:
-        self.events.publish(Event(event, job_id=job_id, fields=fields))
-
     @contextmanager
-    def _managed(self, name: str, memory: str | int | Size | None) -> Iterator[ManagedJob]:
+    def _managed(
+        self, name: str, memory: str | int | Size | None, request: StopRequest
+    ) -> Iterator[ManagedJob]:
         frame = dataclasses.replace(self._frame(None, name, self._job_budget(memory), None), kind="managed")
-        with self._reserved(frame) as reservation:
+        with self._admitted(frame, request) as reservation:
             job = ManagedJob(
                 frame,
                 reservation,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
-                lambda _: self._publish(
+                lambda _: self._announcer.publish(
                     "memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes
                 ),
             )
@@ -264,7 +253,7 @@ class MemoryManager:
                 yield job
             except BaseException as error:
                 self._keep_report(job.finish(error))
-                if isinstance(error, MemoryLimitExceeded) and job.report is not None:
+                if isinstance(error, MemoryLimitExceeded) and job.report and job.stopped_with(error):
                     attach_report(error, job.report)
                 raise
             self._keep_report(job.finish(None))
@@ -306,56 +295,68 @@ class MemoryManager:
         budget: Budget,
         estimate: EstimateSummary | None,
     ) -> JobFrame:
-        machine = self.status()
         what = describe_function(function) if function is not None else name or "block"
-        return JobFrame(
-            job_id=new_job_id(),
-            name=(name or what.rpartition(".")[2])[:_LONGEST_NAME],
-            kind="function",
-            what=what,
-            started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            limit_bytes=budget.limit_bytes,
-            budget_source=budget.source,
-            capacity=capacity_report(machine),
-            estimate=estimate,
-            arguments=(),
-            environment=redact_environment(os.environ, mode=self.settings.redact),
-        )
+        return frame_for(self.settings, self.status(), what, name=name, budget=budget, estimate=estimate)
 
     @contextmanager
-    def _reserved(self, frame: JobFrame) -> Iterator[Reservation]:
-        request = _stop_request.get()
+    def _admitted(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:
+        """Give a block its room; only waiting for it can be stopped, the block itself is the caller's."""
+        with ExitStack() as stoppable:
+            stoppable.enter_context(self._stops.under(request))
+            with self._reserved(frame, request) as reservation:
+                stoppable.close()
+                yield reservation
+
+    @contextmanager
+    def _reserved(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:
         with self.allocator.reserve(
             frame.limit_bytes,
             frame.name,
             held=held_around(),
-            withdrawn=request.is_asked if request is not None else None,
+            withdrawn=request.is_asked,
+            on_wait=lambda holders: self._announcer.publish(
+                "memguard.reservation_waited", frame.job_id, wanted_bytes=frame.limit_bytes, holders=holders
+            ),
         ) as reservation:
-            self._publish("memguard.reservation_granted", frame.job_id, reserved_bytes=frame.limit_bytes)
+            self._announcer.publish(
+                "memguard.reservation_granted", frame.job_id, reserved_bytes=frame.limit_bytes
+            )
             try:
                 yield reservation
             finally:
-                self._publish("memguard.reservation_released", frame.job_id, reserved_bytes=frame.limit_bytes)
+                self._announcer.publish(
+                    "memguard.reservation_released", frame.job_id, reserved_bytes=frame.limit_bytes
+                )
 
     def close(self) -> None:
-        """End the workers and run the cleanup handlers; once or many times.
+        """Stop running and waiting jobs, end the workers, run the cleanup handlers; once or many times.
+
+        Whoever waits for a job that is stopped gets `JobInterrupted`.
 
         Raises:
             CleanupFailed: if a handler failed; all were run.
         """
         self.cleanup.close("manager closed").raise_if_failed()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has begun to end; it takes no further jobs then."""
+        return self._stops.is_closed
+
     def __enter__(self) -> Self:
-        self._token = _current.set(self)
+        self._token = _nesting.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
+        self._step_out()
         self.close()
+
+    def _step_out(self) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            _nesting.leave(self, token)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -363,10 +364,8 @@ class MemoryManager:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
-        await asyncio.to_thread(self.close)
+        self._step_out()
+        await asyncio.shield(start_aside(self.close, "memguard-close"))
 
 
 _stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(
@@ -374,9 +373,15 @@ _stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextV
 )
 
 
+_nesting: Nesting[MemoryManager] = Nesting("memguard_manager")
+
+
 def current_manager() -> MemoryManager | None:
-    """Return the manager whose ``with`` block encloses this code, if there is one."""
-    return _current.get()
+    """Return the manager whose ``with`` block encloses this code, if there is one.
+
+    A thread that was started inside a block counts as inside, unless independent managers are in use.
+    """
+    return _nesting.current()
 
 
 def open_managers() -> tuple[MemoryManager, ...]:
@@ -386,11 +391,10 @@ def open_managers() -> tuple[MemoryManager, ...]:
 
 def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
     """Find whose budget a new manager shares: a manager's here, the job's that this process is, a wrapper's."""
-    manager = _current.get()
+    manager = current_manager()
     if manager is not None:
         return manager, OuterBound(manager.budget.limit_bytes, f"the budget of {manager.name}")
     job = current_job()
     if job is not None:
         return None, OuterBound(job.budget_bytes, f"the budget of job {job.name}")
-    text = os.environ.get(BUDGET_VARIABLE, "")
-    return None, OuterBound(int(text), "the budget of `memguard run`") if text.isdecimal() else None
+    return None, bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the budget of `memguard run`")

@@ -127,7 +127,9 @@ class OwnMemory:
         self._descriptor = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
 
     def private_bytes(self) -> int:
-        """Return the figure of now, in bytes."""
+        """Return the figure of now, in bytes; once closed, it needs a descriptor as `private_bytes_now` does."""
+        if self._descriptor < 0:
+            return private_bytes_now()
         return _private_bytes(os.pread(self._descriptor, _STATM_SIZE, 0))
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from memguard.allocator import Reservation, ResourceAllocator
+from memguard.allocator import Reservation, ResourceAllocator, _book
 from memguard.errors import CapacityExceeded, JobInterrupted, ReservationTimeout
 from memguard.units import MIB
 
@@ -249,12 +249,54 @@ def test_a_forked_copy_starts_empty() -> None:
     shared = allocator()
     held = shared.reserve(90 * MIB, "parent")
     # The lock is held while the fork happens, as it may be at any moment.
-    shared._changed.acquire()
+    _book.changed.acquire()
     pid = os.fork()
     if pid == 0:
         fine = shared.free_bytes == 100 * MIB and shared.reserve(100 * MIB, "child").size_bytes == 100 * MIB
         held.release()
         os._exit(0 if fine else 1)
-    shared._changed.release()
+    _book.changed.release()
     assert os.waitpid(pid, 0)[1] == 0
     assert shared.free_bytes == 10 * MIB
+
+
+class TestHolding:
+    """Who holds room and asks for more: a job started inside a block."""
+
+    @pytest.mark.requirement("R2.4")
+    def test_two_that_need_each_others_room(self, threads: ThreadPoolExecutor) -> None:
+        """The last of those who would wait for each other is refused at once, and the other gets his room."""
+        shared = allocator(200)
+        one, two = shared.reserve(100 * MIB, "one"), shared.reserve(100 * MIB, "two")
+        first = threads.submit(shared.reserve, 60 * MIB, "first", held=[one])
+        while shared.statistics().waiting == 0:
+            threading.Event().wait(0.001)
+        with pytest.raises(ReservationTimeout, match="would wait for ever for 60 MiB") as caught:
+            shared.reserve(60 * MIB, "second", held=[two])
+        assert caught.value.holders == ("one: 100 MiB", "two: 100 MiB")
+        assert not first.done()
+        two.release()
+        first.result(timeout=30).release()
+        one.release()
+        assert shared.free_bytes == 200 * MIB
+
+    def test_the_line_does_not_hold_up_who_is_waited_for(self, threads: ThreadPoolExecutor) -> None:
+        """A job inside a block is not kept waiting by a stranger who waits for that very block."""
+        shared = allocator(200)
+        block = shared.reserve(100 * MIB, "block")
+        stranger = Line(shared, threads).join(150, "stranger", Reservation.release)
+        shared.reserve(60 * MIB, "job", held=[block]).release()
+        assert not stranger.done()
+        block.release()
+        stranger.result(timeout=30)
+
+    def test_who_begins_to_wait_is_told_for_whom(self, threads: ThreadPoolExecutor) -> None:
+        """The callback has the holders' names and sizes, is called once, and not for who need not wait."""
+        shared, told = allocator(100), []
+        holder = shared.reserve(70 * MIB, "holder", on_wait=told.append)
+        future = threads.submit(shared.reserve, 50 * MIB, "asks", on_wait=told.append)
+        while not told:
+            threading.Event().wait(0.001)
+        holder.release()
+        future.result(timeout=30).release()
+        assert told == ["holder: 70 MiB"]

@@ -25,9 +25,9 @@ SOURCES = {
 # "memguard" is the front door, memguard/__init__.py; "integrations" are the doors and what is behind them.
 TIERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "units"}),
-    frozenset({"config", "events", "files", "log"}),
+    frozenset({"aside", "config", "events", "files", "log", "nesting"}),
     frozenset({"host"}),
-    frozenset({"budget", "estimate"}),
+    frozenset({"admission", "budget", "estimate"}),
     frozenset({"ledger"}),
     frozenset({"redact", "report", "settling", "story"}),
     frozenset({"worker"}),
@@ -35,7 +35,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"memory"}),
     frozenset({"leaks"}),
     frozenset({"allocator", "cleanup"}),
-    frozenset({"jobs", "managed", "tracking"}),
+    frozenset({"announcing", "jobs", "managed", "tracking"}),
     frozenset({"manager"}),
     frozenset({"frontdoor", "guarding"}),
     frozenset({"memguard"}),

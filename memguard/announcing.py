@@ -1,0 +1,58 @@
+"""What happens to jobs, told to subscribers; none of whom can harm a job.
+
+Comes in: messages of a job, and words of its manager. Goes out: events (`memguard.events`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memguard.events import Event, EventBus
+from memguard.log import get_logger, log_event
+from memguard.redact import redact_error
+from memguard.worker.compose import JobFrame
+from memguard.worker.protocol import Message
+
+__all__ = ["Announcer"]
+
+
+class Announcer:
+    """Publishes on a bus of its own.
+
+    Attributes:
+        bus: what to subscribe to; the log has subscribed already.
+    """
+
+    def __init__(self) -> None:
+        self.bus = EventBus()
+        self.bus.subscribe(log_event)
+
+    def publish(self, event: str, job_id: str, **fields: Any) -> None:
+        """Tell the subscribers. What they do wrong is logged: a job must not die of its spectators."""
+        self.announce(Event(event, job_id=job_id, fields=fields))
+
+    def announce(self, event: Event) -> None:
+        """Tell the subscribers of an event that was made elsewhere."""
+        try:
+            self.bus.publish(event)
+        except ExceptionGroup as group:
+            log = get_logger("memguard.events")
+            for error in group.exceptions:
+                log.error(
+                    "a subscriber failed", told=event.name, job_id=event.job_id, error=redact_error(error)
+                )
+
+    def message(self, frame: JobFrame, message: Message) -> None:
+        """Tell what a job's keeper said, where that is news for subscribers."""
+        match message["kind"]:
+            case "started":
+                self.publish("memguard.job_started", frame.job_id, pid=message["pid"], fence=message["fence"])
+            case "neared":
+                self.publish(
+                    "memguard.budget_neared",
+                    frame.job_id,
+                    used_bytes=message["used_bytes"],
+                    limit_bytes=frame.limit_bytes,
+                )
+            case "phase":
+                self.publish("memguard.phase_entered", frame.job_id, phase=message["name"])
