@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from operator import index
+from typing import Any, Final, SupportsIndex
+
+from memguard.errors import DataError
 
 __all__ = ["BatchSizer", "iterate_batches"]
 
@@ -80,7 +83,11 @@ def iterate_batches(
         used_bytes: what is used now.
         peak_bytes: the highest use seen since it was asked last: what a batch needed may be free again at its end.
         on_batch: told the rows of each batch after it was worked on.
+
+    Raises:
+        DataError: at the first batch, for fixed sizes below 1.
     """
+    fixed = None if rows is None else _checked(rows)
     if not hasattr(data, "__len__"):
         for chunk in data:
             yield chunk
@@ -89,12 +96,22 @@ def iterate_batches(
     total, start = _row_count(data), 0
     sizer = BatchSizer.starting_with(_bytes_per_row(data, total), free_bytes(), total)
     while start < total:
-        count = min(rows or sizer.rows, total - start)
+        count = min(fixed or sizer.rows, total - start)
         before, _ = used_bytes(), peak_bytes()
         yield _slice(data, start, count)
         on_batch(count)
         sizer.next_rows(count, max(used_bytes(), peak_bytes()) - before, free_bytes())
         start += count
+
+
+def _checked(rows: int) -> int:
+    if not isinstance(rows, SupportsIndex) or isinstance(rows, bool) or index(rows) < 1:
+        raise DataError(
+            f"{rows!r:.40} is no size of a batch",
+            subject="rows",
+            remedy="give a whole number of rows, at least 1, or None to let the size follow the memory that is left",
+        )
+    return index(rows)
 
 
 def _row_count(data: Any) -> int:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memguard.errors import DataError
 from memguard.memory import BatchSizer, iterate_batches
 from memguard.units import MIB
 
@@ -49,6 +50,23 @@ def test_costly_rows_make_small_batches() -> None:
     assert sum(sizes) == 200_000
     assert max(sizes[2:]) * 5000 <= 25 * MIB
     assert room.finished == sizes
+
+
+@pytest.mark.parametrize("rows", [0, -1, 2.5, True, "10"])
+@pytest.mark.parametrize("data", [range(10), iter([[1]])])
+def test_a_size_that_is_none_is_refused(rows: Any, data: Any) -> None:
+    """A fixed size is a whole number from 1 up; anything else is named, with what to give, before any row is."""
+    room = Room()
+    with pytest.raises(
+        DataError, match="rows: .* is no size of a batch; give a whole number of rows, at least 1"
+    ):
+        room.batches(data, rows=rows)
+    assert room.finished == []
+
+
+def test_a_size_may_be_a_number_of_numpy() -> None:
+    """What counts as a whole number elsewhere does so here."""
+    assert [len(each) for each in Room().batches(range(10), rows=np.int64(4))] == [4, 4, 2]  # type: ignore[arg-type]
 
 
 def test_cheap_rows_make_large_batches() -> None:
