@@ -38,6 +38,7 @@ from memguard.host.process import (
 from memguard.host.readings import MachineReading
 from memguard.host.signals import ReceivedSignal, SignalStream
 from memguard.host.tree import TreeSampler
+from memguard.host.umask import own_umask
 
 __all__ = [
     "Abilities",
@@ -61,6 +62,7 @@ __all__ = [
     "limit_data_segment",
     "machine_oom_kills",
     "open_fence",
+    "own_umask",
     "peak_resident_bytes_now",
     "pending_signals",
     "private_bytes_now",

@@ -12,14 +12,16 @@ import select
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from memguard.host._files import parse_flat, read_all
-from memguard.host.identity import read_stat
+from memguard.host.identity import pid_is_alive
 from memguard.host.readings import SharedFile
 
 __all__ = ["machine_oom_kills", "remove_abandoned", "shared_memory_there", "wait_all_gone"]
 
 _SHARED_MEMORY = Path("/dev/shm")
+_LOOK_AGAIN_S: Final = 0.01
 
 
 def machine_oom_kills() -> int:
@@ -47,10 +49,12 @@ def wait_all_gone(processes: Iterable[tuple[int, int]], timeout_s: float) -> boo
 def _wait_gone(pid: int, start_ticks: int, deadline_s: float) -> bool:
     try:
         handle = os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return True
+    except OSError:  # no descriptor is left, or the kernel has no such call: that proves nothing
+        return _poll_gone(pid, start_ticks, deadline_s)
     try:
-        if _is_over(pid, start_ticks):
+        if not pid_is_alive(pid, start_ticks):
             return True
         poll = select.poll()
         poll.register(handle, select.POLLIN)
@@ -59,12 +63,11 @@ def _wait_gone(pid: int, start_ticks: int, deadline_s: float) -> bool:
         os.close(handle)
 
 
-def _is_over(pid: int, start_ticks: int) -> bool:
-    try:
-        stat = read_stat(pid)
-    except (OSError, ValueError):
-        return True
-    return stat.is_dead or stat.start_ticks != start_ticks
+def _poll_gone(pid: int, start_ticks: int, deadline_s: float) -> bool:
+    """Look again and again, where the kernel cannot wake us."""
+    while (alive := pid_is_alive(pid, start_ticks)) and time.monotonic() < deadline_s:
+        select.select([], [], [], _LOOK_AGAIN_S)
+    return not alive
 
 
 def shared_memory_there() -> frozenset[tuple[int, int]]:

@@ -15,7 +15,7 @@ from memguard.host import portable
 from memguard.host._files import read_once
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["ProcessStat", "identify", "is_alive", "parse_stat", "pid_namespace", "read_stat"]
+__all__ = ["ProcessStat", "identify", "is_alive", "parse_stat", "pid_is_alive", "pid_namespace", "read_stat"]
 
 # The kernel's fixed inode of the first pid namespace (PROC_PID_INIT_INO).
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
@@ -107,10 +107,11 @@ def is_alive(identity: ProcessIdentity) -> bool:
     here = _boot_id()
     if here and identity.boot_id and here != identity.boot_id:
         return False
-    return _pid_is_alive(identity.pid, identity.start_ticks)
+    return pid_is_alive(identity.pid, identity.start_ticks)
 
 
-def _pid_is_alive(pid: int, start_ticks: int) -> bool:
+def pid_is_alive(pid: int, start_ticks: int) -> bool:
+    """Tell whether a process of this machine and boot still runs; ``False`` only on proof, and for zombies."""
     if not portable.HAS_PROC:
         return portable.is_alive(pid, start_ticks)
     try:
