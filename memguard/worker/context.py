@@ -6,6 +6,7 @@ without depending on being guarded. Everything here is advice: a lost message ne
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -14,10 +15,12 @@ from typing import Any, Final
 from memguard.events import JsonScalar
 from memguard.worker.protocol import Channel, Message
 
-__all__ = ["JobContext", "current_job", "enter_job", "leave_job"]
+__all__ = ["JobContext", "current_job", "enter_job", "leave_job", "scalar_of", "text_of"]
 
 # A message is cut here so that it stays one small packet.
 _LONGEST_TEXT: Final = 4000
+# Readers of JSON take whole numbers for 64 bits wide.
+_LARGEST_INTEGER: Final = 2**63
 _current: JobContext | None = None
 
 
@@ -41,19 +44,21 @@ class JobContext:
 
     def phase(self, name: str, detail: str = "") -> None:
         """Enter a named part of the work; the one before it ends."""
-        self._tell({"kind": "phase", "name": name[:100], "detail": detail[:_LONGEST_TEXT]})
+        self._tell({"kind": "phase", "name": text_of(name, 100), "detail": text_of(detail)})
 
     def progress(self, fraction: float) -> None:
-        """Say how much of the current phase is done, 0 to 1."""
-        self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, float(fraction)))})
+        """Say how much of the current phase is done, 0 to 1; what is no number says nothing."""
+        told = scalar_of(fraction)
+        if isinstance(told, int | float):
+            self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, float(told)))})
 
     def warn(self, text: str) -> None:
         """Put a warning into the report and the log."""
-        self._tell({"kind": "warning", "text": text[:_LONGEST_TEXT]})
+        self._tell({"kind": "warning", "text": text_of(text)})
 
-    def note(self, key: str, value: JsonScalar) -> None:
-        """Put a fact into the report's ``notes``; the last value of a key holds."""
-        self._tell({"kind": "note", "key": key[:100], "value": _scalar(value)})
+    def note(self, key: str, value: Any) -> None:
+        """Put a fact into the report's ``notes``, as `scalar_of` tells it; the last value of a key holds."""
+        self._tell({"kind": "note", "key": text_of(key, 100), "value": scalar_of(value)})
 
     def batch(self, rows: int) -> None:
         """Count a finished batch of ``rows`` rows."""
@@ -65,16 +70,30 @@ class JobContext:
 
     def _tell(self, message: Message) -> None:
         if os.getpid() == self._pid:  # a forked child of the job has no say
-            self._channel.send(message)
+            with contextlib.suppress(OSError):  # the kernel has no room for it; it is advice
+                self._channel.send(message)
 
 
-def _scalar(value: Any) -> JsonScalar:
-    """Return what JSON has a word for: NumPy's numbers as Python's, anything else as text."""
-    if not isinstance(value, bool | int | float | str | None):
-        value = getattr(value, "item", lambda: value)()
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return str(value)[:_LONGEST_TEXT]
+def scalar_of(value: Any) -> JsonScalar:
+    """Return what JSON has a word for: NumPy's numbers as Python's, anything else as text. Never raises."""
+    try:
+        if not isinstance(value, bool | int | float | str | None):
+            with contextlib.suppress(Exception):  # an array of many has no single value, and is told as text
+                value = value.item()
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int) and abs(value) < _LARGEST_INTEGER:
+            return int(value)
+        if isinstance(value, float) and math.isfinite(value):
+            return float(value)
+        return str(value)[:_LONGEST_TEXT]
+    except Exception as failure:  # noqa: BLE001 - the value's own code may raise anything
+        return f"({type(value).__name__} that cannot be shown: {type(failure).__name__})"
+
+
+def text_of(value: Any, longest: int = _LONGEST_TEXT) -> str:
+    """Return a text as it is, anything else as text, cut to a length that a message can hold. Never raises."""
+    return str(scalar_of(value))[:longest]
 
 
 def current_job() -> JobContext | None:

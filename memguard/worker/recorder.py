@@ -13,6 +13,7 @@ from typing import Final
 from memguard.events import JsonScalar
 from memguard.report import BatchSummary, PhaseReport, ReportWarning
 from memguard.units import format_bytes
+from memguard.worker.context import scalar_of, text_of
 from memguard.worker.protocol import Message
 
 __all__ = ["JobProgress", "JobRecorder"]
@@ -71,13 +72,14 @@ class JobRecorder:
             case "use" | "neared":
                 self._take_use(message, elapsed_s)
             case "phase":
-                self._enter_phase(message["name"], message["detail"], elapsed_s)
+                self._enter_phase(text_of(message["name"]), text_of(message["detail"]), elapsed_s)
             case "progress":
                 self.progress = replace(self.progress, fraction=message["fraction"])
             case "warning":
-                self._take_warning(message["text"], elapsed_s)
+                self._take_warning(text_of(message["text"]), elapsed_s)
             case "note":
-                self._take_note(message["key"], message["value"])
+                # A block in the caller's own process notes whatever it likes.
+                self._take_note(text_of(message["key"]), scalar_of(message["value"]))
             case "batches":
                 self.batches = BatchSummary(*message["figures"])
         self.progress = replace(self.progress, elapsed_s=elapsed_s)
