@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from memguard.host import own_umask
 from memguard.worker.buffers import Packed, pack, pickle_outside, unpack
 
-__all__ = ["PackedCall", "Surroundings", "pack_call", "unpack_call"]
+__all__ = ["PackedCall", "Surroundings", "flush_streams", "pack_call", "unpack_call"]
+
+# Memory is the budget's to bound, and RLIMIT_DATA may be the fence itself.
+_CARRIED_LIMITS: Final = tuple(
+    getattr(resource, name)
+    for name in ("RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +35,15 @@ class Surroundings:
         directory: working directory, or ``None`` where the caller's own is gone.
         environment: the whole environment.
         import_path: ``sys.path``.
+        umask: which permissions new files do not get, or ``None`` where the system does not tell it.
+        limits: resources of the process with their soft limits, those of memory left out.
     """
 
     directory: str | None
     environment: Mapping[str, str]
     import_path: tuple[str, ...]
+    umask: int | None
+    limits: tuple[tuple[int, int], ...]
 
     @classmethod
     def here(cls) -> Surroundings:
@@ -39,15 +52,46 @@ class Surroundings:
             directory: str | None = os.getcwd()
         except FileNotFoundError:
             directory = None
-        return cls(directory, dict(os.environ), tuple(sys.path))
+        limits = tuple((each, resource.getrlimit(each)[0]) for each in _CARRIED_LIMITS)
+        return cls(directory, dict(os.environ), tuple(sys.path), own_umask(), limits)
 
     def adopt(self) -> None:
         """Put them in place in this process."""
         if self.directory is not None:
             os.chdir(self.directory)
+        self._adopt_environment()
+        sys.path[:] = self.import_path
+        if self.umask is not None:
+            os.umask(self.umask)
+        for kind, soft in self.limits:
+            _limit(kind, soft)
+
+    def _adopt_environment(self) -> None:
+        zone = os.environ.get("TZ")
         os.environ.clear()
         os.environ.update(self.environment)
-        sys.path[:] = self.import_path
+        if os.environ.get("TZ") != zone:  # read by the C library once, in the template perhaps
+            time.tzset()
+
+
+def _limit(kind: int, soft: int) -> None:
+    """Set a soft limit as far as the hard one, which only a privileged process may raise again, lets it."""
+    here, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > hard):
+        soft = hard
+    if soft != here:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def flush_streams() -> None:
+    """Write out what stands in ``sys.stdout`` and ``sys.stderr``, which may be anything that has a ``write``."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            flush = getattr(stream, "flush", None)
+            if flush is not None:
+                flush()
+        except Exception:  # noqa: BLE001, S110 - closed or broken: the business of whoever set it, and of no job
+            pass
 
 
 @dataclass(frozen=True, slots=True)

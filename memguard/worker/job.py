@@ -44,7 +44,8 @@ class JobResult:
     """How a job ended.
 
     Attributes:
-        value: what it returned; ``None`` if it did not complete.
+        value: what it returned, also when it was asked to stop (at the end of its time) and returned all the same: look
+            at the outcome to know whether it completed. ``None`` if it returned nothing.
         error: what it raised itself, or ``None``.
         slot: where its report stands.
     """

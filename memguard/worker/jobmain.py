@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import signal
 import sys
 import threading
 import traceback
-from types import TracebackType
 from typing import Final, NoReturn
 
-from memguard.errors import JobError
-from memguard.redact import redact_error
 from memguard.worker.buffers import Packed, pack, write_packed
-from memguard.worker.call import unpack_call
+from memguard.worker.call import flush_streams, unpack_call
 from memguard.worker.context import JobContext, enter_job, leave_job
 from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
+from memguard.worker.raised import pack_error
 from memguard.worker.spec import JobSpec
 from memguard.worker.verdict import Delivery
 
@@ -92,42 +89,13 @@ def _call(arguments: int) -> tuple[Delivery, Packed]:
         call.surroundings.adopt()
         return Delivery.VALUE, pack(call.load()(), what="the result")
     except BaseException as error:  # noqa: BLE001 - whatever the job raises is its outcome
-        return _delivery_of(error), _pack_error(error)
+        return _delivery_of(error), pack_error(error)
 
 
 def _delivery_of(error: BaseException) -> Delivery:
     if isinstance(error, MemoryError):
         return Delivery.MEMORY_ERROR
     return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
-
-
-def _pack_error(error: BaseException) -> Packed:
-    frames = _frames_of_the_job(error.__traceback__)
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    error.__traceback__ = None  # its frames may hold the job's data
-    return pack((_portable(error), text), what="the exception")
-
-
-def _frames_of_the_job(trace: TracebackType | None) -> TracebackType | None:
-    """Skip this room's own frames: people look for the line in their code."""
-    here, first = os.path.dirname(__file__), trace
-    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == here:
-        trace = trace.tb_next
-    return trace or first
-
-
-def _portable(error: BaseException) -> BaseException:
-    """Return the exception itself if it survives pickling, else one that tells of it."""
-    if isinstance(error, SystemExit):
-        return JobError(f"the job called sys.exit({error.code!r})")
-    try:
-        packed = pack(error, what="the exception")
-        pickle.loads(packed.pickle, buffers=packed.buffers)
-    except Exception as failure:  # noqa: BLE001 - exceptions fail to pickle or to unpickle in every way there is
-        return JobError(
-            f"{redact_error(error)} (the exception itself cannot be pickled: {redact_error(failure)})"
-        )
-    return error
 
 
 def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
@@ -140,7 +108,7 @@ def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
         if delivery is not Delivery.VALUE:
             raise MemoryError(message["why"])
         refused = MemoryError(message["why"])
-        return _deliver(channel, Delivery.MEMORY_ERROR, _pack_error(refused))
+        return _deliver(channel, Delivery.MEMORY_ERROR, pack_error(refused))
     write_packed(packed, descriptors[0])
     os.close(descriptors[0])
     channel.send({"kind": "delivered", "delivery": delivery.value})
@@ -153,8 +121,7 @@ def _leave(status: int) -> NoReturn:
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:

@@ -7,7 +7,6 @@ channel and waits in the calling thread; no thread of its own.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +16,12 @@ from typing import Any, Final
 from memguard.errors import TransferError, WorkerStartError
 from memguard.host import remove_abandoned, sweep_stale_fences, wait_all_gone
 from memguard.host.readings import SharedFile
+from memguard.redact import redact_error
 from memguard.report import CleanupSummary
 from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
+from memguard.worker.call import flush_streams
 from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.raised import load_error
 from memguard.worker.spec import EndRecord, JobSpec
 from memguard.worker.templates import Template, TemplatePool, is_open
 from memguard.worker.verdict import Delivery, Ending
@@ -83,9 +85,7 @@ def _standard_streams() -> Iterator[tuple[int, int]]:
 
     A process without one, as a daemon is, gives its jobs the null device.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            stream.flush()
+    flush_streams()
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         yield 1 if is_open(1) else nothing, 2 if is_open(2) else nothing
@@ -173,16 +173,23 @@ def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
     try:
         content = _open_result(descriptors)
     except TransferError as failure:
-        # The job did its part; for the caller it is as if it had raised.
-        ending = replace(record.ending, delivery=Delivery.EXCEPTION)
-        return EndedJob(replace(record, ending=ending), None, failure, "")
+        return EndedJob(_as_raised(record), None, failure, "")
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     if record.ending.delivery is Delivery.VALUE:
         return EndedJob(record, content, None, "")
-    error, text = content
-    return EndedJob(record, None, error, text)
+    return EndedJob(record, None, *load_error(content))
+
+
+def _as_raised(record: EndRecord) -> EndRecord:
+    """Turn a value that did not arrive into an error: the job did its part, for the caller it is as if it had raised.
+
+    What the job raised itself stays what it is.
+    """
+    if record.ending.delivery is not Delivery.VALUE:
+        return record
+    return replace(record, ending=replace(record.ending, delivery=Delivery.EXCEPTION))
 
 
 def _open_result(descriptors: list[int]) -> Any:
@@ -195,6 +202,6 @@ def _open_result(descriptors: list[int]) -> Any:
         return unpack(descriptors[0], give_back=True)
     except Exception as error:  # unpickling runs the classes' own code
         raise TransferError(
-            f"the job's result arrived but cannot be rebuilt here: {type(error).__name__}: {error}; "
+            f"the job's result arrived but cannot be rebuilt here: {redact_error(error)}; "
             "import the module of its class, or return plain data"
         ) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +77,75 @@ def test_environment_directory_and_path_are_those_of_the_call(
     assert [jobs.value(look) for _ in range(2)] == [expected] * 2
     assert os.environ["COLOUR"] == "blue"
     assert Path.cwd() == tmp_path
+
+
+def test_umask_limits_and_time_zone_are_those_of_the_call(
+    jobs: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller set of its process since its template was started holds for a job, as it would for a child."""
+
+    def look(path: Path) -> tuple[int, int, int]:
+        path.touch()
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return path.stat().st_mode & 0o777, soft, time.localtime(0).tm_hour
+
+    jobs.value(int)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.umask(0o077)
+    monkeypatch.setenv("TZ", "UTC-5")
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0] - 7, limits[1]))
+        assert jobs.value(look, tmp_path / "mine") == (0o600, limits[0] - 7, 5)
+        os.umask(0o002)
+        assert jobs.value(look, tmp_path / "shared")[0] == 0o664
+        assert os.umask(0o002) == 0o002
+    finally:
+        os.umask(before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+class Tee:
+    """What notebooks and test runners put in the place of a stream: it can write, and hardly more."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.written.append(text)
+        return len(text)
+
+
+class FlushingTee(Tee):
+    def flush(self) -> None:
+        self.written.append("flushed")
+
+
+class BrokenTee(Tee):
+    def flush(self) -> None:
+        raise OSError("the other end is gone")
+
+
+def closed_file() -> Any:
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("make", [Tee, FlushingTee, BrokenTee, closed_file, lambda: None])
+def test_any_stream_will_do(jobs: Guarded, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    """Whatever stands for ``sys.stdout``, in the caller or in the job: a job runs, and what can be flushed is."""
+
+    def replaced() -> int:
+        sys.stdout = sys.stderr = make()
+        return 7
+
+    stream = make()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert jobs.value(abs, -3) == 3
+    assert jobs.value(replaced) == 7
+    if isinstance(stream, FlushingTee):
+        assert "flushed" in stream.written
 
 
 def test_a_directory_that_is_gone_is_no_obstacle(jobs: Guarded, tmp_path: Path) -> None:
@@ -197,6 +269,26 @@ def test_the_main_thread_runs_the_job(jobs: Guarded) -> None:
         return threading.current_thread() is threading.main_thread(), threading.active_count(), total
 
     assert jobs.value(look)[::2] == (True, 3)
+
+
+def test_a_job_may_note_and_say_anything(jobs: Guarded) -> None:
+    """What a job tells never fails it: arrays, numbers that are none, names that are no text."""
+
+    def tell() -> int:
+        job = current_job()
+        assert job is not None
+        job.note("shape", np.arange(3))
+        job.note("rows", np.int64(3))
+        job.note("loss", float("nan"))
+        job.phase(7)
+        job.progress("half")
+        job.warn(ValueError("odd"))
+        return 1
+
+    result = jobs.run(tell)
+    assert result.value == 1
+    assert result.report.notes == {"shape": "[0 1 2]", "rows": 3, "loss": "nan"}
+    assert [each.name for each in result.report.phases] == ["7"]
 
 
 def test_a_job_within_a_job(jobs: Guarded) -> None:

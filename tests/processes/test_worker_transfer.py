@@ -6,9 +6,11 @@ import contextlib
 import ctypes
 import functools
 import gc
+import importlib
 import os
 import pickle
 import resource
+import sys
 import threading
 import time
 import types
@@ -20,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memguard import JobError, Outcome
+from memguard import JobError, JobInterrupted, MemoryLimitExceeded, Outcome
 from memguard.errors import TransferError
 from memguard.host import private_bytes_now
 from tests.support.guarded import (
@@ -363,6 +365,73 @@ def test_an_error_that_cannot_cross_is_told_of(jobs: Guarded, kind: type[Excepti
     assert type(error) is JobError
     assert kind.__name__ in str(error)
     assert "raise BadError" in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("base", "outcome", "raised"),
+    [
+        ("Exception", Outcome.RAISED, JobError),
+        ("MemoryError", Outcome.MEMORY_ERROR, MemoryLimitExceeded),
+        ("KeyboardInterrupt", Outcome.INTERRUPTED, JobInterrupted),
+    ],
+)
+def test_an_error_of_a_class_that_only_the_job_can_import(
+    jobs: Guarded, tmp_path: Path, base: str, outcome: Outcome, raised: type[JobError]
+) -> None:
+    """It arrives as what kind of end it was, with its class, its words and its traceback; nothing is lost."""
+    (tmp_path / f"only_there_{base.lower()}.py").write_text(f"class DiskError({base}): pass\n")
+
+    def fail() -> None:
+        sys.path.insert(0, str(tmp_path))
+        module = importlib.import_module(f"only_there_{base.lower()}")
+        raise module.DiskError("the disk of node 7 is broken")
+
+    with unchanged_caller():
+        result = jobs.run(fail)
+    assert result.report.outcome is outcome
+    assert type(error_of(result)) is raised
+    error = result.error
+    assert type(error) is JobError
+    assert "DiskError: the disk of node 7 is broken" in str(error)
+    assert f"cannot be rebuilt here: ModuleNotFoundError: No module named 'only_there_{base.lower()}'" in str(
+        error
+    )
+    assert 'raise module.DiskError("the disk of node 7 is broken")' in str(error.__cause__)
+    assert "the disk of node 7 is broken" in str(result.report.error)
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [("over", "'over'"), (None, "None"), (Unshowable(), "an object that cannot be shown")]
+)
+def test_an_exit_is_told_with_its_code(jobs: Guarded, code: Any, shown: str) -> None:
+    """``sys.exit`` in a job ends the job only, whatever it was given."""
+    result = jobs.run(sys.exit, code)
+    error = error_of(result)
+    assert type(error) is JobError
+    assert f"the job called sys.exit({shown}" in str(error)
+    assert "SystemExit" in str(error.__cause__)
+
+
+class Chameleon(Exception):  # noqa: N818 - it is none, once it has crossed
+    def __reduce__(self) -> Any:
+        return int, ()
+
+
+def test_an_error_that_comes_back_as_something_else(jobs: Guarded) -> None:
+    """What is no exception after it crossed is not raised; what was raised is told."""
+
+    def fail() -> None:
+        raise Chameleon("blue")
+
+    error = error_of(jobs.run(fail))
+    assert type(error) is JobError
+    assert "Chameleon: blue" in str(error)
+    assert "it comes back as int" in str(error)
 
 
 def test_an_error_with_an_array_in_it(jobs: Guarded) -> None:
