@@ -24,13 +24,13 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.job_ended": "a job ended; `outcome` tells how",
         "memguard.phase_entered": "a job reached a named part of its work",
         "memguard.budget_neared": "a job's use crossed the warning line of its budget",
-        "memguard.budget_exceeded": "a job's use passed its budget and the job is being stopped",
+        "memguard.budget_exceeded": "a job's use passed its budget and the job was stopped for it",
         "memguard.guard_degraded": "a part of the guard failed; the job goes on with what is left",
         "memguard.reservation_granted": "memory was set aside for a job",
         "memguard.reservation_waited": "a job waits for memory that others hold",
         "memguard.reservation_released": "a job's memory was given back",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
-        "memguard.model_survived": "a registered model outlived its job",
+        "memguard.model_survived": "registered models outlived their job; `alive` counts them",
         "memguard.batch_resized": "a batch size changed, and why",
     }
 )

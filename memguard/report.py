@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,6 +32,7 @@ __all__ = [
     "Evidence",
     "JobReport",
     "Outcome",
+    "OuterBudget",
     "PhaseReport",
     "ProcessUse",
     "ReportWarning",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 REPORT_SCHEMA: Final = "memguard.report/1"
+# Figures of a document are taken up to here: beyond it they are damage, and readers' integers end.
+_LARGEST_FIGURE: Final = 2**63
 
 
 class Outcome(StrEnum):
@@ -83,6 +87,21 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class OuterBudget:
+    """A budget that encloses the job's: asking for more than it is refused.
+
+    Attributes:
+        limit_bytes: how large it is.
+        name: what messages call it.
+        setting: what raises it: ``budget`` and ``memory`` are arguments, ``--memory`` is a flag.
+    """
+
+    limit_bytes: int
+    name: str
+    setting: str
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetReport:
     """The bound the job ran under.
 
@@ -91,11 +110,13 @@ class BudgetReport:
         source: where it came from: a flag, an argument, the default share.
         fence: what enforced it: ``cgroup-v1``, ``cgroup-v2``, ``rlimit`` (with the watcher), ``watch`` or
             ``cooperative``.
+        outer: the budgets around it, the nearest first; none for a job that only the machine bounds.
     """
 
     limit_bytes: int
     source: str
     fence: str
+    outer: tuple[OuterBudget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +234,8 @@ class JobReport:
         peak_bytes: highest sampled use of the whole tree. Sampling can miss a spike; ``kernel_peak_bytes`` cannot.
         kernel_peak_bytes: the kernel's own high-water mark of the fence, reclaimable file cache included.
         baseline_bytes: memory inherited from the preloaded template, shared and not counted in use.
+        throttles: how often it was slowed down to let memory come back; 0 today, since nothing slows jobs down.
+        throttled_s: for how long in all; 0 today.
         guard_degraded: parts of the guard that failed while the job ran, one line each.
     """
 
@@ -260,11 +283,15 @@ class JobReport:
 
 
 def report_to_json(report: JobReport) -> dict[str, Any]:
-    """Return the report as the document ``memguard.report/1``."""
+    """Return the report as the document ``memguard.report/1``.
+
+    Raises:
+        ValueError: for a figure that JSON has no word for, which no report of memguard's own has.
+    """
     document: dict[str, Any] = {"schema": REPORT_SCHEMA, **dataclasses.asdict(report)}
     document["reason"] = document["outcome"] = report.outcome.value
     document["utilisation"] = round(report.utilisation, 4)
-    return dict(json.loads(json.dumps(document)))
+    return dict(json.loads(json.dumps(document, allow_nan=False)))
 
 
 def report_from_json(document: Mapping[str, Any], *, subject: str = "report") -> JobReport:
@@ -279,7 +306,7 @@ def report_from_json(document: Mapping[str, Any], *, subject: str = "report") ->
     """
     if document.get("schema") != REPORT_SCHEMA:
         raise DataError(
-            f"is not a job report (schema {document.get('schema')!r})",
+            f"is not a job report (schema {_shown(document.get('schema'))})",
             subject=subject,
             remedy=f"give a file that says {REPORT_SCHEMA!r}, as `memguard run --report FILE` writes",
         )
@@ -301,6 +328,8 @@ def _build(cls: type, values: Mapping[str, Any]) -> Any:
 
 def _field(name: str, hint: Any, value: Any) -> Any:
     try:
+        if hint is float and isinstance(value, float) and _LARGEST_FIGURE < abs(value) < math.inf:
+            raise ValueError("a number beyond 2^63")
         return _value(hint, value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
@@ -332,11 +361,22 @@ def _first_that_fits(hints: list[Any], value: Any) -> Any:
     for hint in hints:
         with contextlib.suppress(TypeError):
             return _value(hint, value)
-    raise TypeError(f"{value!r:.40} does not belong here")
+    raise TypeError(f"{_shown(value)} does not belong here")
 
 
 def _checked(value: Any, kind: Any) -> Any:
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{value!r:.40} where {kind.__name__} belongs")
+        raise TypeError(f"{_shown(value)} where {kind.__name__} belongs")
+    if isinstance(value, int) and abs(value) > _LARGEST_FIGURE:
+        raise ValueError("a number beyond 2^63")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no figure")
     return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a file for a message: short, and without looking into what may be deep or huge."""
+    return (
+        f"{value!r:.40}" if isinstance(value, str | float | bool | None) else f"some {type(value).__name__}"
+    )

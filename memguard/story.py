@@ -1,7 +1,8 @@
 """Telling people how a job went: the seven parts of a death, and what to set next time. Pure.
 
 Comes in: a `JobReport` without its words. Goes out: the same with recommendations and, if it died, its `Death`;
-and the text that goes to stderr or into an exception. Settings are literal, so that they can be pasted.
+the text that goes to stderr or into an exception; and the events that follow from how it ended. Settings are literal,
+so that they can be pasted.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import dataclasses
 from typing import Final
 
 from memguard.budget import SMALLEST_BUDGET_BYTES
-from memguard.report import Death, JobReport, Outcome
+from memguard.events import Event, JsonScalar
+from memguard.report import Death, JobReport, Outcome, OuterBudget
 from memguard.units import format_bytes, format_duration, format_setting
 
-__all__ = ["RUNBOOKS", "suggested_budget", "tell_death", "with_story"]
+__all__ = ["RUNBOOKS", "events_of", "suggested_budget", "tell_death", "with_story"]
 
 RUNBOOKS: Final = {
     Outcome.BUDGET_KILL: "JobKilledForBudget",
@@ -30,11 +32,21 @@ _LOOSE: Final = 0.4
 
 
 def suggested_budget(report: JobReport) -> int:
-    """Bytes to give this job next time: a budget that would be accepted, so never more than the capacity."""
+    """Bytes to give this job next time: never more than the capacity, for that would be refused.
+
+    Where the job ran inside the fence of another one, the capacity it saw is that budget, which can be raised.
+    """
     missed = report.outcome.is_memory_death
     used = max(report.peak_bytes, report.budget.limit_bytes if missed else 0)
-    wanted = int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS))
-    return min(max(wanted, SMALLEST_BUDGET_BYTES), report.capacity.capacity_bytes)
+    wanted = max(int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS)), SMALLEST_BUDGET_BYTES)
+    return wanted if _sees_a_fence(report) else min(wanted, report.capacity.capacity_bytes)
+
+
+def _sees_a_fence(report: JobReport) -> bool:
+    return report.capacity.limited_by.startswith("cgroup") and any(
+        each.setting != "budget" and each.limit_bytes <= report.capacity.capacity_bytes
+        for each in report.budget.outer
+    )
 
 
 def with_story(report: JobReport, *, where: str = "") -> JobReport:
@@ -49,8 +61,22 @@ def with_story(report: JobReport, *, where: str = "") -> JobReport:
 
 
 def _setting(report: JobReport) -> str:
-    size = format_setting(suggested_budget(report))
-    return f"--memory {size}" if report.kind == "command" else f'memory="{size}"'
+    """Return what to ask for next time, with what encloses the job and must be raised first."""
+    wanted = suggested_budget(report)
+    own = _literal("--memory" if report.kind == "command" else "memory", wanted)
+    refusing = [each for each in report.budget.outer if each.limit_bytes < wanted]
+    if not refusing:
+        return own
+    return f"{own}, and raise what encloses it: {', '.join(_raised(each, wanted) for each in refusing)}"
+
+
+def _raised(outer: OuterBudget, wanted_bytes: int) -> str:
+    return f"{outer.name} ({format_bytes(outer.limit_bytes)}) to {_literal(outer.setting, wanted_bytes)}"
+
+
+def _literal(setting: str, count: int) -> str:
+    size = format_setting(count)
+    return f"{setting} {size}" if setting.startswith("--") else f'{setting}="{size}"'
 
 
 def _recommend(report: JobReport) -> tuple[str, ...]:
@@ -58,12 +84,11 @@ def _recommend(report: JobReport) -> tuple[str, ...]:
         return _after_miss(report)
     if report.outcome is not Outcome.COMPLETED or report.budget.limit_bytes == 0:
         return ()
-    if report.utilisation > _TIGHT:
-        return (f"needs {format_bytes(report.peak_bytes)}: run with {_setting(report)} for some headroom",)
-    if report.utilisation < _LOOSE and report.peak_bytes > 0:
-        return (
-            f"needs {format_bytes(report.peak_bytes)}: {_setting(report)} would do, and leave more to others",
-        )
+    needs, wanted = f"needs {format_bytes(report.peak_bytes)}", suggested_budget(report)
+    if report.utilisation > _TIGHT and wanted > report.budget.limit_bytes:
+        return (f"{needs}: run with {_setting(report)} for some headroom",)
+    if report.utilisation < _LOOSE and report.peak_bytes > 0 and wanted < report.budget.limit_bytes:
+        return (f"{needs}: {_setting(report)} would do, and leave more to others",)
     return ()
 
 
@@ -153,6 +178,10 @@ def _why_this_one(report: JobReport) -> str:
 def _what_is_saved(report: JobReport) -> str:
     if report.kind == "command":
         return "whatever the command wrote itself"
+    if report.kind == "managed":
+        return "what the block had made so far: it ran in this process, and its memory is free once nothing holds it"
+    if any(each.source == "job" and each.fact == "handed over: value" for each in report.evidence):
+        return "what it returned when it was asked to stop; run with check=False to get it as `result.value`"
     return "no result; the caller goes on, and its memory is as it was"
 
 
@@ -170,3 +199,20 @@ def tell_death(report: JobReport) -> str:
         f"  where:         {death.where}",
     ]
     return "\n".join(lines)
+
+
+def events_of(report: JobReport) -> tuple[Event, ...]:
+    """Return the events that follow from how a job ended, in the order in which they came about."""
+    events = [_event(report, "memguard.guard_degraded", fault=fault) for fault in report.guard_degraded]
+    if report.outcome in (Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP):
+        figures = {"peak_bytes": report.peak_bytes, "limit_bytes": report.budget.limit_bytes}
+        events.append(_event(report, "memguard.budget_exceeded", outcome=report.outcome.value, **figures))
+    alive = report.notes.get("models_alive_at_end")
+    if isinstance(alive, int) and alive > 0:
+        registered = report.notes.get("models_registered")
+        events.append(_event(report, "memguard.model_survived", alive=alive, registered=registered))
+    return tuple(events)
+
+
+def _event(report: JobReport, name: str, **fields: JsonScalar) -> Event:
+    return Event(name, job_id=report.job_id, fields=fields)

@@ -14,10 +14,10 @@ from memguard.report import (
     EstimateSummary,
     JobReport,
     Outcome,
+    OuterBudget,
     ReportWarning,
 )
 from memguard.story import with_story
-from memguard.units import format_bytes
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import EndRecord
 from memguard.worker.verdict import judge, signal_name
@@ -31,7 +31,7 @@ _BACK_FRACTION: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class JobFrame:
-    """What is known of a job before it starts; fields as in `memguard.report.JobReport`."""
+    """What is known of a job before it starts; fields as in `memguard.report.JobReport` and `BudgetReport`."""
 
     job_id: str
     name: str
@@ -45,6 +45,7 @@ class JobFrame:
     arguments: tuple[str, ...]
     environment: dict[str, str]
     report_path: str = ""
+    outer: tuple[OuterBudget, ...] = ()
 
 
 def is_back(before_bytes: int, now_bytes: int) -> bool:
@@ -86,7 +87,7 @@ def compose_report(
         if ending.exit_code is not None and ending.exit_code < 0
         else None,
         evidence=verdict.evidence,
-        budget=BudgetReport(frame.limit_bytes, frame.budget_source, ending.fence_kind),
+        budget=BudgetReport(frame.limit_bytes, frame.budget_source, ending.fence_kind, frame.outer),
         capacity=frame.capacity,
         estimate=frame.estimate,
         peak_bytes=_peak(record, verdict.outcome),
@@ -138,13 +139,3 @@ def _own_version() -> str:
 
 def _versions() -> dict[str, str]:
     return {"memguard": _own_version(), "python": platform.python_version(), "kernel": platform.release()}
-
-
-def tell_shortage(limit_bytes: int, available_bytes: int) -> str:
-    """Return a warning if less is free than a job may use, else ``""``."""
-    if available_bytes >= limit_bytes:
-        return ""
-    return (
-        f"only {format_bytes(available_bytes)} were free when the job started, less than its budget of "
-        f"{format_bytes(limit_bytes)}: others may be hurt before its budget is reached"
-    )

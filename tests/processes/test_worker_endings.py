@@ -210,6 +210,22 @@ def test_a_job_may_answer_a_timeout(jobs: Guarded) -> None:
     assert time.monotonic() - started_s < PATIENCE_S
 
 
+def test_a_job_that_answers_a_timeout_with_a_value_has_one(jobs: Guarded) -> None:
+    """The best that was found in time is kept beside the outcome, which is no success; the words say where it is."""
+
+    def search() -> str:
+        stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        stopped.wait(60)
+        return "best so far"
+
+    result = jobs.run(search, timeout=0.3)
+    assert (result.report.outcome, result.value) == (Outcome.TIMEOUT, "best so far")
+    with pytest.raises(JobTimeout, match=r"what it returned when it was asked to stop; .* `result.value`"):
+        result.raise_for_outcome()
+    jobs.check_nothing_left(result)
+
+
 def test_a_job_waits_for_its_threads_and_exit_handlers(jobs: Guarded) -> None:
     """Threads that still run and atexit handlers finish before the process ends, as in any interpreter."""
     reader, writer = os.pipe()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import math
+from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 import jsonschema
@@ -11,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memguard.cli.report import describe
 from memguard.errors import DataError
 from memguard.events import JsonScalar
 from memguard.report import (
@@ -24,12 +29,14 @@ from memguard.report import (
     Evidence,
     JobReport,
     Outcome,
+    OuterBudget,
     PhaseReport,
     ProcessUse,
     ReportWarning,
     report_from_json,
     report_to_json,
 )
+from memguard.story import with_story
 from tests.support.guarded import check_report, report_validator
 
 SIZES = st.integers(0, 2**50)
@@ -65,6 +72,7 @@ REPORTS = st.builds(
         SIZES,
         st.text(),
         st.sampled_from(["cgroup-v1", "cgroup-v2", "rlimit", "watch", "cooperative", "unknown"]),
+        some(OuterBudget, SIZES, st.text(), st.sampled_from(["budget", "memory", "--memory"])),
     ),
     capacity=st.builds(CapacityReport, st.integers(1, 2**50), SIZES, st.text(), st.text()),
     estimate=st.none() | st.builds(EstimateSummary, SIZES, SIZES, st.lists(st.text()).map(tuple)),
@@ -136,13 +144,14 @@ def test_the_schema_knows_every_field_and_no_other() -> None:
 
 def test_the_schema_has_each_record_of_the_report() -> None:
     """Every record that a report is made of is defined, so that none is checked loosely."""
-    inner = {
-        each.__name__
-        for hint in get_type_hints(JobReport).values()
-        for each in (hint, *get_args(hint))
-        if dataclasses.is_dataclass(each)
-    }
-    assert inner == set(report_validator().schema["$defs"])
+    assert records_in(JobReport) - {"JobReport"} == set(report_validator().schema["$defs"])
+
+
+def records_in(hint: Any) -> set[str]:
+    if dataclasses.is_dataclass(hint):
+        inner = get_type_hints(hint).values()
+        return {hint.__name__}.union(*map(records_in, inner))  # type: ignore[union-attr]
+    return set[str]().union(*map(records_in, get_args(hint)))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +206,16 @@ def test_what_is_derived_is_told_too() -> None:
         ({"evidence": {"a": 1}}, "is a damaged job report .*evidence"),
         ({"peak_bytes": "much"}, "is a damaged job report .*peak_bytes"),
         ({"notes": {"a": []}}, "is a damaged job report .*notes"),
+        ({"notes": {"a": math.nan}}, "is a damaged job report .*notes: nan is no figure"),
+        ({"duration_s": math.inf}, "is a damaged job report .*duration_s: inf is no figure"),
+        ({"duration_s": math.nan}, "is a damaged job report .*duration_s"),
+        ({"duration_s": 1e300}, r"is a damaged job report .*duration_s: a number beyond 2\^63"),
+        ({"peak_bytes": 10**400}, r"is a damaged job report .*peak_bytes: a number beyond 2\^63"),
+        ({"peak_bytes": 10**5000}, "is a damaged job report .*peak_bytes"),
+        ({"outcome": 10**5000}, "is a damaged job report .*outcome"),
+        ({"schema": 10**5000}, r"is not a job report \(schema some int\)"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_report_is_refused_by_name(change: dict[str, Any], told: str) -> None:
     """A file that is something else, or damaged, is named with what is wrong with it."""
@@ -214,6 +232,49 @@ def test_a_missing_part_is_refused_and_a_new_one_let_pass() -> None:
     del made["budget"]
     with pytest.raises(DataError, match="damaged"):
         report_from_json(made)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value in a document."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inner:
+        yield from places(each, (*path, name))
+
+
+ODD: st.SearchStrategy[Any] = st.builds(pow, st.just(10), st.just(5000)) | st.recursive(
+    SCALARS
+    | st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 10**400, -(2**63) - 1, "budget_kill", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(REPORTS, st.data())
+def test_a_damaged_document_is_read_or_refused(report: JobReport, data: st.DataObject) -> None:
+    """Whatever stands in a place of a document, reading it gives a report that can be shown, or a `DataError`."""
+    damaged = report_to_json(report)
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(list(places(damaged))))
+        inner: Any = damaged
+        for name in path[:-1]:
+            inner = inner[name]
+        if data.draw(st.booleans()):
+            inner[path[-1]] = data.draw(ODD)
+        else:
+            del inner[path[-1]]
+    with contextlib.suppress(DataError):
+        read = report_from_json(damaged)
+        assert list(describe(with_story(read)))
+        json.dumps(report_to_json(read), allow_nan=False)
+
+
+def test_a_report_with_no_number_is_not_written() -> None:
+    """A figure that JSON has no word for is refused where the document is made."""
+    broken = dataclasses.replace(report_from_json(document()), duration_s=math.nan)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report_to_json(broken)
 
 
 def test_memory_deaths_are_the_four() -> None:

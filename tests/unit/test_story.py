@@ -17,12 +17,14 @@ from memguard.report import (
     CallerMemory,
     CapacityReport,
     CleanupSummary,
+    Evidence,
     JobReport,
     Outcome,
+    OuterBudget,
     PhaseReport,
     ProcessUse,
 )
-from memguard.story import RUNBOOKS, suggested_budget, tell_death, with_story
+from memguard.story import RUNBOOKS, events_of, suggested_budget, tell_death, with_story
 from memguard.units import GIB, MIB, parse_bytes
 
 DEATHS = [each for each in Outcome if each not in (Outcome.COMPLETED, Outcome.RAISED)]
@@ -111,6 +113,103 @@ def test_the_text_has_a_line_for_each_part() -> None:
 def test_advice_is_a_literal_setting(changes: dict[str, Any], told: str) -> None:
     """What to set next time is given so that it can be pasted."""
     assert told in report(**changes).recommendations[0]
+
+
+IN_A_GIB = BudgetReport(GIB, "all", "watch", (OuterBudget(GIB, "the budget of memguard", "budget"),))
+
+
+@pytest.mark.parametrize(
+    ("outer", "told"),
+    [
+        ((), 'run with memory="1.5GiB"'),
+        ((OuterBudget(4 * GIB, "the budget of memguard", "budget"),), 'run with memory="1.5GiB"'),
+        (
+            (OuterBudget(GIB, "the budget of memguard", "budget"),),
+            'run with memory="1.5GiB", and raise what encloses it: the budget of memguard (1 GiB) to budget="1.5GiB"',
+        ),
+        (
+            (OuterBudget(GIB, "the budget of m", "budget"), OuterBudget(GIB, "`memguard run`", "--memory")),
+            'run with memory="1.5GiB", and raise what encloses it: the budget of m (1 GiB) to budget="1.5GiB", '
+            "`memguard run` (1 GiB) to --memory 1.5GiB",
+        ),
+        (
+            (OuterBudget(GIB, "m", "budget"), OuterBudget(8 * GIB, "the budget of job x", "memory")),
+            'run with memory="1.5GiB", and raise what encloses it: m (1 GiB) to budget="1.5GiB"',
+        ),
+    ],
+)
+def test_advice_names_what_would_refuse_it(outer: tuple[OuterBudget, ...], told: str) -> None:
+    """A setting that a budget around the job would refuse comes with the setting of that budget."""
+    made = report(Outcome.BUDGET_KILL, budget=BudgetReport(GIB, "memory 1GiB", "watch", outer))
+    assert made.recommendations[0] == f"needs more than 1 GiB: {told}"
+
+
+def test_a_job_in_the_fence_of_another_is_told_to_raise_that() -> None:
+    """The capacity that a job sees inside a fence is the outer job's budget: no machine is too small there."""
+    made = report(
+        Outcome.BUDGET_KILL,
+        budget=dataclasses.replace(IN_A_GIB, outer=(OuterBudget(GIB, "the budget of job x", "memory"),)),
+        capacity=CapacityReport(GIB, GIB, "cgroup-v1", "/x"),
+    )
+    assert made.recommendations[0].endswith('the budget of job x (1 GiB) to memory="1.5GiB"')
+
+
+def test_no_setting_is_advised_that_changes_nothing() -> None:
+    """A job that filled all there is, or cannot be given less, is not told to set what is set."""
+    assert report(peak_mib=8192, limit_mib=8192).recommendations == ()
+    assert report(peak_mib=1, limit_mib=16).recommendations == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "no result; the caller goes on, and its memory is as it was"),
+        ({"kind": "command"}, "whatever the command wrote itself"),
+        ({"kind": "managed"}, "what the block had made so far: it ran in this process"),
+        (
+            {"evidence": (Evidence("job", "handed over: value"),)},
+            "what it returned when it was asked to stop",
+        ),
+    ],
+)
+def test_what_is_saved_is_true_of_the_kind_of_job(changes: dict[str, Any], told: str) -> None:
+    """A block ran in the caller's own memory; a function may have returned something all the same."""
+    death = report(Outcome.TIMEOUT, **changes).death
+    assert death is not None
+    assert death.what_is_saved.startswith(told)
+
+
+def test_events_follow_from_the_report() -> None:
+    """What failed in the guard, a budget that was passed, and models that live on are told, in this order."""
+    made = report(
+        Outcome.BUDGET_KILL,
+        guard_degraded=("no fence", "no sample"),
+        notes={"models_alive_at_end": 2, "models_registered": 3},
+    )
+    events = events_of(made)
+    assert [each.name for each in events] == [
+        "memguard.guard_degraded",
+        "memguard.guard_degraded",
+        "memguard.budget_exceeded",
+        "memguard.model_survived",
+    ]
+    assert {each.job_id for each in events} == {made.job_id}
+    assert [dict(each.fields) for each in events] == [
+        {"fault": "no fence"},
+        {"fault": "no sample"},
+        {"outcome": "budget_kill", "peak_bytes": 700 * MIB, "limit_bytes": GIB},
+        {"alive": 2, "registered": 3},
+    ]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_quiet_end_has_no_events(outcome: Outcome) -> None:
+    """Only a budget that was passed is told as such; no models left, or another's note, is no event."""
+    notes = {"models_alive_at_end": 0, "models_registered": 3}
+    names = [each.name for each in events_of(report(outcome, notes=notes))]
+    exceeded = outcome in (Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP)
+    assert names == (["memguard.budget_exceeded"] if exceeded else [])
+    assert events_of(report(notes={"models_alive_at_end": "many"})) == ()
 
 
 def test_advice_counts_workers() -> None:
