@@ -35,8 +35,7 @@ def guarded(
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = functools.partial(function, *args, **kwargs)
             label = name or getattr(function, "__name__", "job")
-            result: R = _shared_manager().run(bound, memory=memory, timeout=timeout, name=label).value
-            return result
+            return _shared_manager().run(bound, memory=memory, timeout=timeout, name=label).value
 
         return call
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from memguard.allocator import Reservation
 from memguard.aside import start_aside
@@ -39,6 +39,8 @@ from memguard.worker.verdict import Delivery, Ending
 from memguard.worker.watch import Notice, UsageWatch
 
 __all__ = ["ManagedBlock", "ManagedJob", "attach_report", "held_around"]
+
+M = TypeVar("M")
 
 
 class ManagedJob:
@@ -166,7 +168,7 @@ class ManagedJob:
         smallest = min(seen.smallest_rows or rows, rows)
         self._batches = BatchSummary(seen.count + 1, seen.rows + rows, smallest, max(seen.largest_rows, rows))
 
-    def register_model(self, model: Any, name: str | None = None) -> Any:
+    def register_model(self, model: M, name: str | None = None) -> M:
         """Register a model weakly: it dies as if it were not registered; returns it.
 
         Raises:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer
@@ -47,6 +47,7 @@ from memguard.worker.templates import TemplatePool
 __all__ = ["MemoryManager", "current_manager", "open_managers"]
 
 ProgressCallback = Callable[[JobProgress], None]
+T = TypeVar("T")
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
 _KEPT_REPORTS: Final = 100
@@ -81,14 +82,12 @@ class MemoryManager:
         self.name = name
         self.settings = settings or load_settings()
         self._announcer = Announcer()
-        outer, bound = _enclosing()
-        self.enclosing = outer
+        self.enclosing, bound = _enclosing()
         self.budget = resolve_budget(
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
-        self.allocator: ResourceAllocator = ResourceAllocator(
-            self.budget.limit_bytes, name=name, parent=outer.allocator if outer is not None else None
-        )
+        parent = self.enclosing.allocator if self.enclosing is not None else None
+        self.allocator = ResourceAllocator(self.budget.limit_bytes, name=name, parent=parent)
         self.models = ModelRegistry()
         self.allocations = AllocationTracker()
         self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
@@ -115,7 +114,7 @@ class MemoryManager:
 
     def run(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         /,
         *args: Any,
         memory: str | int | Size | None = None,
@@ -126,7 +125,7 @@ class MemoryManager:
         estimate: EstimateSummary | None = None,
         check: bool = True,
         **kwargs: Any,
-    ) -> JobResult:
+    ) -> JobResult[T]:
         """Run a function in a guarded process of its own and wait for it.
 
         Args:
@@ -168,8 +167,8 @@ class MemoryManager:
             return self._conclude(job, check)
 
     async def arun(
-        self, function: Callable[..., Any], /, *args: Any, check: bool = True, **options: Any
-    ) -> JobResult:
+        self, function: Callable[..., T], /, *args: Any, check: bool = True, **options: Any
+    ) -> JobResult[T]:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
         request = StopRequest()
         work = functools.partial(self._run_stoppable, request, function, *args, check=check, **options)
@@ -182,8 +181,8 @@ class MemoryManager:
             raise
 
     def _run_stoppable(
-        self, request: StopRequest, function: Callable[..., Any], /, *args: Any, **options: Any
-    ) -> JobResult:
+        self, request: StopRequest, function: Callable[..., T], /, *args: Any, **options: Any
+    ) -> JobResult[T]:
         token = _stop_request.set(request)
         try:
             return self.run(function, *args, **options)
@@ -216,7 +215,7 @@ class MemoryManager:
             on_message=on_message,
         )
 
-    def _conclude(self, job: GuardedJob, check: bool) -> JobResult:
+    def _conclude(self, job: GuardedJob, check: bool) -> JobResult[Any]:
         try:
             result = job.wait()
         finally:
@@ -226,7 +225,7 @@ class MemoryManager:
             result.raise_for_outcome()
         return result
 
-    def _note_end(self, result: JobResult) -> None:
+    def _note_end(self, result: JobResult[Any]) -> None:
         report = result.report
         self._keep_report(result.slot)
         self._announcer.publish(
