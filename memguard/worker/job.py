@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
 from memguard.host import OwnMemory
@@ -28,6 +28,8 @@ from memguard.worker.verdict import Delivery
 
 __all__ = ["GuardedJob", "JobResult", "RemoteTraceback"]
 
+T = TypeVar("T")
+
 
 class RemoteTraceback(Exception):  # noqa: N818 - the name says what it carries; it is a cause, never raised itself
     """The traceback of an exception that happened in another process, as text."""
@@ -40,8 +42,8 @@ class RemoteTraceback(Exception):  # noqa: N818 - the name says what it carries;
         return f'\n"""\n{self.text}"""'
 
 
-class JobResult:
-    """How a job ended.
+class JobResult(Generic[T]):
+    """How a job ended; of the type that its function returns.
 
     Attributes:
         value: what it returned, also when it was asked to stop (at the end of its time) and returned all the same: look
@@ -52,7 +54,7 @@ class JobResult:
 
     __slots__ = ("error", "slot", "value")
 
-    def __init__(self, value: Any, report: JobReport, error: BaseException | None) -> None:
+    def __init__(self, value: T, report: JobReport, error: BaseException | None) -> None:
         self.value = value
         self.slot = ReportSlot(report)
         self.error = error
@@ -116,7 +118,7 @@ class GuardedJob:
         preload: frozenset[str],
         on_message: Callable[[Message, JobProgress], None],
     ) -> None:
-        self.result: JobResult | None = None
+        self.result: JobResult[Any] | None = None
         self._frame = frame
         self._on_message = on_message
         self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
@@ -139,7 +141,7 @@ class GuardedJob:
         """Ask the job to end; asked twice, it is killed."""
         self._running.stop()
 
-    def wait(self) -> JobResult:
+    def wait(self) -> JobResult[Any]:
         """Wait for the end.
 
         Raises:
@@ -167,7 +169,7 @@ class GuardedJob:
     def _take(self, message: Message) -> None:
         self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
 
-    def _finish(self, ended: EndedJob) -> JobResult:
+    def _finish(self, ended: EndedJob) -> JobResult[Any]:
         after = self._memory.private_bytes()
         self._memory.close()
         settled = after if is_back(self._before_bytes, after) else None
