@@ -195,7 +195,7 @@ def _map_buffers(
     # The largest lie first, so that those which share a mapping lie side by side: it must cover nobody else's pages,
     # for they are given back when it ends.
     largest = sorted(range(len(spans)), key=lambda index: spans[index][0])[:_MOST_MAPPINGS]
-    own = {index: map_part(descriptor, *spans[index], giver) for index in largest}
+    own = {index: map_part(descriptor, *spans[index], giver=giver) for index in largest}
     rest = [span for index, span in enumerate(spans) if index not in own]
     shared = iter(_map_together(descriptor, rest, giver))
     return [own[index] if index in own else next(shared) for index in range(len(spans))]
@@ -208,5 +208,5 @@ def _map_together(
         return []
     start = min(offset for offset, _ in spans)
     end = max(offset + length for offset, length in spans)
-    whole = map_part(descriptor, start, end - start, giver)
+    whole = map_part(descriptor, start, end - start, giver=giver)
     return [whole[offset - start : offset - start + length] for offset, length in spans]

@@ -3,8 +3,8 @@
 Comes in: from the template, a `JobSpec`, the caller's channel, the caller's stdout and stderr, the segment with
 function and arguments; until they come, the job's process waits (`memguard.worker.standby`). Goes out: progress
 messages, and one ``ended`` message with an `EndRecord` and the segment of the result. It is the subreaper of
-everything the job starts, so an orphan comes to it and not to init. If the caller dies, the job is stopped; if the
-keeper dies, the kernel kills the job and the template sweeps up (`memguard.worker.template`).
+everything the job starts, so an orphan comes to it and not to init. If the caller dies or closes its manager, the job
+is stopped; if the keeper dies, the kernel kills the job and the template sweeps up (`memguard.worker.template`).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from memguard.host import (
     children_of,
     identify,
     is_alive,
-    read_machine,
     resident_bytes_now,
     shared_memory_there,
 )
-from memguard.worker.buffers import create_segment
-from memguard.worker.protocol import Channel, Message
+from memguard.worker.advice import Advice, Delivered, Need, understand
+from memguard.worker.protocol import Channel, GarbledMessageError, Message, leading_that_fit
 from memguard.worker.reaper import Reaper
+from memguard.worker.result_room import ResultRoom
 from memguard.worker.spec import EndRecord, JobSpec
 from memguard.worker.standby import Standby
 from memguard.worker.tree_guard import TreeGuard
@@ -40,21 +40,21 @@ from memguard.worker.watch import Notice
 __all__ = ["wait_and_keep"]
 
 _PROGRESS_EVERY_S: Final = 0.1
-# A result segment is filled with pages in steps, so that watching goes on meanwhile.
-_ALLOCATION_STEP_BYTES: Final = 64 * 1024 * 1024
 # Messages that wait for a caller who does not read; some hundred bytes each.
 _LONGEST_BACKLOG: Final = 1000
-# A message is one packet of 64 KiB; a path has 250 characters at most.
-_MOST_FILES_TOLD: Final = 100
-# What must stay free on the machine after a result was given its pages.
-_RESULT_MARGIN_FRACTION: Final = 0.05
+# Of the 64 KiB that a message may have. A path may have 4 KiB.
+_MOST_TOLD_BYTES: Final = 48 * 1024
+_MOST_DEGRADED_BYTES: Final = 8 * 1024
+_LONGEST_TEXT: Final = 4000
+_GARBLED: Final = "the job wrote something into the guard's channel that is no message"
 
 
-def wait_and_keep(template: Channel, fence: str) -> None:
+def wait_and_keep(template: Channel, closing: int, fence: str) -> None:
     """Wait for a job, and run it from its start to its verified end.
 
     Args:
         template: where the job comes from; closed before it runs.
+        closing: an eventfd that becomes readable when the caller closes its manager.
         fence: the kind that jobs are expected to ask for.
     """
     os.setsid()
@@ -63,21 +63,27 @@ def wait_and_keep(template: Channel, fence: str) -> None:
     with contextlib.suppress(
         OSError
     ):  # no process can be made at the moment; a job that comes will try again
-        standby = Standby(fence, inherited=template)
+        standby = Standby(fence, lambda: _close_all(template.fileno(), closing))
     received = template.receive()
     template.close()
     if received is not None:
         message, (connection, stdout, stderr, arguments) = received
         with Channel.adopt(connection) as caller:
             spec = JobSpec.from_message(message["spec"])
-            if _keep(spec, caller, (stdout, stderr), arguments, standby=standby):
+            if _keep(spec, caller, (stdout, stderr), arguments, closing=closing, standby=standby):
                 return
     if standby is not None:
         standby.discard()
 
 
 def _keep(
-    spec: JobSpec, caller: Channel, stdio: tuple[int, int], arguments: int, *, standby: Standby | None
+    spec: JobSpec,
+    caller: Channel,
+    stdio: tuple[int, int],
+    arguments: int,
+    *,
+    closing: int,
+    standby: Standby | None,
 ) -> bool:
     """Run one job; returns False, and leaves the standby alone, if nobody wants it any more."""
     owner = _open_pidfd(spec.owner.pid)
@@ -85,9 +91,10 @@ def _keep(
         return False
     shared_before = shared_memory_there()
     try:
-        standby, degraded = _fitting(standby, spec)
+        own = (caller.fileno(), *stdio, arguments, closing, owner)
+        standby, degraded = _fitting(standby, spec, lambda: _close_all(*own))
     except OSError as error:
-        caller.send({"kind": "failed", "why": f"no process could be made for the job: {error}"})
+        _tell_failure(caller, "no process could be made for the job", error)
         raise
     baseline_bytes = resident_bytes_now()  # all of it is shared with the template
     fence = standby.enclosure.fence
@@ -98,7 +105,9 @@ def _keep(
         guard.degraded[degraded] = None
     standby.start(spec, stdio, arguments)
     _close_all(*stdio, arguments)
-    keeper = _Keeper(spec, caller, standby, guard=guard, owner=owner, baseline_bytes=baseline_bytes)
+    keeper = _Keeper(
+        spec, caller, standby, guard=guard, owner=owner, closing=closing, baseline_bytes=baseline_bytes
+    )
     try:
         keeper.run()
     except BaseException as error:
@@ -107,18 +116,22 @@ def _keep(
     return True
 
 
-def _fitting(standby: Standby | None, spec: JobSpec) -> tuple[Standby, str]:
+def _tell_failure(caller: Channel, what: str, error: BaseException) -> None:
+    caller.send({"kind": "failed", "why": f"{what}: {error}"[:_LONGEST_TEXT]})
+
+
+def _fitting(standby: Standby | None, spec: JobSpec, let_go: Callable[[], None]) -> tuple[Standby, str]:
     """Return a process behind the fence that the job is to have, and what is amiss with that fence."""
     plan = spec.plan
     if standby is not None and not standby.serves(plan.fence):
         standby.discard()
         standby = None
-    standby = standby or Standby(plan.fence)
+    standby = standby or Standby(plan.fence, let_go)
     try:
         standby.enclosure.assign(spec.job_id, plan.limit_bytes)
     except OSError as error:
         standby.discard()
-        return Standby("rlimit"), str(error)
+        return Standby("rlimit", let_go), str(error)
     return standby, standby.enclosure.degraded
 
 
@@ -143,6 +156,7 @@ class _Keeper:
         *,
         guard: TreeGuard,
         owner: int,
+        closing: int,
         baseline_bytes: int,
     ) -> None:
         self._spec, self._caller, self._job = spec, caller, standby.channel
@@ -153,11 +167,12 @@ class _Keeper:
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
-        self._told_files = 0
+        self._told_names: list[str] = []
         self._ask_deadline_s: float | None = None
+        self._close_deadline_s: float | None = None
         self._stop_reason: StopReason | None = None
         self._delivery = Delivery.NOTHING
-        self._result = -1
+        self._room = ResultRoom(spec.job_id)
         self._backlog: deque[Message] = deque()
         self._job_talks = True
         self._pidfd = os.pidfd_open(guard.root_pid)
@@ -167,6 +182,8 @@ class _Keeper:
         self._watch_for(self._job.fileno(), self._hear_job)
         self._watch_for(caller.fileno(), self._hear_caller)
         self._watch_for(owner, self._lose_owner)
+        self._closing = closing
+        self._watch_for(closing, self._hear_close)
 
     def _watch_for(self, descriptor: int, handler: Callable[[], None]) -> None:
         self._poll.register(descriptor, select.POLLIN)
@@ -195,7 +212,7 @@ class _Keeper:
         """Leave nothing behind after a fault of the keeper itself, and tell the caller."""
         self._guard.kill_all()
         self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
-        self._caller.send({"kind": "failed", "why": f"{type(error).__name__}: {error}"})
+        _tell_failure(self._caller, type(error).__name__, error)
 
     def _turn(self) -> bool:
         """Wait for one thing to happen or the next look to be due; returns whether the job has ended."""
@@ -224,10 +241,12 @@ class _Keeper:
 
     def _tell_shared(self) -> None:
         """Tell the caller which shared memory is the job's: he removes what is left if this keeper is killed."""
-        files = self._guard.shared_files[:_MOST_FILES_TOLD]
-        if len(files) != self._told_files:
-            self._told_files = len(files)
-            self._tell({"kind": "shared", "files": [asdict(file) for file in files]})
+        files = self._guard.shared_files
+        names = [file.path for file in files]
+        if names != self._told_names:
+            self._told_names = names
+            told = leading_that_fit([asdict(file) for file in files], _MOST_TOLD_BYTES)
+            self._tell({"kind": "shared", "files": told})
 
     def _use_message(self, kind: str) -> Message:
         watch = self._guard.watch
@@ -281,6 +300,12 @@ class _Keeper:
         else:
             self._ask_to_stop(StopReason.INTERRUPT, signal.SIGINT)
 
+    def _hear_close(self) -> None:
+        self._forget(self._closing)
+        self._close_deadline_s = time.monotonic() + self._spec.plan.grace_s
+        if self._stop_reason is None:
+            self._ask_to_stop(StopReason.INTERRUPT, signal.SIGINT)
+
     def _lose_owner(self) -> None:
         self._forget(self._owner)
         self._forget(self._caller.fileno())
@@ -288,45 +313,36 @@ class _Keeper:
         self._guard.kill_all()
 
     def _hear_job(self) -> None:
-        received = self._job.receive()
+        try:
+            received = self._job.receive()
+        except GarbledMessageError:
+            self._guard.degraded[_GARBLED] = None
+            return
         if received is None:
             self._job_talks = False
             self._forget(self._job.fileno())
             return
         message, descriptors = received
         _close_all(*descriptors)  # the job has none to give
-        match message["kind"]:
-            case "need":
-                self._provide_segment(message["bytes"])
-            case "delivered":
-                self._delivery = Delivery(message["delivery"])
-            case _:
+        match understand(message):
+            case Need(size_bytes):
+                self._provide_segment(size_bytes)
+            case Delivered(delivery):
+                self._delivery = delivery
+            case Advice(message):
                 self._tell(message)
+            case None:
+                self._guard.degraded[_GARBLED] = None
 
     def _provide_segment(self, size_bytes: int) -> None:
         """Give the job a segment for its result whose pages are charged to the caller's side, not to its budget."""
         self._guard.look_before_end()
-        refusal = _room_for(size_bytes)
+        refusal = self._room.provide(size_bytes, on_made=self._guard.ignore_shared, on_step=self._look)
+        # Without waiting: a job that asks again and again and does not listen must not stop the guard.
         if refusal:
-            self._job.send({"kind": "refused", "why": refusal})
-            return
-        if self._result >= 0:
-            os.close(self._result)
-        self._result = create_segment(f"memguard-result-{self._spec.job_id}", size_bytes)
-        self._guard.ignore_shared(self._result)
-        try:
-            self._fill(size_bytes)
-        except OSError as error:
-            self._job.send(
-                {"kind": "refused", "why": f"no memory for a result of {size_bytes} bytes: {error}"}
-            )
+            self._job.send_nowait({"kind": "refused", "why": refusal[:_LONGEST_TEXT]})
         else:
-            self._job.send({"kind": "segment"}, [self._result])
-
-    def _fill(self, size_bytes: int) -> None:
-        for start in range(0, size_bytes, _ALLOCATION_STEP_BYTES):
-            os.posix_fallocate(self._result, start, min(_ALLOCATION_STEP_BYTES, size_bytes - start))
-            self._look()
+            self._job.send_nowait({"kind": "segment"}, [self._room.descriptor])
 
     def _end(self) -> None:
         self._drain_job()
@@ -337,7 +353,7 @@ class _Keeper:
             self._guard.ending(self._reaper.exit_code, self._delivery, self._stop_reason, self._fence_kind),
             owes_value=True,
         )
-        cleanup = self._guard.finish(self._spec.plan.grace_s, remove_shared=True)
+        cleanup = self._guard.finish(self._grace_left_s(), remove_shared=True)
         self._reaper.reap()
         record = EndRecord(
             ending=ending,
@@ -345,14 +361,21 @@ class _Keeper:
             cleanup=cleanup,
             baseline_bytes=self._baseline_bytes,
             processes=self._guard.processes_at_peak,
-            degraded=tuple(self._guard.degraded),
+            degraded=tuple(leading_that_fit(self._guard.degraded, _MOST_DEGRADED_BYTES)),
         )
         for message in self._backlog:
             self._caller.send(message)
-        keeps_result = self._result >= 0 and ending.delivery is not Delivery.NOTHING
+        keeps_result = self._room.descriptor >= 0 and ending.delivery is not Delivery.NOTHING
         self._caller.send(
-            {"kind": "ended", "record": record.to_message()}, [self._result] if keeps_result else []
+            {"kind": "ended", "record": record.to_message()}, [self._room.descriptor] if keeps_result else []
         )
+
+    def _grace_left_s(self) -> float:
+        """Return how long what the job left may take to end: not beyond what a closing manager grants the job."""
+        grace_s = self._spec.plan.grace_s
+        if self._close_deadline_s is None:
+            return grace_s
+        return min(grace_s, max(0.0, self._close_deadline_s - time.monotonic()))
 
     def _drain_job(self) -> None:
         """Read what the job said before it ended. Not until end of file: a straggler may hold its end open."""
@@ -364,12 +387,3 @@ class _Keeper:
 
 def _own_children() -> tuple[tuple[int, int], ...]:
     return children_of(os.getpid())
-
-
-def _room_for(size_bytes: int) -> str:
-    with contextlib.suppress(OSError):  # a machine that cannot be read refuses nothing
-        machine = read_machine()
-        free = machine.available_bytes - int(machine.capacity_bytes * _RESULT_MARGIN_FRACTION)
-        if size_bytes > free:
-            return f"the result is {size_bytes} bytes and only {max(0, free)} are free; write it to a file instead"
-    return ""

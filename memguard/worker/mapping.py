@@ -73,7 +73,7 @@ class _Part(mmap.mmap):
             giver.give_back(offset, length)
 
 
-def map_part(descriptor: int, offset: int, length: int, giver: PageReturn | None = None) -> memoryview:
+def map_part(descriptor: int, offset: int, length: int, *, giver: PageReturn | None) -> memoryview:
     """Map a part of a segment copy-on-write.
 
     Args:

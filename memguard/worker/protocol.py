@@ -11,30 +11,41 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import socket
+import termios
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final, TypeVar
 
-__all__ = ["Channel", "Message", "above_streams", "channel_pair"]
+__all__ = ["Channel", "GarbledMessageError", "Message", "above_streams", "channel_pair", "leading_that_fit"]
+
+T = TypeVar("T")
 
 Message = Mapping[str, Any]
 
-# Larger than any message we send; a packet that does not fit would be cut, so the size is checked on sending.
+# Larger than any message we send; a packet that does not fit would be cut, so the size is checked on sending. What is
+# long because people named files or wrote texts is shortened before, see `leading_that_fit`.
 _LARGEST_MESSAGE: Final = 64 * 1024
 _MOST_DESCRIPTORS: Final = 8
 _LAST_STREAM: Final = 2
 
 
+class GarbledMessageError(ValueError):
+    """What came through a channel is no message; the next one may be."""
+
+
 class Channel:
-    """One end of a connection. Sending is thread-safe; one thread at a time receives.
+    """One end of a connection. Sending is thread-safe, also from a signal handler; one thread at a time receives.
 
     Owns its socket: `close` it, or use it as a context manager.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler that interrupts a sending thread may send, or close, as well.
+        self._lock = threading.RLock()
 
     def fileno(self) -> int:
         """Return the descriptor to poll on."""
@@ -48,12 +59,12 @@ class Channel:
         """
         return self._send(message, descriptors, 0)
 
-    def send_nowait(self, message: Message) -> bool:
+    def send_nowait(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         """Send a message that may be dropped: returns False if the queue is full or the peer is gone."""
-        return self._send(message, (), socket.MSG_DONTWAIT)
+        return self._send(message, descriptors, socket.MSG_DONTWAIT)
 
     def _send(self, message: Message, descriptors: Sequence[int], flags: int) -> bool:
-        data = json.dumps(message).encode()
+        data = _encode(message)
         if len(data) > _LARGEST_MESSAGE:
             raise ValueError(f"a message of {len(data)} bytes is too large; send it as a segment")
         with self._lock:
@@ -63,6 +74,10 @@ class Channel:
                 _send_packet(self._socket, data, descriptors, flags | socket.MSG_NOSIGNAL)
             except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError, BlockingIOError):
                 return False
+            except OSError:
+                if self._socket.fileno() < 0:  # closed by a signal handler meanwhile
+                    return False
+                raise
         return True
 
     def receive(self) -> tuple[Message, list[int]] | None:
@@ -70,14 +85,26 @@ class Channel:
 
         Returns:
             The message and the descriptors it brought (the receiver's to close), or ``None`` once the peer is gone.
+
+        Raises:
+            GarbledMessageError: if the peer sent something else; its descriptors are closed.
         """
         try:
             data, descriptors = _receive_packet(self._socket)
         except ConnectionResetError:
             return None
-        if not data:
+        except OSError:
+            if self._socket.fileno() < 0:  # this end was closed by another thread or a signal handler
+                return None
+            raise
+        if not data and _is_over(self._socket):
             return None
-        return json.loads(data), descriptors
+        try:
+            return _decode(data), descriptors
+        except ValueError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
 
     def close(self) -> None:
         """Close this end; once or many times. The peer notices when no forked copy of it is open either."""
@@ -85,12 +112,14 @@ class Channel:
             self._socket.close()
 
     def hang_up(self) -> None:
-        """Close the connection itself: the peer notices at once, whoever else holds a copy of this end."""
-        with self._lock:
-            if self._socket.fileno() >= 0:
-                with contextlib.suppress(OSError):  # the peer was faster
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                self._socket.close()
+        """Close the connection itself: the peer notices at once, whoever else holds a copy of this end.
+
+        So does a thread that waits here to send or to receive.
+        """
+        # Before the lock: who waits for a slow peer has it.
+        with contextlib.suppress(OSError):  # the peer was faster, or it is closed
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.close()
 
     def abandon(self) -> None:
         """Close a forked copy of this end; takes no lock, for whoever held it does not exist in this process."""
@@ -110,6 +139,39 @@ class Channel:
     def adopt(cls, descriptor: int) -> Channel:
         """Make a channel of a descriptor that was received or inherited."""
         return cls(socket.socket(fileno=descriptor))
+
+
+def _encode(message: object) -> bytes:
+    # Neither escapes, which blow up other scripts than Latin, nor a refusal of paths that are not UTF-8.
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _decode(data: bytes) -> Message:
+    try:
+        message = json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        raise GarbledMessageError(f"{len(data)} bytes are no message: {error}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise GarbledMessageError("a message without a kind")
+    return message
+
+
+def leading_that_fit(items: Iterable[T], most_bytes: int) -> list[T]:
+    """Return as many of the first items as take no more room in a message than ``most_bytes``."""
+    items = list(items)
+    sizes = accumulate(len(_encode(each)) + len(", ") for each in items)
+    return [each for each, size in zip(items, sizes, strict=True) if size <= most_bytes]
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether nothing can come any more, for an empty packet reads like the end."""
+    poll, waiting = select.poll(), array.array("i", [0])
+    try:
+        poll.register(connection, 0)
+        fcntl.ioctl(connection, termios.FIONREAD, waiting)
+    except (OSError, ValueError):  # this end was closed by another thread
+        return True
+    return bool(poll.poll(0)) and waiting[0] == 0
 
 
 # Not socket.send_fds and socket.recv_fds: Python 3.11's take flags and do not use them.

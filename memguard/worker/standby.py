@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from memguard.worker.fencing import build_enclosure
 from memguard.worker.jobmain import run_job_and_exit
-from memguard.worker.protocol import Channel, channel_pair
+from memguard.worker.protocol import channel_pair
 from memguard.worker.spec import JobSpec
 
 __all__ = ["Standby"]
@@ -34,12 +35,12 @@ class Standby:
         channel: its maker's end of the connection to it.
     """
 
-    def __init__(self, fence: str, inherited: Channel | None = None) -> None:
+    def __init__(self, fence: str, let_go: Callable[[], None]) -> None:
         """Fork it.
 
         Args:
             fence: as in `build_enclosure`.
-            inherited: a channel of the maker that the new process must not hold open.
+            let_go: called in the new process: closes what its maker keeps to itself.
 
         Raises:
             OSError: if the machine lets no process be made; nothing is left behind then.
@@ -52,8 +53,8 @@ class Standby:
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                for channel in (self.channel, *([inherited] if inherited else [])):
-                    channel.close()
+                self.channel.close()
+                let_go()
                 run_job_and_exit(theirs, self.enclosure, maker_pid)
         except OSError:
             self.channel.close()

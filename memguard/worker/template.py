@@ -1,8 +1,8 @@
 """The template: a process that has imported what jobs need and does nothing but fork keepers.
 
 Comes in: over one channel, first what to import, then jobs. Goes out: a keeper per job (`memguard.worker.keeper`).
-Single-threaded, runs no job code itself, ends when the caller's end of the channel closes. It is the subreaper above
-the keepers: if one is killed, what its job left comes here and is swept up.
+Single-threaded, runs no job code itself, ends with its last keeper once the caller's end of the channel closes. It is
+the subreaper above the keepers: if one is killed, what its job left comes here and is swept up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from memguard.worker.protocol import Channel, channel_pair
 
 __all__ = ["main"]
 
-# After the caller is gone its keepers end their jobs; the template stays this long at most to sweep after them.
+# After the caller is gone, or closes, its keepers end their jobs; the template stays this long at most to sweep after
+# them.
 _LAST_KEEPERS_S: Final = 30.0
 
 
@@ -44,12 +45,13 @@ def main(descriptor: int) -> None:
         received = caller.receive()
         if received is None:
             return
+        message, (closing,) = received
         # Its parent, until that dies: the end of the channel alone does not tell, a forked copy may hold it open.
-        owner = os.pidfd_open(received[0]["owner"])
-        if os.getppid() != received[0]["owner"]:
+        owner = os.pidfd_open(message["owner"])
+        if os.getppid() != message["owner"]:
             return
-        caller.send({"kind": "ready", "missing": _preload(received[0]["modules"])})
-        _Template(caller, owner, received[0]["fence"]).serve()
+        caller.send({"kind": "ready", "missing": _preload(message["modules"])})
+        _Template(caller, owner, closing, message["fence"]).serve()
 
 
 def _preload(modules: Sequence[str]) -> dict[str, str]:
@@ -74,8 +76,9 @@ def _preload(modules: Sequence[str]) -> dict[str, str]:
 class _Template:
     """Serves one caller. Keeps one keeper forked ahead, so that a job waits for one fork and not for two."""
 
-    def __init__(self, caller: Channel, owner: int, fence: str) -> None:
+    def __init__(self, caller: Channel, owner: int, closing: int, fence: str) -> None:
         self._caller = caller
+        self._closing = closing
         self._fence = fence
         self._owner = owner
         self._keepers: dict[int, int] = {}  # pidfd -> pid
@@ -125,7 +128,7 @@ class _Template:
             self._caller.close()
             for pidfd in (self._owner, *self._keepers):
                 os.close(pidfd)
-            _be_keeper(theirs, self._fence)
+            _be_keeper(theirs, self._closing, self._fence)
         theirs.close()
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
@@ -159,20 +162,25 @@ class _Template:
             sweep_stale_fences()
 
     def _outlast_keepers(self) -> None:
+        """Sweep after the keepers that are left: as long as they take while the caller wants their jobs."""
         self._poll.unregister(self._caller.fileno())
-        self._poll.unregister(self._owner)
+        self._poll.register(self._closing, select.POLLIN)
+        wait_s = None
         while self._keepers:
-            ready = self._poll.poll(_LAST_KEEPERS_S * 1000)
+            ready = {descriptor for descriptor, _ in self._poll.poll(wait_s and wait_s * 1000)}
             if not ready:
                 return
-            for descriptor, _ in ready:
-                self._reap(descriptor)
+            for pidfd in ready & self._keepers.keys():
+                self._reap(pidfd)
+            for ending in ready & {self._owner, self._closing}:
+                self._poll.unregister(ending)
+                wait_s = _LAST_KEEPERS_S
 
 
-def _be_keeper(template: Channel, fence: str) -> NoReturn:
+def _be_keeper(template: Channel, closing: int, fence: str) -> NoReturn:
     status = 1
     try:
-        wait_and_keep(template, fence)
+        wait_and_keep(template, closing, fence)
         status = 0
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()

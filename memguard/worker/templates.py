@@ -1,8 +1,8 @@
 """The caller's side of templates: start one, reuse it, replace it when a job needs more imports, end it.
 
-A `TemplatePool` belongs to one process and one owner, who closes it. A template is reused by every job whose packages
-it has; a job that needs more gets a new one with the union, and the old one ends with its last job. A forked copy
-of the owner's process holds no template.
+A `TemplatePool` belongs to one process and one owner, who closes it: from any thread, and from a signal handler in the
+midst of anything. A template is reused by every job whose packages it has; a job that needs more gets a new one with
+the union, and the old one ends with its last job. A forked copy of the owner's process holds no template.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 from weakref import WeakSet
 
 from memguard.errors import WorkerStartError
 from memguard.worker.preload import root_of
-from memguard.worker.protocol import Message, channel_pair
+from memguard.worker.protocol import Message, above_streams, channel_pair
 
 __all__ = ["Template", "TemplatePool", "is_open"]
 
@@ -33,7 +34,10 @@ _BOOTSTRAP: Final = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
     "from memguard.worker.template import main; main(int(sys.argv[1]))"
 )
+# Jobs end within their grace when the pool is closed, whether somebody waits for it or not.
 _CLOSE_WAIT_S: Final = 10.0
+# A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
+_GONE_WAIT_S: Final = 5.0
 
 
 def _sticky(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
@@ -45,11 +49,16 @@ def _sticky(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 
 
 class Template:
-    """One running template process. Owns the process and the channel; `close` ends both."""
+    """One template process. Owns the process and the channel; `close` ends both. Serves once it has been greeted.
 
-    def __init__(self, modules: frozenset[str], fence: str) -> None:
+    Args:
+        modules: what it imports.
+        fence: the kind that its jobs are expected to ask for.
+        closing: an eventfd that tells its keepers when their jobs must end; stays the caller's.
+    """
+
+    def __init__(self, modules: frozenset[str], fence: str, closing: int) -> None:
         self.modules = modules
-        self._fence = fence
         self.roots = frozenset(root_of(each) for each in modules)
         self.sticky = _sticky(os.environ)
         self.missing: Mapping[str, str] = {}
@@ -61,29 +70,23 @@ class Template:
             raise WorkerStartError(f"no worker could be started: {error}") from error
         finally:
             theirs.close()
-        try:
-            self._greet()
-        except BaseException:  # Ctrl-C among them: its imports take seconds
-            self._kill()
-            raise
+        wishes = {"kind": "preload", "modules": sorted(modules), "owner": os.getpid(), "fence": fence}
+        self._channel.send(wishes, [closing])
 
     @property
     def pid(self) -> int:
         """The process id of the template."""
         return self._process.pid
 
-    def _greet(self) -> None:
-        self._channel.send(
-            {
-                "kind": "preload",
-                "modules": sorted(self.modules),
-                "owner": os.getpid(),
-                "fence": self._fence,
-            }
-        )
+    def greet(self) -> None:
+        """Wait until it has imported what it must.
+
+        Raises:
+            WorkerStartError: if it died over it, or was killed meanwhile.
+        """
         received = self._channel.receive()
         if received is None:
-            status = self._process.wait()
+            status = self._end_within(_GONE_WAIT_S)
             imports = ", ".join(sorted(self.roots)) or "memguard"
             raise WorkerStartError(
                 f"the worker template died with status {status} while importing {imports}; "
@@ -99,13 +102,11 @@ class Template:
         """Hand over a job; False if the template is gone."""
         return self._channel.send(message, descriptors)
 
-    def close(self) -> None:
-        """End the template once its jobs have ended; waits for it."""
+    def close(self, wait_s: float = _CLOSE_WAIT_S) -> None:
+        """End the template once its jobs have ended; waits for it, and kills it if it takes too long."""
         self.retire()
-        try:
-            self._process.wait(_CLOSE_WAIT_S)
-        except subprocess.TimeoutExpired:
-            self._kill()
+        if self._end_within(wait_s) is None:
+            self.kill()
 
     def retire(self) -> None:
         """Let the template end once its jobs have ended; does not wait for it."""
@@ -116,10 +117,18 @@ class Template:
         """Whether its process is gone."""
         return self._process.poll() is not None
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the template now; its keepers go on without it."""
         self._channel.hang_up()
         self._process.kill()
-        self._process.wait()
+        self._end_within(_GONE_WAIT_S)
+
+    def _end_within(self, wait_s: float) -> int | None:
+        # Never without a limit: then Popen would hold a lock that a signal handler in this thread waits for.
+        try:
+            return self._process.wait(max(0.0, wait_s))
+        except subprocess.TimeoutExpired:
+            return None
 
     def abandon(self) -> None:
         """Let go in a forked copy of the owner: the process is not this one's child."""
@@ -150,6 +159,46 @@ def is_open(descriptor: int) -> bool:
     return True
 
 
+class _Start:
+    """One start of a template: several threads may wait for it, one carries it out."""
+
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.modules = modules
+        self.roots = frozenset(root_of(each) for each in modules)
+        self.template: Template | None = None
+        self.failure: BaseException | None = None
+        self._thread = threading.get_ident()
+        # Nothing that a signal handler could find half locked, as an Event is.
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def end(self) -> None:
+        """Let go who waits."""
+        self._over.release()
+
+    def wait(self) -> None:
+        """Wait for the end of the start.
+
+        Raises:
+            WorkerStartError: in the thread that carries it out.
+        """
+        if self._thread == threading.get_ident():
+            raise WorkerStartError(
+                "this thread is starting a worker already; a signal handler cannot have another"
+            )
+        with self._over:
+            pass
+
+    def check(self, roots: frozenset[str]) -> None:
+        """Tell whether another start with ``roots`` is worth a try.
+
+        Raises:
+            WorkerStartError: if this one failed, and had them too.
+        """
+        if isinstance(self.failure, WorkerStartError) and self.roots >= roots:
+            raise WorkerStartError(str(self.failure)) from self.failure
+
+
 class TemplatePool:
     """The templates of one owner; thread-safe.
 
@@ -159,9 +208,12 @@ class TemplatePool:
 
     def __init__(self, fence: str = "auto") -> None:
         self._fence = fence
-        self._lock = threading.Lock()
+        # Held for moments only, never while a template starts; reentrant, for a signal handler may close the pool.
+        self._lock = threading.RLock()
         self._current: Template | None = None
         self._retired: list[Template] = []
+        self._starting: _Start | None = None
+        self._closing = -1
         self._closed = False
         _pools.add(self)
 
@@ -172,39 +224,97 @@ class TemplatePool:
             WorkerStartError: if it cannot be started, or the pool is closed.
         """
         roots = frozenset(root_of(each) for each in modules)
-        with self._lock:
-            if self._closed:
-                raise WorkerStartError("the manager is closed")
-            if self._current is None or not self._current.serves(roots):
-                self._replace(modules)
-            assert self._current is not None
-            return self._current
+        while True:
+            with self._lock:
+                self._check_open()
+                if self._current is not None and self._current.serves(roots):
+                    return self._current
+                others = self._starting
+                if others is None:
+                    mine = self._starting = self._new_start(modules)
+            if others is None:
+                return self._carry_out(mine)
+            others.wait()
+            self._check_open()
+            others.check(roots)
 
-    def _replace(self, modules: frozenset[str]) -> None:
-        known: frozenset[str] = frozenset()
-        self._retired = [each for each in self._retired if not each.has_ended()]
-        if self._current is not None:
-            known = self._current.modules
-            self._current.retire()
-            self._retired.append(self._current)
-            self._current = None
-        self._current = Template(modules | known, self._fence)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise WorkerStartError("the manager is closed")
+
+    def _new_start(self, modules: frozenset[str]) -> _Start:
+        if self._closing < 0:
+            self._closing = above_streams(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        return _Start(modules | (self._current.modules if self._current is not None else frozenset()))
+
+    def _carry_out(self, start: _Start) -> Template:
+        try:
+            template = start.template = Template(start.modules, self._fence, self._closing)
+            self._check_open()  # who closed the pool before this may not have seen the template
+            template.greet()
+            self._install(template)
+        except BaseException as error:  # Ctrl-C among them: its imports take seconds
+            start.failure = error
+            if start.template is not None:
+                start.template.kill()
+            if isinstance(error, WorkerStartError):
+                self._check_open()
+            raise
+        finally:
+            self._starting = None
+            start.end()
+            self._close_closing()
+        return template
+
+    def _install(self, template: Template) -> None:
+        """Let a new template serve from now on, and the one before it end with its jobs."""
+        with self._lock:
+            self._check_open()
+            former, self._current = self._current, template
+            self._retired = [each for each in (*self._retired, former) if each and not each.has_ended()]
+        if former is not None:
+            former.retire()
+
+    def _templates(self) -> list[Template]:
+        return [*self._retired, *([self._current] if self._current else [])]
 
     def _forget_parents_templates(self) -> None:
-        for template in (*self._retired, *([self._current] if self._current else [])):
+        starting = self._starting.template if self._starting is not None else None
+        for template in (*self._templates(), *([starting] if starting else [])):
             template.abandon()
-        self._retired, self._current = [], None
+        self._retired, self._current, self._starting = [], None, None
+        if self._closing >= 0:
+            os.close(self._closing)
+            self._closing = -1
         # The thread that held it at the fork does not exist here.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def close(self) -> None:
-        """End all templates; once or many times."""
+        """End all templates, and the jobs that still run; once or many times.
+
+        Each job is asked to end and killed after its grace, also where this returns before that.
+        """
         with self._lock:
             self._closed = True
-            templates = [*self._retired, *([self._current] if self._current else [])]
-            self._retired, self._current = [], None
+            templates, start = self._templates(), self._starting
+            if self._closing >= 0:
+                os.eventfd_write(self._closing, 1)  # nobody reads it: all who hold it see it
+        if start is not None and start.template is not None:
+            start.template.kill()
         for template in templates:
-            template.close()
+            template.retire()
+        deadline_s = time.monotonic() + _CLOSE_WAIT_S
+        for template in templates:
+            template.close(deadline_s - time.monotonic())
+        self._retired, self._current = [], None
+        self._close_closing()
+
+    def _close_closing(self) -> None:
+        """Close the descriptor that tells of the closing, once that is told and no start needs it any more."""
+        with self._lock:
+            if self._closed and self._starting is None and self._closing >= 0:
+                os.close(self._closing)
+                self._closing = -1
 
 
 def _forget_in_child() -> None:

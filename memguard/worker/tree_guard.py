@@ -26,6 +26,7 @@ from memguard.host import (
 )
 from memguard.host.readings import FenceReading, SharedFile
 from memguard.report import CleanupSummary, ProcessUse
+from memguard.worker.protocol import leading_that_fit
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import Notice, UsageWatch, WatchLimits
 
@@ -43,6 +44,8 @@ _SHARED_MEMORY: Final = "/dev/shm"
 _FILE_CLOCK_S: Final = 0.02
 # What is told of what had to be removed; a job may leave thousands of files.
 _MOST_LEFTOVERS: Final = 50
+# It travels in one message of 64 KiB; a path may have 4 KiB.
+_MOST_LEFTOVER_BYTES: Final = 32 * 1024
 # An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
 _EXACT_EVERY_S: Final = 0.25
 # A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
@@ -136,8 +139,8 @@ class TreeGuard:
 
     @property
     def shared_files(self) -> tuple[SharedFile, ...]:
-        """The shared memory that the tree was seen to create; some of it may be gone by now."""
-        return tuple(self._shared.values())
+        """The files in /dev/shm that the tree was seen to create, and that were there at the last look."""
+        return tuple(file for file in self._shared.values() if file.path.startswith(f"{_SHARED_MEMORY}/"))
 
     def tick(self) -> tuple[Notice, ...]:
         """Measure once; returns what is new. A kill by the kernel inside the fence counts as exceeding."""
@@ -251,10 +254,8 @@ class TreeGuard:
         except OSError as error:
             self.degraded[f"the tree could not be listed: {error}"] = None
             return
-        for file in files:
-            key = (file.device, file.inode)
-            if key not in self._shared_before:
-                self._shared[key] = file
+        keyed = {(file.device, file.inode): file for file in files}
+        self._shared = {key: file for key, file in keyed.items() if key not in self._shared_before}
 
     def finish(self, grace_s: float, *, remove_shared: bool) -> CleanupSummary:
         """End what is left of the tree and verify that it is gone.
@@ -316,5 +317,6 @@ class TreeGuard:
 
 
 def _shortened(lines: list[str]) -> tuple[str, ...]:
-    more = len(lines) - _MOST_LEFTOVERS
-    return (*lines[:_MOST_LEFTOVERS], *([f"and {more} more"] if more > 0 else []))
+    told = leading_that_fit(lines[:_MOST_LEFTOVERS], _MOST_LEFTOVER_BYTES)
+    more = len(lines) - len(told)
+    return (*told, *([f"and {more} more"] if more > 0 else []))

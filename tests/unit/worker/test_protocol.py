@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from memguard.worker.protocol import Channel, above_streams, channel_pair
+from memguard.worker.protocol import (
+    Channel,
+    GarbledMessageError,
+    above_streams,
+    channel_pair,
+    leading_that_fit,
+)
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def test_messages_arrive_whole_and_in_order(pair: tuple[Channel, Channel]) -> No
     sent: list[dict[str, Any]] = [
         {"kind": "a", "text": "ä\n" * 3000},
         {"kind": "b"},
-        {"none": None, "n": [1.5]},
+        {"kind": "c", "none": None, "n": [1.5]},
     ]
     for message in sent:
         assert left.send(message)
@@ -83,7 +91,7 @@ def test_sending_waits_for_a_slow_peer(pair: tuple[Channel, Channel]) -> None:
 
     def send_all() -> None:
         for number in range(2000):
-            left.send({"number": number})
+            left.send({"kind": "n", "number": number})
 
     sender = threading.Thread(target=send_all)
     sender.start()
@@ -96,7 +104,7 @@ def test_many_threads_may_send(pair: tuple[Channel, Channel]) -> None:
     """Messages of several threads are not mixed up."""
     left, right = pair
     threads = [
-        threading.Thread(target=lambda name=name: [left.send({"name": name, "n": n}) for n in range(100)])
+        threading.Thread(target=lambda name=name: [left.send({"kind": "n", "name": name, "n": n}) for n in range(100)])
         for name in "abcd"
     ]
     for thread in threads:
@@ -112,7 +120,7 @@ def test_many_threads_may_send(pair: tuple[Channel, Channel]) -> None:
 def test_a_message_that_would_be_cut_is_refused(pair: tuple[Channel, Channel]) -> None:
     """What does not fit into one packet is an error of the sender, not a broken message."""
     with pytest.raises(ValueError, match="too large; send it as a segment"):
-        pair[0].send({"text": "x" * 70_000})
+        pair[0].send({"kind": "a", "text": "x" * 70_000})
 
 
 def test_hanging_up_reaches_the_peer_past_every_copy(pair: tuple[Channel, Channel]) -> None:
@@ -157,3 +165,80 @@ def test_the_numbers_of_standard_streams_are_left_free() -> None:
     finally:
         os.dup2(kept, 0)
         os.close(kept)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"x", b"\xff\xfe", b"5", b"[1]", b"{}", b'{"kind": 5}', b"[" * 60_000, b"x" * 100_000, b"1" * 5000],
+    ids=lambda data: f"{data[:12]!r} {len(data)}",
+)
+def test_garbage_is_told_and_the_next_message_is_read(garbage: bytes, pair: tuple[Channel, Channel]) -> None:
+    """Whatever else is written into a channel, with descriptors or without, is refused and leaves nothing open."""
+    left, right = pair
+    before = os.listdir("/proc/self/fd")
+    with socket.socket(fileno=os.dup(left.fileno())) as raw:
+        raw.send(garbage)
+        socket.send_fds(raw, [garbage], [0, 1])
+        for _ in range(2):
+            with pytest.raises(GarbledMessageError):
+                right.receive()
+        left.send({"kind": "fine"})
+        raw.send(garbage)
+    left.close()
+    assert right.receive() == ({"kind": "fine"}, [])
+    if garbage:
+        with pytest.raises(GarbledMessageError):
+            right.receive()
+    assert right.receive() is None
+    assert len(os.listdir("/proc/self/fd")) == len(before) - 1
+
+
+def test_any_text_crosses_without_blowing_up(pair: tuple[Channel, Channel]) -> None:
+    """Other scripts take the room of their UTF-8; a path that is not UTF-8 crosses like any other text."""
+    left, right = pair
+    for text in ("\U0001f600" * 15_000, os.fsdecode(b"/dev/shm/\xff\xfe"), "\ud800" * 20_000):
+        assert left.send({"kind": "note", "text": text})
+        assert right.receive() == ({"kind": "note", "text": text}, [])
+
+
+def test_what_fits_is_counted_as_it_is_sent() -> None:
+    """Items are taken from the front until the next one would not fit, by their size in the message."""
+    items = ["a" * 10, "\x01" * 10, "\U0001f600" * 10, "b"]
+    assert leading_that_fit(items, 1000) == items
+    assert leading_that_fit(items, 14 + 64) == items[:2]
+    assert leading_that_fit(items, 14 + 63) == items[:1]
+    assert leading_that_fit(items, 0) == []
+
+
+def test_hanging_up_frees_who_waits() -> None:
+    """A thread that waits for a slow peer, or for a message, goes on when the connection is hung up elsewhere."""
+    for wait in (lambda end: end.receive(), lambda end: all(iter(lambda: end.send({"kind": "x"}), False))):
+        left, right = channel_pair()
+        waiting = threading.Event()
+        thread = threading.Thread(target=lambda: (waiting.set(), wait(left)))  # noqa: B023 - ends within the round
+        thread.start()
+        waiting.wait()
+        left.hang_up()
+        thread.join()
+        assert left.receive() is None
+        right.close()
+
+
+def test_a_signal_handler_may_use_a_channel_that_is_sending(pair: tuple[Channel, Channel]) -> None:
+    """A handler that runs while the same thread waits for room sends in between, and may hang up."""
+    left, right = pair
+    while left.send_nowait({"kind": "fill"}):
+        pass
+
+    def handle(*_: object) -> None:
+        assert not left.send_nowait({"kind": "no room"})
+        left.hang_up()
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert not left.send({"kind": "waits"})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert right.receive() == ({"kind": "fill"}, [])
