@@ -13,7 +13,7 @@ from memguard.errors import CapacityExceeded, ConfigError, SizeSyntaxError
 from memguard.host.readings import MachineReading, MemoryLimit
 from memguard.units import MIB, Size, format_bytes, parse_size
 
-__all__ = ["SMALLEST_BUDGET_BYTES", "Budget", "OuterBound", "resolve_budget"]
+__all__ = ["SMALLEST_BUDGET_BYTES", "Budget", "OuterBound", "bound_told_as", "resolve_budget"]
 
 # A forked interpreter with nothing to do needs 3 to 8 MiB of its own; below this a budget is a typing error.
 SMALLEST_BUDGET_BYTES: Final = 16 * MIB
@@ -25,6 +25,13 @@ class OuterBound:
 
     limit_bytes: int
     name: str
+
+
+def bound_told_as(text: str, name: str) -> OuterBound | None:
+    """Return the bound that a wrapper left in the environment; ``None`` for what no wrapper writes."""
+    # No machine has 10^19 bytes, and int() refuses thousands of digits.
+    plausible = text.isascii() and text.isdecimal() and len(text) < 20 and int(text) > 0
+    return OuterBound(int(text), name) if plausible else None
 
 
 @dataclass(frozen=True, slots=True)

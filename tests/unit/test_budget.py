@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memguard.budget import SMALLEST_BUDGET_BYTES, OuterBound, resolve_budget
+from memguard.budget import SMALLEST_BUDGET_BYTES, OuterBound, bound_told_as, resolve_budget
 from memguard.errors import CapacityExceeded, ConfigError, SizeSyntaxError
 from memguard.host.readings import MachineReading, MemoryLimit
 from memguard.units import GIB, MIB, parse_size
@@ -112,3 +112,14 @@ def test_who_asks_for_nothing_gets_what_fits(capacity: int, outer: int | None) -
     around = OuterBound(outer, "outer") if outer is not None else None
     budget = resolve_budget(None, machine(capacity), default=DEFAULT, outer=around)
     assert budget.limit_bytes == (min(capacity, outer) if outer is not None else int(capacity * 0.8))
+
+
+@pytest.mark.parametrize("text", ["", "0", "00", "-5", "1e9", "1GiB", "\u0663", "9" * 20, "9" * 5000])
+def test_what_no_wrapper_writes_bounds_nothing(text: str) -> None:
+    """A variable that somebody else has set is not a budget, however odd it is."""
+    assert bound_told_as(text, "the wrapper") is None
+
+
+def test_a_wrappers_bound_is_read_with_its_name() -> None:
+    """Bytes as a wrapper leaves them in the environment."""
+    assert bound_told_as("4096", "the wrapper") == OuterBound(4096, "the wrapper")
