@@ -10,7 +10,6 @@ import asyncio
 import contextvars
 import dataclasses
 import functools
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +20,9 @@ from typing import Any, Final, Self, TypeVar
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer
 from memguard.aside import start_aside
-from memguard.budget import Budget, OuterBound, bound_told_as, resolve_budget
-from memguard.cleanup import CleanupManager
+from memguard.budget import Budget, OuterBound, resolve_budget
 from memguard.config import Settings, load_settings
+from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import EventBus
 from memguard.host import MachineReading, identify
@@ -35,8 +34,6 @@ from memguard.report import EstimateSummary, JobReport
 from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
 from memguard.units import Size
-from memguard.worker import current_job
-from memguard.worker.command import BUDGET_VARIABLE
 from memguard.worker.compose import JobFrame
 from memguard.worker.job import GuardedJob, JobResult
 from memguard.worker.protocol import Message
@@ -87,19 +84,24 @@ class MemoryManager:
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
         parent = self.enclosing.allocator if self.enclosing is not None else None
-        self.allocator = ResourceAllocator(self.budget.limit_bytes, name=name, parent=parent)
+        self.allocator: ResourceAllocator = ResourceAllocator(
+            self.budget.limit_bytes, name=name, parent=parent
+        )
         self.models = ModelRegistry()
         self.allocations = AllocationTracker()
         self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
         self._settler = Settler()
         self._stops = StopBoard(self.allocator.wake_waiters)
-        self.cleanup = CleanupManager(events=self._announcer.bus)
+        around = self.enclosing
+        self.outer = budgets_around(self.budget.limit_bytes, name, around.outer if around else None, bound)
+        self.cleanup = cleanup_for(self.settings, self._announcer.bus, around.cleanup if around else None)
         self._preload = frozenset(preload)
         self._pool = TemplatePool(self.settings.fence)
-        self.cleanup.register("worker templates", self._pool.close)
-        self.cleanup.register("reports that settle", self._settler.close)
+        # Without a deadline: each of the three ends by itself, and the templates need their jobs' time of grace.
+        self.cleanup.register("worker templates", self._pool.close, deadline_s=None)
+        self.cleanup.register("reports that settle", self._settler.close, deadline_s=None)
         # Before the templates, which wait for their jobs to end.
-        self.cleanup.register("running jobs", self._stops.stop_all)
+        self.cleanup.register("running jobs", self._stops.stop_all, deadline_s=None)
         self._token: contextvars.Token[MemoryManager | None] | None = None
         _open_managers.add(self)
 
@@ -226,11 +228,8 @@ class MemoryManager:
         return result
 
     def _note_end(self, result: JobResult[Any]) -> None:
-        report = result.report
         self._keep_report(result.slot)
-        self._announcer.publish(
-            "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
-        )
+        self._announcer.ended(result.report)
 
     @contextmanager
     def _managed(
@@ -243,6 +242,7 @@ class MemoryManager:
                 reservation,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
+                cleanup_for(self.settings, None, self.cleanup),
                 lambda _: self._announcer.publish(
                     "memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes
                 ),
@@ -260,6 +260,7 @@ class MemoryManager:
     def _keep_report(self, slot: ReportSlot) -> None:
         self._slots.append(slot)
         self._settler.settle(slot)
+        self._announcer.consequences(slot.report)
 
     @property
     def reports(self) -> tuple[JobReport, ...]:
@@ -295,7 +296,10 @@ class MemoryManager:
         estimate: EstimateSummary | None,
     ) -> JobFrame:
         what = describe_function(function) if function is not None else name or "block"
-        return frame_for(self.settings, self.status(), what, name=name, budget=budget, estimate=estimate)
+        machine, outer = self.status(), self.outer
+        return frame_for(
+            self.settings, machine, what, name=name, budget=budget, outer=outer, estimate=estimate
+        )
 
     @contextmanager
     def _admitted(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:
@@ -393,7 +397,4 @@ def _enclosing() -> tuple[MemoryManager | None, OuterBound | None]:
     manager = current_manager()
     if manager is not None:
         return manager, OuterBound(manager.budget.limit_bytes, f"the budget of {manager.name}")
-    job = current_job()
-    if job is not None:
-        return None, OuterBound(job.budget_bytes, f"the budget of job {job.name}")
-    return None, bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the budget of `memguard run`")
+    return None, bound_of_process()
