@@ -79,14 +79,13 @@ class MemoryManager:
         self.name = name
         self.settings = settings or load_settings()
         self._announcer = Announcer()
-        self.enclosing, bound = _enclosing()
+        enclosing, bound = _enclosing()
+        self.enclosing: MemoryManager | None = enclosing
         self.budget = resolve_budget(
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
         parent = self.enclosing.allocator if self.enclosing is not None else None
-        self.allocator: ResourceAllocator = ResourceAllocator(
-            self.budget.limit_bytes, name=name, parent=parent
-        )
+        self.allocator = ResourceAllocator(self.budget.limit_bytes, name=name, parent=parent)
         self.models = ModelRegistry()
         self.allocations = AllocationTracker()
         self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
