@@ -24,6 +24,7 @@ __all__ = [
     "choice",
     "duration",
     "show_duration",
+    "shown",
     "whole_number",
 ]
 
@@ -74,24 +75,31 @@ class Kind:
         forms: the accepted forms, for messages and pages.
         parse: text to value; raises `ValueError` for anything that is not one of the forms.
         show: value to a text that `parse` reads as the same value.
+        metavar: what stands for a value in a line of usage.
         plain: value to a JSON scalar and what that counts: ``bytes``, ``fraction`` (of the capacity for a
             size, of the budget for the warning line), ``s``, or ``""`` for nothing.
+        choices: all values there are, where they can be listed.
+        examples: some values, where a line of usage has room for no more.
     """
 
     forms: str
+    metavar: str
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
     plain: Callable[[Any], tuple[Scalar, str]]
+    choices: tuple[str, ...] = ()
+    examples: str = ""
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Quote what somebody wrote, cut where it is long."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _parse_size(text: str) -> Size:
     size = parse_size(text)
     if not (size.absolute_bytes or size.fraction):
-        raise ValueError(f"{_shown(text)} is no memory at all")
+        raise ValueError(f"{shown(text)} is no memory at all")
     return size
 
 
@@ -106,7 +114,7 @@ def _plain_text(value: object) -> tuple[Scalar, str]:
 def _parse_fraction(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%", text.strip())
     if match is None or not 0 < float(match[1]) <= 100:
-        raise ValueError(f"{_shown(text)} cannot be read")
+        raise ValueError(f"{shown(text)} cannot be read")
     return float(match[1]) / 100
 
 
@@ -117,13 +125,13 @@ def duration(minimum_s: float) -> Kind:
         try:
             seconds = parse_duration(text)
         except DurationSyntaxError:
-            raise ValueError(f"{_shown(text)} is not a duration") from None
+            raise ValueError(f"{shown(text)} is not a duration") from None
         if seconds < minimum_s:
-            raise ValueError(f"{_shown(text)} is too short")
+            raise ValueError(f"{shown(text)} is too short")
         return seconds
 
     forms = DURATION_FORMS + (f"; at least {show_duration(minimum_s)}" if minimum_s else "")
-    return Kind(forms, parse, show_duration, lambda seconds: (seconds, "s"))
+    return Kind(forms, "T", parse, show_duration, lambda seconds: (seconds, "s"), examples="90s, 5m, 4h")
 
 
 def show_duration(seconds: float) -> str:
@@ -141,9 +149,9 @@ def whole_number(minimum: int, maximum: int) -> Kind:
         # At most nine digits: int() refuses thousands of them in words that help nobody.
         if re.fullmatch(r"[0-9]{1,9}", text.strip()) and minimum <= int(text) <= maximum:
             return int(text)
-        raise ValueError(f"{_shown(text)} is not {forms}")
+        raise ValueError(f"{shown(text)} is not {forms}")
 
-    return Kind(forms, parse, str, lambda number: (number, ""))
+    return Kind(forms, "N", parse, str, lambda number: (number, ""))
 
 
 def choice(choices: type[StrEnum]) -> Kind:
@@ -154,25 +162,26 @@ def choice(choices: type[StrEnum]) -> Kind:
         try:
             return choices(text.strip().lower())
         except ValueError:
-            raise ValueError(f"{_shown(text)} is not {forms}") from None
+            raise ValueError(f"{shown(text)} is not {forms}") from None
 
-    return Kind(forms, parse, str, _plain_text)
+    return Kind(forms, "|".join(choices), parse, str, _plain_text, tuple(choices))
 
 
 def _parse_path(text: str) -> Path:
     if not text or "\0" in text:
-        raise ValueError(f"{_shown(text)} is not a path")
+        raise ValueError(f"{shown(text)} is not a path")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError(f"{_shown(text)} is in the home of somebody who has none here") from None
+        raise ValueError(f"{shown(text)} is in the home of somebody who has none here") from None
 
 
-SIZE: Final = Kind(SIZE_FORMS, _parse_size, lambda size: str(size.text), _plain_size)
+SIZE: Final = Kind(SIZE_FORMS, "SIZE", _parse_size, lambda size: str(size.text), _plain_size)
 FRACTION: Final = Kind(
     "a percentage above 0% and up to 100%, such as 80%",
+    "SHARE",
     _parse_fraction,
     lambda fraction: f"{fraction * 100:.10g}%",
     lambda fraction: (fraction, "fraction"),
 )
-PATH: Final = Kind("a path (in a file: relative to that file)", _parse_path, str, _plain_text)
+PATH: Final = Kind("a path (in a file: relative to that file)", "DIR", _parse_path, str, _plain_text)

@@ -7,13 +7,15 @@ file elsewhere is named in ``MEMGUARD_CONFIG``; the working directory's files ar
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from memguard.config.kinds import show_duration
+from memguard.config.kinds import show_duration, shown
 from memguard.config.table import ENVIRONMENT_PREFIX, SETTINGS, UNSET, Setting, Settings
 from memguard.errors import ConfigError
 
@@ -24,6 +26,8 @@ CONFIG_VARIABLE: Final = "MEMGUARD_CONFIG"
 INTERNAL_PREFIX: Final = "MEMGUARD_JOB_"
 FILE_NAME: Final = "memguard.toml"
 PROJECT_FILE_NAME: Final = "pyproject.toml"
+# Far more than anybody writes; /dev/zero never ends.
+_LARGEST_BYTES: Final = 4 << 20
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
@@ -139,7 +143,7 @@ def _file_layer(path: Path, origin: str, *, required: bool = False) -> _Layer:
 
 def _read_toml(path: Path, origin: str, *, required: bool) -> Mapping[str, object]:
     try:
-        content = path.read_bytes()
+        content = _read(path, named=required)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         if isinstance(error, FileNotFoundError) and not required:
             return {}
@@ -147,12 +151,26 @@ def _read_toml(path: Path, origin: str, *, required: bool) -> Mapping[str, objec
     return _decoded(content, origin)
 
 
+def _read(path: Path, *, named: bool) -> bytes:
+    # A pipe is read where somebody named it, as a shell's <(...) does; one that lies about would be waited for.
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if not named and kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise OSError(errno.EINVAL, "it is neither a file nor a link to one")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_BYTES >> 20} MiB")
+    return content
+
+
 def _decoded(content: bytes, origin: str) -> Mapping[str, object]:
     import tomllib  # noqa: PLC0415 - most processes have no file, and its import costs milliseconds
 
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise _unreadable(origin, "its values are nested too deeply") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than Python takes
         raise _unreadable(origin, str(error)) from error
 
 
@@ -173,7 +191,9 @@ def _checked_names(layer: _Layer, origin: str) -> _Layer:
     for name in layer.values:
         if name not in _BY_NAME:
             raise ConfigError(
-                f"{name!r} in {origin} is not a setting; {_suggestion(name)}", setting=name, origin=origin
+                f"{shown(name)} in {origin} is not a setting; {_suggestion(name)}",
+                setting=name,
+                origin=origin,
             )
     return layer
 
@@ -181,7 +201,7 @@ def _checked_names(layer: _Layer, origin: str) -> _Layer:
 def _suggestion(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - needed for a typing error only
 
-    near = get_close_matches(name.lower().replace("-", "_"), _BY_NAME, n=1)
+    near = get_close_matches(name[:100].lower().replace("-", "_"), _BY_NAME, n=1)
     return f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(_BY_NAME)}"
 
 

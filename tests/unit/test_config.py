@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -140,6 +141,12 @@ def test_a_project_file_without_our_table_is_no_matter(tmp_path: Path) -> None:
         ("memguard.toml", "memory = 0.8", r"memory \(memguard\.toml\): .*did you mean 80%"),
         ("memguard.toml", "[memory]\nmax = 1", r"memory \(memguard\.toml\): a dict is neither"),
         ("memguard.toml", "grace = 1979-05-27", r"grace \(memguard\.toml\): a date is neither"),
+        ("memguard.toml", "memory = " + "[" * 5000, r"memguard\.toml cannot be read .*nested too deeply"),
+        ("memguard.toml", "grace = " + "9" * 5000, r"memguard\.toml cannot be read .*digits"),
+        ("memguard.toml", "grace = 0x" + "f" * 5000, r"grace \(memguard\.toml\): "),
+        ("memguard.toml", "grace = nan", r"grace \(memguard\.toml\): 'nan' is not a duration"),
+        ("memguard.toml", "x" * 100_000 + " = 1", r"'xxxx[^ ]{,40} in memguard\.toml is not a setting"),
+        ("memguard.toml", "#" * (5 << 20), r"memguard\.toml cannot be read .*larger than 4 MiB"),
         ("pyproject.toml", "[tool.memguard]\nmem = 1", r"'mem' in pyproject\.toml \[tool\.memguard\]"),
         ("pyproject.toml", "[tool]\nmemguard = 3", r"'memguard' in pyproject\.toml .* is not a table"),
     ],
@@ -204,6 +211,28 @@ def test_a_bad_value_names_the_setting_its_origin_and_the_forms(
     assert (caught.value.setting, caught.value.origin) == (name, f"environment {setting.environment}")
     assert "\n" not in message
     assert len(message) < 260
+
+
+@pytest.mark.parametrize("name", ["memguard.toml", "pyproject.toml"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    """A pipe or a folder of that name is refused at once, in one line that names it."""
+    make(tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"{name} cannot be read \(.*\); correct it or move it away"):
+        load(tmp_path)
+
+
+def test_a_pipe_may_be_named(tmp_path: Path) -> None:
+    """What a shell's <(...) gives is read, and a stream without an end is refused."""
+    reader, writer = os.pipe()
+    os.write(writer, b"grace = 7")
+    os.close(writer)
+    try:
+        assert load(tmp_path, {"MEMGUARD_CONFIG": f"/dev/fd/{reader}"}).grace_s == 7
+    finally:
+        os.close(reader)
+    with pytest.raises(ConfigError, match="larger than 4 MiB"):
+        load(tmp_path, {"MEMGUARD_CONFIG": "/dev/zero"})
 
 
 def test_a_flag_that_is_no_setting_is_refused(tmp_path: Path) -> None:
