@@ -17,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from memguard.errors import ConfigError
 from memguard.host import portable
 from memguard.host._files import find_flat, parse_flat, parse_kilobytes, read_all, read_int, read_once
 from memguard.host.cgroups import CgroupPlace, find_places
@@ -42,10 +43,14 @@ def read_machine(
         The reading; a file that cannot be read leaves its bound out and a sentence in ``notes``.
 
     Raises:
-        ValueError: for a capacity that is not positive.
+        ConfigError: for a capacity that is not positive, as a tiny share of the machine is.
     """
     if capacity_bytes is not None and capacity_bytes <= 0:
-        raise ValueError(f"a capacity of {capacity_bytes} bytes leaves no room for any job")
+        raise ConfigError(
+            f"a capacity of {capacity_bytes} bytes leaves no room for any job; give a larger one, or unset it",
+            setting="capacity",
+            origin="MEMGUARD_CAPACITY",
+        )
     base = str(root).rstrip("/")
     notes: list[str] = []
     physical, swap_free_bytes = _physical(base, notes)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from memguard.errors import ConfigError
 from memguard.host import MachineReading, read_machine
 from memguard.host.cgroups import parse_mountinfo
 from memguard.host.machine import parse_pressure
@@ -341,7 +342,7 @@ def test_a_share_larger_than_the_machine_does_not_bind(recorded: RecordedMachine
 @pytest.mark.parametrize("capacity", [0, -1])
 def test_a_share_of_nothing_is_refused(recorded: RecordedMachine, capacity: int) -> None:
     """A capacity that leaves no room is an error, not a machine that is full for ever."""
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ConfigError, match="no room"):
         read(recorded, capacity_bytes=capacity)
 
 
