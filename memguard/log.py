@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 import structlog
 
 from memguard.config import LogFormat, LogLevel
+from memguard.files import LossyStream
 
 if TYPE_CHECKING:
     from memguard.events import Event
@@ -176,7 +177,8 @@ class _CommandHandler(logging.StreamHandler[Any]):
 
     @property
     def stream(self) -> Any:
-        return self._fixed_stream or sys.stderr
+        # A log that nobody can read is lost; what stays in the stream would be raised by somebody's next flush.
+        return LossyStream(self._fixed_stream or sys.stderr)
 
 
 def _wants_colour(handler: _CommandHandler) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Final, TextIO
+from typing import Final
 
 import click
 
@@ -24,6 +24,7 @@ from memguard.errors import (
     SizeSyntaxError,
     WorkerStartError,
 )
+from memguard.files import give_up_on
 from memguard.report import JobReport, Outcome
 
 __all__ = [
@@ -36,12 +37,13 @@ __all__ = [
     "EXIT_OK",
     "EXIT_TIMEOUT",
     "EXIT_USAGE",
-    "give_up_on",
+    "fill_streams",
     "printable",
     "say",
     "say_nowait",
     "status_of_command",
     "status_of_error",
+    "stderr_has_room",
     "tell_error",
 ]
 
@@ -57,6 +59,7 @@ EXIT_NOT_FOUND: Final = 127
 EXIT_INTERRUPTED: Final = 130
 # 128 + SIGKILL: what schedulers key their out-of-memory rules on.
 EXIT_KILLED: Final = 137
+_LAST_STREAM: Final = 2
 
 _BY_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (SizeSyntaxError, EXIT_USAGE),
@@ -131,12 +134,21 @@ def say(text: str) -> None:
 
 def say_nowait(text: str) -> None:
     """Like `say`, but lose the words where stderr is a full pipe: who guards must not wait for a reader."""
-    if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
+    if stderr_has_room():
         say(text)
 
 
-def give_up_on(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere; Python would fail on it again when it flushes at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def stderr_has_room() -> bool:
+    """Whether somebody can be told something without waiting for him to read."""
+    return sys.stderr is not None and bool(select.select([], [sys.stderr], [], 0)[1])
+
+
+def fill_streams() -> None:
+    """Open the null device in place of each standard stream that is closed.
+
+    The next file to be opened would get its number, and whatever a library writes to stderr would end up in it. Not for
+    a wrapped command, which must find closed what was closed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        pass
+    os.close(descriptor)

@@ -9,7 +9,8 @@ from typing import Final
 
 import click
 
-from memguard.cli.exits import EXIT_FAILED, give_up_on, say, status_of_error, tell_error
+from memguard.cli.exits import EXIT_FAILED, say, status_of_error, tell_error
+from memguard.files import give_up_on
 
 __all__ = ["COMMANDS", "cli", "main"]
 

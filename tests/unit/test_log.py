@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -200,6 +201,19 @@ def test_a_root_handler_does_not_repeat_our_lines() -> None:
     finally:
         logging.root.removeHandler(root_handler)
     assert (stream.getvalue().count("once"), root_stream.getvalue()) == (1, "")
+
+
+def test_a_log_that_nobody_can_read_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, a pipe without a reader, no stderr at all: nothing is raised, then or by a later flush."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    configure_logging(LogFormat.TEXT, LogLevel.INFO)
+    with open(writer, "w") as unread, open("/dev/full", "w") as full:
+        for stream in (unread, full, None):
+            monkeypatch.setattr(sys, "stderr", stream)
+            get_logger("memguard.x").info("words")
+        unread.flush()
+        full.flush()
 
 
 def test_stderr_is_looked_up_at_each_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from memguard.errors import DataError, OutputError
-from memguard.files import check_output
+from memguard.files import check_output, publish
 
 __all__ = ["OutputFile", "check_table_output", "output_error"]
+
+_LAST_STREAM: Final = 2
 
 
 def check_table_output(path: str, *, force: bool) -> None:
@@ -47,6 +50,14 @@ def output_error(path: str, error: OSError) -> OutputError:
     )
 
 
+def _above_streams(descriptor: int) -> int:
+    """Return a descriptor that is no standard stream: where those are closed, jobs would print into the file."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    finally:
+        os.close(descriptor)
+
+
 class OutputFile:
     """A file in the making.
 
@@ -66,7 +77,9 @@ class OutputFile:
         directory = os.path.dirname(self.path) or "."
         try:
             try:
-                self._descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+                self._descriptor = _above_streams(
+                    os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+                )
                 self.writing_path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
@@ -77,15 +90,17 @@ class OutputFile:
         return self
 
     def _make_named(self, directory: str) -> str:
-        descriptor, name = tempfile.mkstemp(
-            dir=directory, prefix=f".{os.path.basename(self.path)}.", suffix=".part"
-        )
+        descriptor, name = tempfile.mkstemp(dir=directory, prefix=self._prefix(), suffix=".part")
         # mkstemp makes private files; the finished one gets what any new file of this user gets.
         mask = os.umask(0)
         os.umask(mask)
         os.fchmod(descriptor, 0o666 & ~mask)
         os.close(descriptor)
         return name
+
+    def _prefix(self) -> str:
+        # Cut, for a file name may have 255 bytes and this one must fit wherever the other does.
+        return f".{os.path.basename(self.path)[:32]}."
 
     def publish(self) -> None:
         """Put the finished file in its place, in one step.
@@ -95,8 +110,8 @@ class OutputFile:
                 meanwhile.
         """
         try:
-            if self._force:
-                os.replace(self._give_name(), self.path)
+            if self._force or self._named is not None:
+                publish(self._give_name(), self.path, force=self._force)
                 self._named = None
             else:
                 self._link(self.path)
@@ -105,9 +120,7 @@ class OutputFile:
 
     def _give_name(self) -> str:
         if self._named is None:
-            name = tempfile.mktemp(
-                dir=os.path.dirname(self.path) or ".", prefix=f".{os.path.basename(self.path)}."
-            )
+            name = tempfile.mktemp(dir=os.path.dirname(self.path) or ".", prefix=self._prefix())
             self._link(name)
             self._named = name
         return self._named
@@ -115,10 +128,9 @@ class OutputFile:
     def _link(self, name: str) -> None:
         # A link is refused where the name is taken, unlike a rename. With a directory descriptor, Python
         # follows the link in /proc to the nameless file itself; without one it does not.
-        source = self._named or f"/proc/self/fd/{self._descriptor}"
         directory = os.open("/", os.O_PATH)
         try:
-            os.link(source, name, src_dir_fd=directory, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{self._descriptor}", name, src_dir_fd=directory, follow_symlinks=True)
         finally:
             os.close(directory)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import TYPE_CHECKING, Final, Self, TextIO, cast
 
+from memguard.files import LossyStream
 from memguard.units import format_bytes, format_duration
 from memguard.worker.recorder import JobProgress
 
@@ -27,13 +28,15 @@ _NEAR: Final = 0.8
 class ProgressView:
     """Shows progress, and sentences in between; a context manager.
 
+    What cannot be shown is lost: a reader who has gone is no reason why a job fails.
+
     Args:
-        stream: where to; ``None`` for stderr.
+        stream: where to; ``None`` for stderr, if there is one.
         quiet: show sentences only.
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = cast("TextIO", LossyStream(stream if stream is not None else sys.stderr))
         self._quiet = quiet
         self._live: Live | None = None
         self._phase = ""

@@ -79,6 +79,14 @@ class TestOutputFile:
         assert path.read_bytes() == b"theirs"
         assert os.listdir(tmp_path) == ["out.parquet"]
 
+    def test_the_longest_name_is_written(self, tmp_path: Path) -> None:
+        """What is beside it meanwhile fits wherever the file itself does, with force too."""
+        path = tmp_path / ("x" * 247 + ".parquet")
+        for force in (False, True):
+            with OutputFile(str(path), force=force) as output:
+                output.publish()
+        assert os.listdir(tmp_path) == [path.name]
+
     def test_force_replaces(self, tmp_path: Path) -> None:
         """With force the old file stays until the new one is whole, then is replaced."""
         path = tmp_path / "out.parquet"
@@ -122,6 +130,21 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert os.listdir(tmp_path) == []
+
+
+def test_the_file_takes_the_place_of_no_standard_stream(tmp_path: Path) -> None:
+    """Where stderr is closed its number stays free of the file: jobs would print into it."""
+    program = (
+        "import os, sys\n"
+        "from memguard_integrations.autofeat.output import OutputFile\n"
+        "with OutputFile(sys.argv[1]) as output:\n"
+        "    for number in (0, 1, 2):\n"
+        "        os.closerange(number, number + 1)\n"
+        "    with OutputFile(sys.argv[2]) as other:\n"
+        "        sys.exit(int(other.writing_path.rpartition('/')[2]) <= 2)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_an_output_that_is_no_parquet_is_refused(tmp_path: Path) -> None:

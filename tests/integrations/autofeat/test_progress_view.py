@@ -6,8 +6,11 @@ import contextlib
 import io
 import os
 import pty
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+
+import pytest
 
 from memguard.units import GIB
 from memguard.worker.recorder import JobProgress
@@ -55,6 +58,34 @@ def test_quiet_shows_sentences_only() -> None:
         view(AT)
         view.say("left out, constant: a")
     assert stream.getvalue() == "memguard: left out, constant: a\n"
+
+
+def test_words_that_nobody_can_read_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stderr that is closed, full or has lost its reader costs the words; none of them goes anywhere else."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", told)
+    with open(writer, "w") as unread, open("/dev/full", "w") as full, open("/dev/null", "w") as closed:
+        closed.close()
+        for stream in (None, unread, full, closed):
+            monkeypatch.setattr(sys, "stderr", stream)
+            with ProgressView() as view:
+                view(AT)
+                view.say("a sentence")
+        unread.flush()
+        full.flush()
+    assert told.getvalue() == ""
+
+
+def test_a_terminal_that_goes_away_costs_the_words() -> None:
+    """A live line on a terminal whose window was closed is drawn no more, and nothing is raised."""
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal, ProgressView(terminal) as view:
+        view(AT)
+        os.close(master)
+        view(replace(AT, phase="select"))
+        view.say("a sentence")
 
 
 def test_on_a_terminal_a_bar_shows_memory_against_budget() -> None:

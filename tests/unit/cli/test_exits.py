@@ -15,7 +15,6 @@ import pytest
 
 from memguard import errors
 from memguard.cli.exits import (
-    give_up_on,
     printable,
     say,
     say_nowait,
@@ -24,6 +23,7 @@ from memguard.cli.exits import (
     tell_error,
 )
 from memguard.cli.main import COMMANDS
+from memguard.files import give_up_on
 from memguard.report import Outcome, report_from_json
 
 STATUSES = {
