@@ -10,6 +10,8 @@ from typing import Any
 from memguard.events import Event, EventBus
 from memguard.log import get_logger, log_event
 from memguard.redact import redact_error
+from memguard.report import JobReport
+from memguard.story import events_of
 from memguard.worker.compose import JobFrame
 from memguard.worker.protocol import Message
 
@@ -41,6 +43,17 @@ class Announcer:
                 log.error(
                     "a subscriber failed", told=event.name, job_id=event.job_id, error=redact_error(error)
                 )
+
+    def ended(self, report: JobReport) -> None:
+        """Tell that a job ended."""
+        self.publish(
+            "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
+        )
+
+    def consequences(self, report: JobReport) -> None:
+        """Tell what follows from how a job or a block ended."""
+        for event in events_of(report):
+            self.announce(event)
 
     def message(self, frame: JobFrame, message: Message) -> None:
         """Tell what a job's keeper said, where that is news for subscribers."""

@@ -20,10 +20,18 @@ def emergency_memory_cleanup() -> tuple[CleanupReport, ...]:
     """Free what this process can free at once: what sheds, emergency handlers, one garbage collection.
 
     Returns:
-        A report for each open manager, with private memory measured before and after; one report of a bare
+        A report for each open manager that is in no other one, with private memory measured before and after: what is
+        inside a manager, its blocks and further managers, is done with it and before it. One report of a bare
         collection where no manager is open.
     """
-    managers = open_managers()
-    if not managers:
-        return (CleanupManager().run_emergency("asked for"),)
-    return tuple(manager.cleanup.run_emergency("asked for") for manager in managers)
+    cleanups = [each.cleanup for each in open_managers() if not each.cleanup.is_closed]
+    outermost = [each for each in cleanups if not _is_inside_another(each)]
+    return tuple(each.run_emergency("asked for") for each in outermost or [CleanupManager()])
+
+
+def _is_inside_another(cleanup: CleanupManager) -> bool:
+    """Whether it is reached through an open one around it."""
+    outer = cleanup.enclosing
+    while outer is not None and outer.is_closed:
+        outer = outer.enclosing
+    return outer is not None

@@ -56,13 +56,15 @@ class ManagedJob:
         reservation: Reservation,
         plan: GuardPlan,
         registry: ModelRegistry,
+        *,
+        cleanup: CleanupManager,
         tell: Callable[[Notice], None],
     ) -> None:
         self.name = frame.name
         self.reservation = reservation
         self.budget_bytes = plan.limit_bytes
         self._slot: ReportSlot | None = None
-        self.cleanup = CleanupManager()
+        self.cleanup = cleanup
         self._frame, self._plan, self._registry, self._tell = frame, plan, registry, tell
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
         self._watch = UsageWatch(plan.watch_limits)

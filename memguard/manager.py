@@ -21,6 +21,7 @@ from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer
 from memguard.aside import start_aside
 from memguard.budget import Budget, OuterBound, resolve_budget
+from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
 from memguard.errors import MemoryLimitExceeded
@@ -30,7 +31,7 @@ from memguard.jobs import StopBoard, StopRequest, describe_function, frame_for, 
 from memguard.leaks.registry import ModelRegistry
 from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
 from memguard.nesting import Nesting
-from memguard.report import EstimateSummary, JobReport
+from memguard.report import EstimateSummary, JobReport, OuterBudget
 from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
 from memguard.units import Size
@@ -84,16 +85,18 @@ class MemoryManager:
         self.budget = resolve_budget(
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
-        parent = self.enclosing.allocator if self.enclosing is not None else None
-        self.allocator = ResourceAllocator(self.budget.limit_bytes, name=name, parent=parent)
+        above = enclosing.allocator if enclosing is not None else None
+        self.allocator: ResourceAllocator = ResourceAllocator(
+            self.budget.limit_bytes, name=name, parent=above
+        )
         self.models = ModelRegistry()
         self.allocations = AllocationTracker()
         self._slots: deque[ReportSlot] = deque(maxlen=_KEPT_REPORTS)
         self._settler = Settler()
         self._stops = StopBoard(self.allocator.wake_waiters)
-        around = self.enclosing
-        self.outer = budgets_around(self.budget.limit_bytes, name, around.outer if around else None, bound)
-        self.cleanup = cleanup_for(self.settings, self._announcer.bus, around.cleanup if around else None)
+        outer, around = (enclosing.outer, enclosing.cleanup) if enclosing is not None else (None, None)
+        self.outer: tuple[OuterBudget, ...] = budgets_around(self.budget.limit_bytes, name, outer, bound)
+        self.cleanup: CleanupManager = cleanup_for(self.settings, self._announcer.bus, around)
         self._preload = frozenset(preload)
         self._pool = TemplatePool(self.settings.fence)
         # Without a deadline: each of the three ends by itself, and the templates need their jobs' time of grace.
@@ -241,8 +244,8 @@ class MemoryManager:
                 reservation,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
-                cleanup_for(self.settings, None, self.cleanup),
-                lambda _: self._announcer.publish(
+                cleanup=cleanup_for(self.settings, None, self.cleanup),
+                tell=lambda _: self._announcer.publish(
                     "memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes
                 ),
             )
@@ -295,10 +298,8 @@ class MemoryManager:
         estimate: EstimateSummary | None,
     ) -> JobFrame:
         what = describe_function(function) if function is not None else name or "block"
-        machine, outer = self.status(), self.outer
-        return frame_for(
-            self.settings, machine, what, name=name, budget=budget, outer=outer, estimate=estimate
-        )
+        frame = frame_for(self.settings, self.status(), what, name=name, budget=budget, estimate=estimate)
+        return dataclasses.replace(frame, outer=self.outer)
 
     @contextmanager
     def _admitted(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:

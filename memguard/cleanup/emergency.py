@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from memguard.cleanup.reports import HandlerOutcome, HandlerResult, Occasion
 from memguard.cleanup.runner import Runner
@@ -15,10 +15,10 @@ __all__ = ["Emergency", "own_private_bytes"]
 
 
 class Emergency:
-    """Handlers that shed, then the other emergency handlers, then one garbage collection."""
+    """Handlers that shed, then the other emergency handlers, of one runner after the other; then one collection."""
 
-    def __init__(self, runner: Runner, read_private_bytes: Callable[[], int]) -> None:
-        self._runner = runner
+    def __init__(self, runners: Sequence[Runner], read_private_bytes: Callable[[], int]) -> None:
+        self._runners = runners
         self._read_private_bytes = read_private_bytes
 
     def run(
@@ -30,7 +30,11 @@ class Emergency:
             The results, and by how much private memory fell; ``None`` where it could not be measured.
         """
         before = self._measure()
-        results = self._runner.run(Occasion.EMERGENCY, target_bytes, interrupts)
+        results: list[HandlerResult] = []
+        for runner in self._runners:
+            done = runner.run(Occasion.EMERGENCY, target_bytes, interrupts)
+            target_bytes = max(0, target_bytes - sum(each.freed_bytes or 0 for each in done))
+            results += done
         results.append(_collect_garbage())
         after = self._measure()
         return results, None if before is None or after is None else before - after

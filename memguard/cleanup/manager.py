@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import sys
@@ -10,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from signal import Signals
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from types import EllipsisType, TracebackType
+from typing import Final, Self
 from weakref import WeakSet, ref
 
 from memguard.cleanup.emergency import Emergency, own_private_bytes
+from memguard.cleanup.family import Family
 from memguard.cleanup.handlers import (
     CleanupHandle,
     Entry,
@@ -25,10 +25,9 @@ from memguard.cleanup.handlers import (
 )
 from memguard.cleanup.reports import CleanupReport, HandlerOutcome, HandlerResult, Occasion, event_of
 from memguard.cleanup.runner import Runner
-from memguard.cleanup.schedule import Schedule, StopEvent
-from memguard.cleanup.signals import TERMINATING, SignalRelay
+from memguard.cleanup.schedule import Schedule, StopEvent, in_thread
+from memguard.cleanup.signals import TERMINATING, SignalRelay, tell_failures
 from memguard.cleanup.table import HandlerTable
-from memguard.errors import CleanupFailed
 from memguard.events import EventBus
 
 __all__ = ["CleanupManager"]
@@ -37,7 +36,6 @@ _AT_THE_END: Final = frozenset({Occasion.NORMAL})
 _STUCK_SCHEDULE: Final = HandlerResult(
     "schedule", HandlerOutcome.OVERRAN, detail="its thread is still in a handler and was left behind"
 )
-_T = TypeVar("_T")
 
 
 class CleanupManager:
@@ -55,6 +53,7 @@ class CleanupManager:
 
     Attributes:
         last_report: of the run that ended last, ``None`` before.
+        enclosing: the manager whose emergencies reach this one, or ``None``.
     """
 
     def __init__(
@@ -64,6 +63,9 @@ class CleanupManager:
         job_id: str = "",
         read_private_bytes: Callable[[], int] | None = None,
         make_event: Callable[[], StopEvent] = threading.Event,
+        enclosing: CleanupManager | None = None,
+        deadline_s: float | None = None,
+        interval_s: float | None = None,
     ) -> None:
         """Make a manager without handlers, threads or hooks.
 
@@ -72,6 +74,9 @@ class CleanupManager:
             job_id: rides on those events.
             read_private_bytes: measures this process before and after an emergency; by default exactly.
             make_event: makes what the schedule waits on.
+            enclosing: a manager whose emergencies reach this one's handlers too, before its own.
+            deadline_s: seconds for handlers that are registered without a deadline of theirs; ``None`` for no limit.
+            interval_s: starts the schedule with the first scheduled handler; ``None`` leaves it to `start_schedule`.
         """
         self.last_report: CleanupReport | None = None
         self._events = events
@@ -80,11 +85,19 @@ class CleanupManager:
         self._make_event = make_event
         self._table = HandlerTable()
         self._runner = Runner(self._table)
+        self.enclosing = enclosing
+        self._family: Family = Family(self._runner, None if enclosing is None else enclosing._family)
+        self._deadline_s, self._interval_s = deadline_s, interval_s
         self._exit_hooked = False
         # Made when they are asked for: both know this manager, which would else never die by itself.
         self._relay: SignalRelay | None = None
         self._schedule: Schedule | None = None
         _managers.add(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: nothing can be registered, and only a further `close` calls handlers."""
+        return self._table.is_closed
 
     def register(
         self,
@@ -92,7 +105,7 @@ class CleanupManager:
         handler: Callable[[], object],
         *,
         parent: CleanupHandle | None = None,
-        deadline_s: float | None = None,
+        deadline_s: float | EllipsisType | None = ...,
         on: Iterable[Occasion | str] = tuple(_AT_THE_END),
         once: bool | None = None,
     ) -> CleanupHandle:
@@ -102,7 +115,7 @@ class CleanupManager:
             name: what reports call it.
             handler: called without arguments; a whole number that it returns counts as bytes freed.
             parent: a handler of this manager that must run later.
-            deadline_s: seconds it may take, more than 0; ``None`` for no limit.
+            deadline_s: seconds it may take, more than 0; ``None`` for no limit; ``...`` for the manager's own.
             on: the occasions to run it.
             once: whether it is called once in all; by default when it runs at the end only.
 
@@ -111,6 +124,7 @@ class CleanupManager:
             ValueError: an impossible deadline or occasion, or a parent that is not registered here.
             RuntimeError: the manager is closed.
         """
+        deadline_s = self._deadline_s if deadline_s is ... else deadline_s
         occasions = check_registration(name, deadline_s, on)
         check_handler(name, handler)
         entry = self._table.add(
@@ -130,7 +144,7 @@ class CleanupManager:
         *,
         name: str | None = None,
         parent: CleanupHandle | None = None,
-        deadline_s: float | None = None,
+        deadline_s: float | EllipsisType | None = ...,
         on: Iterable[Occasion | str] = tuple(_AT_THE_END),
         once: bool | None = None,
     ) -> CleanupHandle:
@@ -170,7 +184,8 @@ class CleanupManager:
             alive = weak()
             return 0 if alive is None else alive.shed(target_bytes)
 
-        entry = self._table.add(name, shed, occasions=frozenset({Occasion.EMERGENCY}), sheds=True)
+        emergency = frozenset({Occasion.EMERGENCY})
+        entry = self._table.add(name, shed, occasions=emergency, sheds=True, deadline_s=self._deadline_s)
         self._table.drop_with(entry, sheddable)
         return self._registered(entry)
 
@@ -178,6 +193,8 @@ class CleanupManager:
         if not self._exit_hooked:
             self._exit_hooked = True
             atexit.register(self._at_exit)
+        if Occasion.SCHEDULED in entry.occasions and self._interval_s is not None and self._schedule is None:
+            self.start_schedule(self._interval_s)
         return self._table.handle(entry)
 
     def planned(self, occasion: Occasion = Occasion.NORMAL) -> tuple[str, ...]:
@@ -209,6 +226,8 @@ class CleanupManager:
     def run_emergency(self, reason: str = "emergency", *, target_bytes: int | None = None) -> CleanupReport:
         """Free memory while work goes on: what sheds, then other emergency handlers, then one collection.
 
+        Managers inside this one come before it, the last made first, each with both stages.
+
         Args:
             reason: why, for the report.
             target_bytes: how much those that shed are asked for in all, each for what the ones before it
@@ -232,7 +251,7 @@ class CleanupManager:
 
         A cancellation waits until the cleanup is done, and then goes on.
         """
-        return await _in_thread(lambda: self.run(reason))
+        return await in_thread(lambda: self.run(reason))
 
     def _run(
         self,
@@ -242,11 +261,11 @@ class CleanupManager:
         target_bytes: int = 0,
         first: tuple[HandlerResult, ...] = (),
     ) -> CleanupReport:
-        self._refuse_from_within(reason)
+        self._refuse_from_within(reason, occasion)
         interrupts: list[BaseException] = []
         started_s = time.monotonic()
         if occasion is Occasion.EMERGENCY:
-            stages = Emergency(self._runner, self._read_private_bytes)
+            stages = Emergency(self._family.runners(), self._read_private_bytes)
             results, freed_bytes = stages.run(target_bytes, interrupts)
         else:
             results, freed_bytes = self._runner.run(occasion, 0, interrupts), None
@@ -255,8 +274,9 @@ class CleanupManager:
         self._finish(report, interrupts)
         return report
 
-    def _refuse_from_within(self, reason: str) -> None:
-        if self._runner.is_busy:
+    def _refuse_from_within(self, reason: str, occasion: Occasion) -> None:
+        reached = self._family.runners() if occasion is Occasion.EMERGENCY else [self._runner]
+        if any(runner.is_busy for runner in reached):
             raise RuntimeError(f"cleanup ({reason}) was asked for from within a cleanup handler")
 
     def _finish(self, report: CleanupReport, interrupts: list[BaseException]) -> None:
@@ -314,7 +334,7 @@ class CleanupManager:
 
     def _run_for_signal(self, reason: str) -> None:
         if self.planned():
-            _tell_failures(self.run(reason))
+            tell_failures(self.run(reason))
 
     def _at_exit(self) -> None:
         # Raised errors of exit hooks are printed by Python and do not change the exit status.
@@ -325,7 +345,7 @@ class CleanupManager:
 
         Once or many times. Returns and raises as `run` does.
         """
-        self._refuse_from_within(reason)
+        self._refuse_from_within(reason, Occasion.NORMAL)
         # Before the run: what came in later would be run by nobody.
         self._table.is_closed = True
         stuck = self._stop_schedule()
@@ -356,7 +376,7 @@ class CleanupManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await _in_thread(lambda: self.__exit__(kind, error, trace))
+            await in_thread(lambda: self.__exit__(kind, error, trace))
         finally:
             self._restore_signals()  # which the other thread may not do
 
@@ -364,24 +384,8 @@ class CleanupManager:
         """Forget everything, as a forked child must: what there is belongs to its parent."""
         self._table.start_over()
         self._runner.start_over()
+        self._family.start_over()
         self._schedule = None
-
-
-def _tell_failures(report: CleanupReport) -> None:
-    """Print what failed, as Python does for an exit hook: at a signal there is nobody to raise it to."""
-    try:
-        report.raise_if_failed()
-    except CleanupFailed as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-
-
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _start_over_in_child() -> None:

@@ -1,12 +1,17 @@
-"""Work that is done every so often on a thread of its own."""
+"""Work on a thread of its own: every so often, or for a coroutine that waits for it."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-__all__ = ["Schedule", "StopEvent"]
+from memguard.aside import start_aside
+
+__all__ = ["Schedule", "StopEvent", "in_thread"]
+
+_T = TypeVar("_T")
 
 # A handler that is in the middle of its work when the schedule is stopped gets this long to end.
 _JOIN_S: Final = 5.0
@@ -60,3 +65,13 @@ class Schedule:
 def _tell(error: BaseException) -> None:
     here = threading.current_thread()
     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, here)))
+
+
+async def in_thread(work: Callable[[], _T]) -> _T:
+    """Do something without blocking the event loop; a cancellation waits until it is done, and then goes on."""
+    task = start_aside(work, "memguard-cleanup")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["TERMINATING", "SignalRelay"]
+from memguard.cleanup.reports import CleanupReport
+from memguard.errors import CleanupFailed
+
+__all__ = ["TERMINATING", "SignalRelay", "tell_failures"]
 
 # What ends a process politely; SIGHUP is not known everywhere. SIGINT is left to Python's KeyboardInterrupt,
 # which ends ``with`` blocks anyway.
@@ -92,3 +96,11 @@ class SignalRelay:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def tell_failures(report: CleanupReport) -> None:
+    """Print what failed, as Python does for an exit hook: at a signal there is nobody to raise it to."""
+    try:
+        report.raise_if_failed()
+    except CleanupFailed as error:
+        sys.excepthook(type(error), error, error.__traceback__)

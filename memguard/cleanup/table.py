@@ -83,7 +83,12 @@ class HandlerTable:
         return True
 
     def due(self, occasion: Occasion) -> list[Entry]:
-        """Return the handlers for an occasion in the order of their calls; those that shed come first."""
+        """Return the handlers for an occasion in the order of their calls; those that shed come first.
+
+        Once it is closed only those for the end are due: what the others work on may be gone.
+        """
+        if self.is_closed and occasion is not Occasion.NORMAL:
+            return []
         with self._lock:
             self._sweep()
             due = [entry for entry in in_order(self._entries.values()) if occasion in entry.occasions]

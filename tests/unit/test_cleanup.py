@@ -675,6 +675,111 @@ def test_schedule_needs_an_interval(manager: CleanupManager) -> None:
         manager.start_schedule(0)
 
 
+def test_a_schedule_begins_with_its_first_handler(calls: Calls) -> None:
+    """With an interval of its own a manager keeps the schedule by itself; without scheduled handlers it has no thread."""
+    clock = FakeClock()
+    manager = CleanupManager(make_event=clock.event, interval_s=7)
+    manager.register("end", calls("end"))
+    names = {thread.name for thread in threading.enumerate()}
+    assert "memguard-cleanup-schedule" not in names
+    for name in ("one", "two"):
+        manager.register(name, calls(name), on=("scheduled",))
+    clock.wait_for_waiters()
+    clock.advance(7)
+    wait_until(lambda: len(calls.names) == 2)
+    with pytest.raises(RuntimeError, match="has a schedule already"):
+        manager.start_schedule(1)
+    manager.close()
+    assert calls.names == ["two", "one", "end"]
+
+
+# Deadlines that the manager sets
+
+
+def test_a_managers_deadline_holds_for_handlers_without_one(calls: Calls) -> None:
+    """What is registered without a deadline has the manager's; one given with the handler counts, ``None`` too."""
+    manager = CleanupManager(deadline_s=0.02)
+    release = threading.Event()
+    here = threading.get_ident()
+    threads = dict[str, int]()
+
+    def note(name: str) -> Callable[[], object]:
+        return lambda: threads.setdefault(name, threading.get_ident())
+
+    manager.register("stuck", lambda: release.wait(PATIENCE_S))
+    manager.register("unlimited", note("unlimited"), deadline_s=None)
+    manager.register("own", note("own"), deadline_s=PATIENCE_S)
+    report = manager.close()
+    release.set()
+    join_handler_threads()
+    assert [each.outcome for each in report.results] == ["ok", "ok", "overran"]
+    assert threads["unlimited"] == here
+    assert threads["own"] != here
+
+
+# Managers inside managers
+
+
+class NotingCache:
+    def __init__(self, asked: list[tuple[str, int]], name: str, holds: int = 0) -> None:
+        self.asked, self.name, self.holds = asked, name, holds
+
+    def shed(self, target_bytes: int) -> int:
+        self.asked.append((self.name, target_bytes))
+        return self.holds
+
+
+def test_an_emergency_reaches_managers_inside_first() -> None:
+    """Children before parents, the last made first; what one gave back the next ones are not asked for."""
+    outer = CleanupManager(read_private_bytes=lambda: 0)
+    first, second = CleanupManager(enclosing=outer), CleanupManager(enclosing=outer)
+    innermost = CleanupManager(enclosing=first)
+    asked = list[tuple[str, int]]()
+    caches = [NotingCache(asked, name, 10) for name in ("outer", "first", "second", "innermost")]
+    for manager, cache in zip((outer, first, second, innermost), caches, strict=True):
+        manager.register_sheddable(cache.name, cache)
+        manager.register(f"{cache.name} empties", bool, on=("emergency",))
+    report = outer.run_emergency("short", target_bytes=35)
+    assert asked == [("second", 35), ("innermost", 25), ("first", 15), ("outer", 5)]
+    assert report.order == (
+        *("second", "second empties", "innermost", "innermost empties", "first", "first empties"),
+        *("outer", "outer empties", "garbage collection"),
+    )
+    assert first.run_emergency("short").order[:2] == ("innermost", "innermost empties")
+
+
+def test_an_emergency_skips_what_is_closed_or_gone() -> None:
+    """A closed manager's caches may be torn down: they are not asked, by itself or from around; a dead one is no more."""
+    outer = CleanupManager()
+    closed, open_inside = CleanupManager(enclosing=outer), CleanupManager(enclosing=outer)
+    within_closed = CleanupManager(enclosing=closed)
+    dropped = CleanupManager(enclosing=outer)
+    asked = list[tuple[str, int]]()
+    caches = [NotingCache(asked, name) for name in ("closed", "open", "within", "dropped")]
+    for manager, cache in zip((closed, open_inside, within_closed, dropped), caches, strict=True):
+        manager.register_sheddable(cache.name, cache)
+        manager.register("at the end", bool)
+    closed.close()
+    dropped.close()
+    del dropped, manager
+    assert closed.is_closed
+    assert not within_closed.is_closed
+    assert outer.run_emergency("short").order == ("open", "within", "garbage collection")
+    assert closed.run_emergency("short").order == ("within", "garbage collection")
+    assert closed.run_scheduled().order == ()
+    for each in (outer, open_inside, within_closed):
+        each.close()
+
+
+def test_an_emergency_from_within_a_handler_inside_is_refused() -> None:
+    """A handler of an inner manager that asks for the outer one's emergency would run itself again."""
+    outer = CleanupManager()
+    inner = CleanupManager(enclosing=outer)
+    inner.register("recursive", lambda: outer.run_emergency("again"), on=("emergency",))
+    report = outer.run_emergency("short")
+    assert "asked for from within a cleanup handler" in report.failures[0]
+
+
 # Async
 
 

@@ -35,7 +35,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"memory"}),
     frozenset({"leaks"}),
     frozenset({"allocator", "cleanup"}),
-    frozenset({"announcing", "jobs", "managed", "tracking"}),
+    frozenset({"announcing", "enclosure", "jobs", "managed", "tracking"}),
     frozenset({"manager"}),
     frozenset({"frontdoor", "guarding"}),
     frozenset({"memguard"}),
