@@ -36,6 +36,7 @@ from memguard.host.process import (
     was_started_with,
 )
 from memguard.host.readings import MachineReading
+from memguard.host.shared import machine_shared_bytes
 from memguard.host.signals import ReceivedSignal, SignalStream
 from memguard.host.tree import TreeSampler
 from memguard.host.umask import own_umask
@@ -61,6 +62,7 @@ __all__ = [
     "kill_processes",
     "limit_data_segment",
     "machine_oom_kills",
+    "machine_shared_bytes",
     "open_fence",
     "own_umask",
     "peak_resident_bytes_now",

@@ -202,7 +202,9 @@ class CommandGuard:
 
     def _look(self) -> None:
         now = time.monotonic()
-        for notice in self._guard.tick():
+        notices = self._guard.tick()
+        self._janitor.note_shared(self._guard.shared_files)
+        for notice in notices:
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)
             else:

@@ -7,12 +7,15 @@ otherwise received it already.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Final, NoReturn
 
 from memguard.host import (
@@ -20,10 +23,13 @@ from memguard.host import (
     kill_processes,
     pending_signals,
     processes_with_environment,
+    remove_abandoned,
     start_ticks,
     sweep_stale_fences,
     wait_all_gone,
 )
+from memguard.host.readings import SharedFile
+from memguard.worker.protocol import above_streams
 
 __all__ = ["JOB_VARIABLE", "STOP_SIGNALS", "Janitor"]
 
@@ -50,12 +56,16 @@ class Janitor:
         owner_pid = os.getpid()
         owner = (owner_pid, start_ticks(owner_pid) or 0)
         reader, self._writer = os.pipe()
+        # Not through the pipe, which would make the wrapper wait for a janitor that was stopped.
+        self._noted = above_streams(os.memfd_create("memguard-janitor", os.MFD_CLOEXEC))
+        self._noted_paths: list[str] = []
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _be_janitor(reader, self._writer, job_id, owner)
+                _be_janitor(reader, self._writer, self._noted, job_id, owner)
         except OSError:
             os.close(self._writer)
+            os.close(self._noted)
             raise
         finally:
             os.close(reader)
@@ -73,6 +83,15 @@ class Janitor:
             return received.code == _SI_KERNEL
         return number in pending or _was_undone(number, pending)
 
+    def note_shared(self, files: Iterable[SharedFile]) -> None:
+        """Take note of the shared memory that the command has made: it goes with a command that is killed."""
+        files = tuple(files)
+        paths = [file.path for file in files]
+        if paths != self._noted_paths:
+            self._noted_paths = paths
+            os.ftruncate(self._noted, 0)
+            os.pwrite(self._noted, json.dumps([asdict(file) for file in files]).encode(), 0)
+
     def note_end(self, pid: int) -> None:
         """Take note that a child of the wrapper was reaped."""
         if pid == self.pid:
@@ -86,6 +105,7 @@ class Janitor:
             os.waitpid(self.pid, 0)
             self.is_alive = False
         os.close(self._writer)
+        os.close(self._noted)
 
 
 def _was_undone(number: int, pending: frozenset[int]) -> bool:
@@ -95,13 +115,14 @@ def _was_undone(number: int, pending: frozenset[int]) -> bool:
     return number in STOP_SIGNALS and signal.SIGCONT in pending
 
 
-def _be_janitor(reader: int, writer: int, job_id: str, owner: tuple[int, int]) -> NoReturn:
-    status = 1
+def _be_janitor(reader: int, writer: int, noted: int, job_id: str, owner: tuple[int, int]) -> NoReturn:
+    status, since_wall_s = 1, time.time()
     try:
         os.close(writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         _serve(reader)
         _clean_up(job_id, owner)
+        remove_abandoned(_read_noted(noted), since_wall_s)
         status = 0
     except BaseException:  # noqa: BLE001 - told, and the end of this process either way
         traceback.print_exc()
@@ -125,3 +146,11 @@ def _clean_up(job_id: str, owner: tuple[int, int]) -> None:
         kill_processes(left, signal.SIGKILL)
         wait_all_gone(left, _GONE_WAIT_S)
     sweep_stale_fences()
+
+
+def _read_noted(descriptor: int) -> tuple[SharedFile, ...]:
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    try:
+        return tuple(SharedFile(**each) for each in json.loads(content or b"[]"))
+    except ValueError:  # the wrapper was killed while it wrote
+        return ()

@@ -19,6 +19,7 @@ from memguard.host import (
     TreeSampler,
     kill_processes,
     machine_oom_kills,
+    machine_shared_bytes,
     remove_abandoned,
     shared_memory_there,
     start_ticks,
@@ -32,7 +33,8 @@ from memguard.worker.watch import Notice, UsageWatch, WatchLimits
 
 __all__ = ["TreeGuard"]
 
-# Finding a tree's shared files costs milliseconds, and only its cleanup needs them.
+# Finding a tree's shared files costs milliseconds, and only its cleanup needs them: whoever clears up after a guard
+# that was killed knows those that it had seen. A file made in /dev/shm itself is looked for at once.
 _LIST_EVERY_S: Final = 0.5
 # The largest processes are measured exactly, page tables walked, each time the tree has grown by a quarter: the cost
 # of all walks together then stays a small multiple of the last one.
@@ -48,6 +50,9 @@ _MOST_LEFTOVERS: Final = 50
 _MOST_LEFTOVER_BYTES: Final = 32 * 1024
 # An exact reading walks page tables; without a fence it is taken this often at most, and near a line always.
 _EXACT_EVERY_S: Final = 0.25
+# Looking whose new shared memory is costs more than a millisecond: not for every page that somebody shares.
+_SMALLEST_GROWTH_BYTES: Final = 1024 * 1024
+_GROWTH_TO_LOOK_AT: Final = 0.25
 # A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
 _GONE_WAIT_S: Final = 5.0
 
@@ -71,23 +76,34 @@ class _FenceMeter:
 class _TreeMeter:
     """Use by adding up the tree: a cheap figure corrected by an exact one taken now and then.
 
-    The cheap figure counts pages inherited from a parent as private, so it errs upwards; the difference to the last
-    exact figure is subtracted, and a fresh exact one is taken before anything is decided.
+    The cheap figure counts pages inherited from a parent as private, so it errs upwards, and shared memory not at all:
+    the difference of the private part to the last exact figure is subtracted, the shared part of that one is added,
+    and a fresh exact one is taken before anything is decided, and when the machine's shared memory has grown by a good
+    part of what was left to the line.
     """
 
     def __init__(self, sampler: TreeSampler) -> None:
         self._sampler = sampler
         self._surplus = 0
+        self._shared_bytes = 0
+        self._machine_shared_bytes = 0
         self._exact_at_s = -_EXACT_EVERY_S
 
     def used_bytes(self, now_s: float, *, line_bytes: int) -> int:
-        cheap = self._sampler.sample(shared=now_s - self._exact_at_s >= _EXACT_EVERY_S).used_bytes
-        used = max(0, cheap - self._surplus)
-        if used < line_bytes and now_s - self._exact_at_s < _EXACT_EVERY_S:
+        cheap = self._sampler.sample().private_bytes
+        used = max(0, cheap - self._surplus) + self._shared_bytes
+        is_fresh = now_s - self._exact_at_s < _EXACT_EVERY_S
+        if used < line_bytes and is_fresh and not self._shared_may_reach(line_bytes - used):
             return used
-        exact = self._sampler.sample(exact=True, shared=True).used_bytes
-        self._surplus, self._exact_at_s = max(0, cheap - exact), now_s
-        return exact
+        self._machine_shared_bytes = machine_shared_bytes()
+        exact = self._sampler.sample(exact=True, shared=True)
+        self._surplus, self._exact_at_s = max(0, cheap - exact.private_bytes), now_s
+        self._shared_bytes = exact.shared_bytes
+        return exact.used_bytes
+
+    def _shared_may_reach(self, room_bytes: int) -> bool:
+        grown = machine_shared_bytes() - self._machine_shared_bytes
+        return grown > max(_SMALLEST_GROWTH_BYTES, room_bytes * _GROWTH_TO_LOOK_AT)
 
 
 class TreeGuard:
@@ -124,6 +140,7 @@ class TreeGuard:
         self._shared_before = shared_memory_there() if shared_before is None else shared_before
         self._started_wall_s = time.time()
         self._listed_at_s = clock()
+        self._shared_changed_ns = _shared_changed_ns()
         self._listed_peak = _SMALLEST_LISTED_BYTES
         self._oom_kills_at_start = machine_oom_kills()
 
@@ -176,8 +193,9 @@ class TreeGuard:
     def _list_sometimes(self, now_s: float) -> None:
         if self.watch.used_bytes > self._listed_peak * _LIST_AT_GROWTH:
             self._list_processes()
-        if now_s - self._listed_at_s >= _LIST_EVERY_S:
-            self._listed_at_s = now_s
+        changed_ns = _shared_changed_ns()
+        if now_s - self._listed_at_s >= _LIST_EVERY_S or changed_ns != self._shared_changed_ns:
+            self._listed_at_s, self._shared_changed_ns = now_s, changed_ns
             self._note_shared()
 
     def _list_processes(self) -> None:
@@ -314,6 +332,14 @@ class TreeGuard:
             self.degraded[f"the fence {self.fence.path} could not be removed: {error}"] = None
             return False
         return True
+
+
+def _shared_changed_ns() -> int:
+    """Return when a file was last made in /dev/shm, or removed; 0 where that does not exist."""
+    try:
+        return os.stat(_SHARED_MEMORY).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _shortened(lines: list[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,6 +265,47 @@ def test_a_shared_mapping_of_the_job_counts(fenced: Guarded) -> None:
     result = fenced.run(share)
     assert result.value == 60 * MIB
     assert 60 * MIB <= result.report.peak_bytes < 90 * MIB + 60 * MIB
+
+
+def test_shared_memory_does_not_flicker(fenced: Guarded) -> None:
+    """While a job keeps its shared memory, each sample has it."""
+    seen: list[int] = []
+
+    def share() -> None:
+        file = os.memfd_create("x")
+        os.posix_fallocate(file, 0, 60 * MIB)
+        job = current_job()
+        assert job is not None
+        time.sleep(0.3)
+        job.phase("full")
+        time.sleep(0.8)
+
+    def hear(progress: Any) -> None:
+        if progress.phase == "full":
+            seen.append(progress.used_bytes)
+
+    result = fenced.run(share, on_progress=hear)
+    assert len(seen) > 4
+    # The last one may be of a process that has freed its own memory, or all, already.
+    assert all(each >= 60 * MIB for each in seen[:-1]), seen
+    assert 60 * MIB <= result.report.peak_bytes < 120 * MIB
+
+
+@pytest.mark.requirement("R2.3")
+def test_growing_shared_memory_is_stopped_at_the_budget(fenced: Guarded) -> None:
+    """A memfd that is filled at half a gigabyte a second never stands far above the budget."""
+
+    def fill() -> None:
+        file, block = os.memfd_create("x"), b"x" * (2 * MIB)
+        for _ in range(500):
+            os.write(file, block)
+            time.sleep(0.004)
+
+    result = fenced.run(fill, memory="300MiB")
+    assert result.report.outcome is Outcome.BUDGET_KILL
+    # A look is due each 10 ms near the line; the rest is for a busy machine.
+    assert result.report.peak_bytes < 325 * MIB
+    fenced.check_nothing_left(result)
 
 
 def test_the_job_knows_its_budget(fenced: Guarded) -> None:

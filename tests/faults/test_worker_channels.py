@@ -117,7 +117,7 @@ def test_a_job_that_asks_and_does_not_listen_is_still_guarded(jobs: Guarded) -> 
             connection.send(b'{"kind": "need", "bytes": 1}')
         select.select([], [], [], 60)
 
-    result = jobs.run(ask, timeout=3)
+    result = jobs.run(ask, timeout=1)
     assert result.report.outcome is Outcome.TIMEOUT
     jobs.check_nothing_left(result)
 

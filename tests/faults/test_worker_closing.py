@@ -22,7 +22,7 @@ from tests.support.guarded import Guarded, by_value, descriptors, eventually, gu
 
 by_value(__name__)
 
-GRACE_S = 0.5
+GRACE_S = 0.3
 # Once it is imported it tells so, and stays in its import until it is told how to end.
 SLOW_MODULE = """
 import os

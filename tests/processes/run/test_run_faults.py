@@ -65,6 +65,44 @@ def test_memguard_killed_takes_its_tree_along(kit: Any, fence: str) -> None:
     assert kit.marked() == []
 
 
+SHARES = """
+import os, sys
+files = [open(path, "ab") for path in sys.argv[1:]]
+for file in files:
+    file.write(b"x")
+    file.flush()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def noted_by(janitor: int) -> bytes:
+    """Return what a janitor would remove."""
+    for link in Path(f"/proc/{janitor}/fd").iterdir():
+        if "memfd:memguard-janitor" in os.readlink(link):
+            return link.read_bytes()
+    return b""
+
+
+@pytest.mark.requirement("R1.4")
+def test_memguard_killed_leaves_no_shared_memory(kit: Any) -> None:
+    """After kill -9 of memguard the command's new file in /dev/shm is gone too; one that was there before it is not."""
+    old, new = (Path(f"/dev/shm/memguard-test-{os.getpid()}-{word}") for word in ("old", "new"))
+    old.write_bytes(b"o")
+    try:
+        process = start(kit, "--", *BARE, SHARES, str(old), str(new))
+        janitor = janitor_of(kit, process)
+        kit.wait_until(lambda: str(new).encode() in noted_by(janitor), "the guard has seen the file")
+        process.kill()
+        kit.finish(process)
+        kit.wait_until(lambda: not kit.is_running(janitor), "the janitor is done")
+        assert old.read_bytes() == b"ox"
+        assert not new.exists()
+    finally:
+        for path in (old, new):
+            path.unlink(missing_ok=True)
+
+
 @pytest.mark.requirement("R1.4")
 @pytest.mark.usefixtures("needs_fence")
 def test_the_next_run_clears_what_a_killed_group_left(kit: Any) -> None:

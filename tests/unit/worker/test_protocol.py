@@ -104,7 +104,9 @@ def test_many_threads_may_send(pair: tuple[Channel, Channel]) -> None:
     """Messages of several threads are not mixed up."""
     left, right = pair
     threads = [
-        threading.Thread(target=lambda name=name: [left.send({"kind": "n", "name": name, "n": n}) for n in range(100)])
+        threading.Thread(
+            target=lambda name=name: [left.send({"kind": "n", "name": name, "n": n}) for n in range(100)]
+        )
         for name in "abcd"
     ]
     for thread in threads:
