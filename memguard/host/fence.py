@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from memguard.errors import MemguardError
 from memguard.host._files import find_flat, read_all
@@ -268,6 +268,7 @@ class Fence:
         Raises:
             FenceError: when it still holds processes after ``timeout_s`` seconds, or the kernel refuses.
         """
+        self.close()  # looking below needs a descriptor, and there may be no other left
         deadline_s, pause_s = time.monotonic() + timeout_s, 0.0005
         while (error := _remove_tree(self.path)) is not None:
             if error.errno != errno.EBUSY or time.monotonic() > deadline_s:
@@ -275,7 +276,6 @@ class Fence:
             # A process that just died may leave its cgroup a moment later; no event tells.
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.05)
-        self.close()
 
     def close(self) -> None:
         """Close the descriptors and leave the cgroup as it is; for a forked child, or a second time."""
@@ -302,13 +302,17 @@ def _kills(directory: str, name: str) -> int:
 
 def _remove_tree(path: str) -> OSError | None:
     try:
-        for directory, _, _ in os.walk(path, topdown=False):
+        for directory, _, _ in os.walk(path, topdown=False, onerror=_raise):
             os.rmdir(directory)
     except FileNotFoundError:
         return None if not os.path.isdir(path) else OSError(errno.EBUSY, "changed while it was removed")
     except OSError as error:
         return error
     return None
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def open_fence(name: str, limit_bytes: int | None) -> Fence | None:

@@ -356,11 +356,11 @@ def test_a_template_that_cannot_import_says_so(tmp_path: Path, monkeypatch: pyte
     """A module that ends the interpreter on import is named, with what to try; nothing is left."""
     (tmp_path / "fatal_module.py").write_text("import os\nos._exit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    pool = TemplatePool()
     told = "died with status 3 while importing fatal_module; try .*import fatal_module"
-    with unchanged_caller(), pytest.raises(RuntimeError, match=told):
-        pool.template_for(frozenset({"fatal_module"}))
     with unchanged_caller():
+        pool = TemplatePool()
+        with pytest.raises(RuntimeError, match=told):
+            pool.template_for(frozenset({"fatal_module"}))
         assert pool.template_for(frozenset()).modules == frozenset()
         pool.close()
 
