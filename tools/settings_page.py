@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+from functools import cache
+
+from memguard.cli.main import COMMANDS
 from memguard.config import CONFIG_VARIABLE, SETTINGS, Setting
 from tools.markdown import table_row
 
-__all__ = ["render"]
+__all__ = ["commands_with", "render"]
 
 _HEAD = f"""\
 # Settings
 
 What can be set, and where. The first of these wins, setting by setting:
 
-1. a flag of the command, where the command has it: `--sample-interval-min 20ms`;
-2. an environment variable: `MEMGUARD_SAMPLE_INTERVAL_MIN=20ms`;
-3. `memguard.toml` in the working directory: `sample_interval_min = "20ms"`;
+1. a flag, where the command has one: `memguard run --grace 20s -- ...`;
+2. an environment variable: `MEMGUARD_GRACE=20s`;
+3. `memguard.toml` in the working directory: `grace = "20s"`;
 4. the table `[tool.memguard]` of `pyproject.toml` in the working directory;
 5. the default.
 
@@ -41,5 +45,29 @@ def render() -> str:
 def _section(setting: Setting) -> str:
     return (
         f"## `{setting.name}`\n\n{setting.help}\n\nForms: {setting.forms}. Default: `{setting.default}`. "
-        f"Flag: `{setting.flag}`. Attribute in Python: `settings.{setting.attribute}`.\n"
+        f"{_flag(setting)} Attribute in Python: `settings.{setting.attribute}`.\n"
     )
+
+
+def _flag(setting: Setting) -> str:
+    commands = commands_with(setting.flag)
+    if not commands:
+        return "No command has a flag for it."
+    return f"Flag: `{setting.flag}` of {' and '.join(f'`memguard {name}`' for name in commands)}."
+
+
+def commands_with(flag: str) -> list[str]:
+    """Return the commands of the command line that have a flag, in order."""
+    return [name for name, flags in _flags().items() if flag in flags]
+
+
+@cache
+def _flags() -> dict[str, frozenset[str]]:
+    commands = {
+        name: getattr(importlib.import_module(module), attribute)
+        for name, (module, attribute) in COMMANDS.items()
+    }
+    return {
+        name: frozenset(word for parameter in command.params for word in parameter.opts)
+        for name, command in commands.items()
+    }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from memguard.budget import resolve_budget
-from memguard.config import LogLevel, Settings, load_settings
-from memguard.errors import CapacityExceeded, ConfigError, JobError
+from memguard.cli.exits import fill_streams, say
+from memguard.cli.kept_reports import ReportWish
+from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
+from memguard.config import Settings
+from memguard.errors import CapacityExceeded, ConfigError, JobError, OutputError
 from memguard.events import Event
-from memguard.files import check_output, whole_file
+from memguard.files import check_apart, check_output
 from memguard.jobs import machine_for
-from memguard.log import configure_logging
 from memguard.manager import MemoryManager
-from memguard.report import JobReport, report_to_json
+from memguard.report import JobReport
 from memguard.story import tell_death, with_story
-from memguard.units import format_bytes, parse_duration
+from memguard.units import format_bytes
 
 if TYPE_CHECKING:
     from memguard_integrations.autofeat import TableRequest, TableRun
@@ -46,7 +48,7 @@ class _Wishes:
     """How to run and where to tell, beside what to do."""
 
     memory: str | None
-    report: Path | None
+    report: ReportWish
     as_json: bool
     quiet: bool
 
@@ -86,7 +88,6 @@ class _Wishes:
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for the selection."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the row samples.")
-@click.option("--timeout", metavar="T", help="Stop after this time: 90s, 5m, 4h.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Parquet file to write.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write the job report (memguard.report/1) to this file."
@@ -96,6 +97,7 @@ class _Wishes:
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--force", is_flag=True, help="Replace output and report if they exist.")
+@setting_flags(*JOB_SETTINGS)
 def autofeat_command(
     *,
     data: str,
@@ -109,7 +111,6 @@ def autofeat_command(
     missing: str,
     jobs: int,
     seed: int,
-    timeout: str | None,
     output: str,
     report: Path | None,
     as_json: bool,
@@ -120,12 +121,13 @@ def autofeat_command(
 
     The output has the rows of DATA in their order: the columns learned from (text as 0/1 columns, times as
     their parts), the engineered ones, and the target. Before it runs the job is measured on a small sample;
-    if it cannot fit the budget it is refused (exit status 125) and told what would fit.
+    if it cannot fit the budget it is refused (exit status 125) and told what would fit. When its time (--timeout) is
+    up it is stopped, with exit status 124. However it ends, the output is there whole or not at all.
     """
     from memguard.integrations.autofeat import FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
 
-    settings = load_settings()
-    configure_logging(settings.log_format, _log_level(settings))
+    fill_streams()
+    settings = read_settings()
     request = TableRequest(
         data=data,
         target=target,
@@ -141,12 +143,14 @@ def autofeat_command(
         columns=tuple(name.strip() for name in columns.split(",")) if columns is not None else None,
         fit_rows=fit_rows if isinstance(fit_rows, int) else None,
         shrink=fit_rows == _AUTO,
-        timeout_s=None if timeout is None else parse_duration(timeout),
+        timeout_s=settings.timeout_s,
         force=force,
     )
+    check_apart({"DATA": data, "--output": output, "--report": report})
     if report is not None:
         check_output(report, force=force)
-    _run(request, _Wishes(memory, report, as_json, quiet), settings)
+    wish = ReportWish(report, settings.report_dir, force)
+    _run(request, _Wishes(memory, wish, as_json, quiet), settings)
 
 
 def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
@@ -156,18 +160,21 @@ def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
     check_request(request)
     budget_bytes = _budget(wishes.memory, settings)
     with MemoryManager(budget_bytes, name="memguard autofeat", settings=settings) as manager:
-        with (
-            ProgressView(quiet=wishes.quiet) as view,
-            manager.events.subscribed(_teller_of_nearing(view)),
-            _reported(manager, wishes.report),
-        ):
-            run = process_table(manager, request, on_progress=view, announce=view.say)
-        _tell(run, wishes)
-
-
-def _log_level(settings: Settings) -> LogLevel:
-    # Warnings that the log would show are said in this command's own words.
-    return LogLevel.ERROR if settings.origins["log_level"] == "default" else settings.log_level
+        try:
+            with (
+                ProgressView(quiet=wishes.quiet) as view,
+                manager.events.subscribed(_teller_of_nearing(view)),
+            ):
+                run = process_table(manager, request, on_progress=view, announce=view.say)
+        except JobError as error:
+            if error.report is None:  # it never ran
+                raise
+            raise _explained(error, error.report, wishes.report) from error
+        except BaseException:
+            # What the fit raised itself, or a Ctrl-C: there is a report where it had begun.
+            _keep_fit(manager, wishes.report)
+            raise
+        _tell_and_keep(run, wishes)
 
 
 def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
@@ -192,34 +199,53 @@ def _budget(memory: str | None, settings: Settings) -> int:
         raise ConfigError(str(error), setting="memory", origin="--memory") from error
 
 
-@contextmanager
-def _reported(manager: MemoryManager, path: Path | None) -> Iterator[None]:
-    """Write the last job's report, however it ended, and word its advice as flags."""
-    try:
-        yield
-    except JobError as error:
-        told = "" if error.report is None else tell_death(_worded(error.report, path))
-        if not told:
-            raise
-        raise type(error)(told, report=error.report) from error
-    finally:
-        if path is not None and manager.reports:
-            document = report_to_json(_worded(manager.reports[-1], path))
-            with whole_file(path) as beside:
-                beside.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def _explained(error: JobError, report: JobReport, wish: ReportWish) -> JobError:
+    """Keep the report of the job that died; return its error, which tells the death with advice worded as flags."""
+    report = _worded(report, wish)
+    wish.keep_or_say(report)
+    return type(error)(tell_death(report) or str(error), report=report)
 
 
-def _worded(report: JobReport, path: Path | None) -> JobReport:
+def _keep_fit(manager: MemoryManager, wish: ReportWish) -> None:
+    from memguard_integrations.autofeat.table_run import FIT_NAME  # noqa: PLC0415
+
+    # Where nothing was fitted there is no report: that of the survey, which went well, would tell the wrong thing.
+    report = next((each for each in reversed(manager.reports) if each.name == FIT_NAME), None)
+    if report is not None:
+        wish.keep_or_say(_worded(report, wish))
+
+
+def _worded(report: JobReport, wish: ReportWish) -> JobReport:
     from memguard_integrations.autofeat.words import for_command_line  # noqa: PLC0415
 
-    return for_command_line(with_story(report, where=str(path or "")))
+    # The manager around the job is this command's own, and --memory sets both.
+    outer = tuple(each for each in report.budget.outer if each.setting != "budget")
+    report = dataclasses.replace(report, budget=dataclasses.replace(report.budget, outer=outer))
+    return for_command_line(with_story(report, where=str(wish.place_for(report.job_id) or "")))
 
 
-def _tell(run: TableRun, wishes: _Wishes) -> None:
+def _tell_and_keep(run: TableRun, wishes: _Wishes) -> None:
+    """Keep the report and print what came out.
+
+    Raises:
+        OutputError: last of all, if the report that was asked for cannot be written.
+    """
+    try:
+        wishes.report.keep(_worded(run.report, wishes.report))
+    except OutputError as error:
+        _tell(run, None, as_json=wishes.as_json)
+        if wishes.report.file is not None:
+            raise
+        say(str(error))  # nobody asked for this one, and the features are there
+    else:
+        _tell(run, wishes.report.place_for(run.report.job_id), as_json=wishes.as_json)
+
+
+def _tell(run: TableRun, report: Path | None, *, as_json: bool) -> None:
     from memguard_integrations.autofeat.words import describe, to_document  # noqa: PLC0415
 
-    report_path = str(wishes.report or "")
-    if wishes.as_json:
+    report_path = str(report or "")
+    if as_json:
         click.echo(json.dumps(to_document(run, report_path), indent=2))
     else:
         click.echo("\n".join(describe(run, report_path)))

@@ -8,7 +8,8 @@ from typing import Final
 
 import click
 
-from memguard.config import SETTINGS, Setting, Settings, load_settings, unknown_environment
+from memguard.cli.setting_flags import read_settings
+from memguard.config import SETTINGS, Setting, Settings, unknown_environment
 
 __all__ = ["SCHEMA", "config_command"]
 
@@ -24,7 +25,7 @@ def config_command(*, as_json: bool) -> None:
     [tool.memguard] in pyproject.toml, the default. The two files are looked for in the working directory
     only; MEMGUARD_CONFIG names another file, which is then the only one read.
     """
-    settings, unknown = load_settings(), unknown_environment(os.environ)
+    settings, unknown = read_settings(), unknown_environment(os.environ)
     click.echo(json.dumps(document(settings, unknown), indent=2) if as_json else table(settings))
     for name in unknown:
         click.echo(f"memguard: {name} is set but is not a setting of memguard", err=True)

@@ -11,9 +11,10 @@ from typing import Any, Final
 import click
 
 from memguard.cli.exits import EXIT_FAILED
+from memguard.cli.setting_flags import read_settings
 from memguard.cli.tables import print_table
 from memguard.cli.versions import Conflict, find_conflicts, installed_versions
-from memguard.config import FenceChoice, load_settings
+from memguard.config import FenceChoice
 from memguard.host import Abilities, Ability, find_stale_fences, probe
 
 __all__ = ["SCHEMA", "doctor_command", "document", "fence_of_jobs"]
@@ -107,7 +108,7 @@ def doctor_command(ctx: click.Context, *, as_json: bool, strict: bool) -> None:
     Each ability is tried for real: a cgroup is made and removed, one small process is started. Exit status 0,
     unless --strict is given.
     """
-    found = document(probe(), installed_versions(), find_stale_fences(), load_settings().fence)
+    found = document(probe(), installed_versions(), find_stale_fences(), read_settings().fence)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memguard.budget import OuterBound, resolve_budget
+from memguard.budget import bound_told_as, resolve_budget
 from memguard.cli.exits import (
     EXIT_CANNOT_EXECUTE,
     EXIT_NOT_FOUND,
-    give_up_on,
     printable,
     say,
     say_nowait,
     status_of_command,
 )
-from memguard.config import Settings, load_settings
-from memguard.errors import OutputError
-from memguard.files import check_output, whole_file
+from memguard.cli.job_log import LoggedRecorder, note
+from memguard.cli.kept_reports import ReportWish
+from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
+from memguard.config import Settings
+from memguard.files import check_output, give_up_on
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
@@ -34,7 +35,6 @@ from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.story import tell_death
 from memguard.worker.command import BUDGET_VARIABLE, CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
-from memguard.worker.recorder import JobRecorder
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -46,7 +46,7 @@ __all__ = ["run_command"]
 class _Wishes:
     memory: str | None
     name: str | None
-    report: Path | None
+    report: ReportWish
     as_json: bool
     quiet: bool
 
@@ -65,7 +65,6 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     help="Budget of the whole process tree: 4GiB, 512M, 80%. Default: the setting.",
 )
 @click.option("--name", help="What to call the job in messages and the report. Default: the command's name.")
-@click.option("--timeout", metavar="T", help="Stop it after this time: 90s, 5m, 4h.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a report (memguard.report/1) to this file."
 )
@@ -77,12 +76,12 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     help="Print the report as one JSON line on stdout, after the command's output.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status and the report tell.")
+@setting_flags(*JOB_SETTINGS)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
 def run_command(
     *,
     memory: str | None,
     name: str | None,
-    timeout: str | None,
     report: Path | None,
     force: bool,
     as_json: bool,
@@ -95,10 +94,11 @@ def run_command(
     tree is bounded; what it leaves running is ended with it. If it reaches its budget it is killed (exit status 137)
     and told why on stderr.
     """
-    settings = load_settings({"timeout": timeout})
+    settings = read_settings()
     if report is not None:
         check_output(report, force=force)
-    return _guard(command, _Wishes(memory, name, report, as_json, quiet), settings)
+    wish = ReportWish(report, settings.report_dir, force)
+    return _guard(command, _Wishes(memory, name, wish, as_json, quiet), settings)
 
 
 def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int:
@@ -106,9 +106,8 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     plan = plan_from(settings, frame.limit_bytes, None)
-    recorder = JobRecorder(
-        frame.limit_bytes, settings.warn_at_fraction, on_nearing=_nothing if wishes.quiet else say_nowait
-    )
+    on_nearing = _nothing if wishes.quiet else say_nowait
+    recorder = LoggedRecorder(frame.job_id, frame.limit_bytes, settings.warn_at_fraction, on_nearing)
     before_bytes = private_bytes_now()
     try:
         record = CommandGuard(frame.job_id, command, plan, recorder).run()
@@ -119,6 +118,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     caller = CallerMemory(before_bytes, after_bytes, after_bytes)
     report = compose_report(frame, recorder, record, caller)
     report = report.with_exit_status(status_of_command(report, record.ending.exit_code))
+    note("memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes)
     _publish(report, wishes)
     assert report.exit_status is not None
     return report.exit_status
@@ -129,12 +129,11 @@ def _nothing(_: str) -> None: ...
 
 def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> JobFrame:
     machine = machine_for(settings)
-    outer = os.environ.get(BUDGET_VARIABLE, "")
-    bound = OuterBound(int(outer), "the enclosing `memguard run`") if outer.isdecimal() else None
+    bound = bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the enclosing `memguard run`")
     budget = resolve_budget(wishes.memory, machine, default=settings.memory, outer=bound, source="--memory")
-    words = redact_arguments(command, mode=settings.redact)
+    words, job_id = redact_arguments(command, mode=settings.redact), new_job_id()
     return JobFrame(
-        job_id=new_job_id(),
+        job_id=job_id,
         name=printable(wishes.name or os.path.basename(command[0]) or "command"),
         kind="command",
         what=printable(" ".join(words))[:1000],
@@ -145,7 +144,7 @@ def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> Job
         estimate=None,
         arguments=words,
         environment=redact_environment(os.environ, mode=settings.redact),
-        report_path=str(wishes.report or ""),
+        report_path=str(wishes.report.place_for(job_id) or ""),
     )
 
 
@@ -161,12 +160,7 @@ def _tell_not_started(command: str, error: CommandNotStarted) -> int:
 def _publish(report: JobReport, wishes: _Wishes) -> None:
     if not wishes.quiet:
         _tell(report)
-    try:
-        if wishes.report is not None:
-            with whole_file(wishes.report) as beside:
-                beside.write_text(json.dumps(report_to_json(report), indent=2) + "\n", encoding="utf-8")
-    except OutputError as error:
-        say(str(error))  # the command has run; its status is what counts
+    wishes.report.keep_or_say(report)  # the command has run; its status is what counts
     if wishes.as_json and sys.stdout is not None:
         _print_line(json.dumps(report_to_json(report)))
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import click
 
 from memguard.cli.exits import say
+from memguard.cli.setting_flags import read_settings
 from memguard.cli.tables import print_table
-from memguard.config import load_settings
 from memguard.host import MachineReading
 from memguard.host.readings import MemoryLimit
 from memguard.jobs import machine_for
@@ -27,7 +27,7 @@ def status_command(*, as_json: bool) -> None:
 
     Used is what could not be given back at once: file cache that can be dropped is not counted, tmpfs is.
     """
-    machine = machine_for(load_settings())
+    machine = machine_for(read_settings())
     if as_json:
         click.echo(json.dumps(document(machine), indent=2))
     else:

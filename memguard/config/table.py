@@ -121,7 +121,7 @@ SETTINGS: Final = (
         "grace_s",
         duration(0),
         "5s",
-        "The time between SIGTERM and SIGKILL when a job is stopped.",
+        "The time between the signal that asks a job to stop and SIGKILL.",
     ),
     Setting(
         "sample_interval_min",
@@ -178,14 +178,15 @@ SETTINGS: Final = (
         "log_level",
         choice(LogLevel),
         "warning",
-        "The least serious message that the command line logs.",
+        "The least serious message that the command line logs. Where neither this nor log_format is set anywhere, "
+        "it logs none but errors of memguard's own: what matters is said in words.",
     ),
     Setting(
         "redact",
         "redact",
         choice(Redaction),
         "auto",
-        "Which recorded arguments and variables are left out of reports: those that look like secrets "
+        "Which recorded arguments and variables lose their value in reports: those that look like secrets "
         "(auto), all, or none.",
     ),
     Setting(
@@ -193,7 +194,8 @@ SETTINGS: Final = (
         "report_dir",
         PATH,
         UNSET,
-        "The directory in which every job's report is kept. Unset: reports are written only where asked for.",
+        "The directory in which `memguard run` and `memguard autofeat` keep the report of a job for which no --report "
+        "names a file, as <job id>.json; it is made if it is missing. Unset: reports are written only where asked for.",
         optional=True,
     ),
 )

@@ -196,7 +196,7 @@ class TestBadInput:
             (["good.csv", "--memory", "900000GiB"], "--memory 900000GiB is more than there is"),
             (["good.csv", "--fit-rows", "some"], "Invalid value for '--fit-rows': 'some' is neither"),
             (["good.csv", "--columns", "a,,b"], "--columns: an empty name"),
-            (["good.csv", "--timeout", "soon"], "'soon' is not a duration"),
+            (["good.csv", "--timeout", "soon"], "timeout (flag --timeout): 'soon' is not a duration"),
         ],
     )
     def test_what_can_be_seen_at_once(self, place: Path, arguments: list[str], message: str) -> None:

@@ -31,13 +31,9 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Give each test the loggers as an import leaves them, and put back what it changes."""
-    logger = logging.getLogger("memguard")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+def _own_structlog() -> Iterator[None]:
+    """Put back what a test changes of structlog's configuration."""
     yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
     structlog.reset_defaults()
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from memguard.errors import DataError, JobTimeout, MemguardError
 from memguard.estimate import Estimate
+from memguard.files import check_apart
 from memguard.manager import MemoryManager
 from memguard.report import JobReport
 from memguard.units import format_bytes
@@ -23,7 +25,10 @@ from memguard_integrations.autofeat.output import OutputFile, check_table_output
 from memguard_integrations.autofeat.paths import check_input
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
 
-__all__ = ["TableRequest", "TableRun", "check_request", "process_table"]
+__all__ = ["FIT_NAME", "TableRequest", "TableRun", "check_request", "process_table"]
+
+# What the fit's job is called, in messages and in its report.
+FIT_NAME: Final = "autofeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ def check_request(request: TableRequest) -> None:
     Raises:
         DataError: for an input that is not there, an output that is or that cannot be written, empty columns.
     """
+    check_apart({"the data": request.data, "the output": request.output})
     check_input(request.data)
     check_table_output(request.output, force=request.force)
     if request.columns is not None and not all(name.strip() for name in request.columns):
@@ -114,7 +120,7 @@ def process_table(
     surveyed = manager.run(
         survey_table,
         *(request.data, request.target, request.columns, request.settings),
-        name="autofeat-survey",
+        name=f"{FIT_NAME}-survey",
         timeout=clock.remaining_s(),
         preload=PRELOAD,
         on_progress=on_progress,
@@ -155,7 +161,7 @@ def _fit(
         done = manager.run(
             fit_table,
             *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
-            name="autofeat",
+            name=FIT_NAME,
             timeout=clock.remaining_s(),
             preload=PRELOAD,
             on_progress=on_progress,
@@ -201,6 +207,6 @@ class _Clock:
         left = self._timeout_s - (time.monotonic() - self.start_s)
         if left <= 0:
             raise JobTimeout(
-                f"the time of {self._timeout_s:g} s was up before the fit began; allow more (--timeout)"
+                f"the time of {self._timeout_s:g} s was up before the fit began; allow more (the setting timeout)"
             )
         return left

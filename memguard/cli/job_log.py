@@ -1,0 +1,42 @@
+"""The log of a wrapped command's job: the events that a manager would publish of a function's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from memguard.cli.exits import stderr_has_room
+from memguard.events import Event, JsonScalar
+from memguard.worker.protocol import Message
+from memguard.worker.recorder import JobProgress, JobRecorder
+
+__all__ = ["LoggedRecorder", "note"]
+
+
+def note(name: str, job_id: str, **fields: JsonScalar) -> None:
+    """Write an event to the log if somebody asked for one; where stderr is a full pipe it is lost."""
+    if "memguard.log" in sys.modules and stderr_has_room():
+        from memguard.log import log_event  # noqa: PLC0415 - who asked for a log has loaded it
+
+        log_event(Event(name, job_id=job_id, fields=fields))
+
+
+class LoggedRecorder(JobRecorder):
+    """Writes to the log what it records of a command's start and of its nearing the budget."""
+
+    def __init__(
+        self, job_id: str, budget_bytes: int, warn_fraction: float, on_nearing: Callable[[str], None]
+    ) -> None:
+        super().__init__(budget_bytes, warn_fraction, on_nearing=on_nearing)
+        self._job_id = job_id
+
+    def take(self, message: Message, elapsed_s: float) -> JobProgress:
+        """Record, and log the start."""
+        if message["kind"] == "started":
+            note("memguard.job_started", self._job_id, fence=message["fence"])
+        return super().take(message, elapsed_s)
+
+    def warn_of_nearing(self, used_bytes: int, elapsed_s: float) -> None:
+        """Record, and log it."""
+        note("memguard.budget_neared", self._job_id, used_bytes=used_bytes, limit_bytes=self.budget_bytes)
+        super().warn_of_nearing(used_bytes, elapsed_s)
