@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from memguard.host import (
@@ -53,6 +53,7 @@ _EXACT_EVERY_S: Final = 0.25
 # Looking whose new shared memory is costs more than a millisecond: not for every page that somebody shares.
 _SMALLEST_GROWTH_BYTES: Final = 1024 * 1024
 _GROWTH_TO_LOOK_AT: Final = 0.25
+_UNLISTED: Final = "the tree could not be listed: {}"
 # A killed process leaves within milliseconds unless it has gigabytes to free or waits for a disk.
 _GONE_WAIT_S: Final = 5.0
 
@@ -200,9 +201,22 @@ class TreeGuard:
 
     def _list_processes(self) -> None:
         self._listed_peak = max(self.watch.used_bytes, _SMALLEST_LISTED_BYTES)
+        self.processes_at_peak = self._largest_processes()
+
+    def _largest_processes(self) -> tuple[ProcessUse, ...]:
         processes = self._sampler.sample(exact=True).processes
         largest = sorted(processes, key=lambda each: -each.private_bytes)[:_TOP_PROCESSES]
-        self.processes_at_peak = tuple(ProcessUse(p.pid, p.name, p.private_bytes) for p in largest)
+        return tuple(ProcessUse(p.pid, p.name, p.private_bytes) for p in largest)
+
+    def _list_before_kill(self) -> None:
+        """List the processes anew: what grew in a burst was listed last when it was small."""
+        try:
+            there = self._largest_processes()
+        except OSError as error:
+            self.degraded[_UNLISTED.format(error)] = None
+            return
+        if _private_sum(there) > _private_sum(self.processes_at_peak):
+            self.processes_at_peak = there
 
     def ignore_shared(self, descriptor: int) -> None:
         """Leave a segment out of the tree's use, because its pages are charged to somebody else."""
@@ -228,6 +242,7 @@ class TreeGuard:
             # Looking for its shared memory takes milliseconds in which nothing else would stop it from growing.
             kill_processes(self._members(), signal.SIGSTOP)
         self._note_shared()
+        self._list_before_kill()
         try:
             if self.fence is not None:
                 self.fence.kill_all()
@@ -270,7 +285,7 @@ class TreeGuard:
         try:
             files = self._sampler.sample(shared=True).shared_files
         except OSError as error:
-            self.degraded[f"the tree could not be listed: {error}"] = None
+            self.degraded[_UNLISTED.format(error)] = None
             return
         keyed = {(file.device, file.inode): file for file in files}
         self._shared = {key: file for key, file in keyed.items() if key not in self._shared_before}
@@ -332,6 +347,10 @@ class TreeGuard:
             self.degraded[f"the fence {self.fence.path} could not be removed: {error}"] = None
             return False
         return True
+
+
+def _private_sum(processes: Iterable[ProcessUse]) -> int:
+    return sum(each.private_bytes for each in processes)
 
 
 def _shared_changed_ns() -> int:
