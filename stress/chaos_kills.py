@@ -219,7 +219,7 @@ def command_round(victim: str, checks: _common.Checks) -> str:
 
 def memguard() -> list[str]:
     """Return the words that start memguard with this interpreter."""
-    return [sys.executable, "-m", "memguard.cli.main"]
+    return [sys.executable, "-m", "memguard"]
 
 
 def hog() -> list[str]:

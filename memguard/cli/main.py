@@ -73,7 +73,3 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             raise
     sys.exit(status if isinstance(status, int) else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -24,7 +24,7 @@ pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is 
 from memguard.integrations.autofeat import FitSettings, TableRequest, Task, process_table
 from memguard_integrations.autofeat.jobs import PRELOAD
 
-MEMGUARD = [sys.executable, "-m", "memguard.cli.main", "autofeat"]
+MEMGUARD = [sys.executable, "-m", "memguard", "autofeat"]
 QUICK = ["--steps", "1", "--selection-runs", "1", "--memory", "1GiB"]
 
 Outcome = subprocess.CompletedProcess[str]

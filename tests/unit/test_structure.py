@@ -41,6 +41,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"memguard"}),
     frozenset({"integrations"}),
     frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 TIER_OF = {room: number for number, rooms in enumerate(TIERS) for room in rooms}
 # Public fakes may be built on any room but the command line, and no room is built on them.

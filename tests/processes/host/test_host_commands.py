@@ -24,7 +24,7 @@ def test_status_inside_a_fence_tells_the_fence(
     enter(helper, fence)
     helper.do("taken = bytearray(50 * MIB)")
     text = helper.do(
-        "command = [sys.executable, '-m', 'memguard.cli.main', 'status', '--json']\n"
+        "command = [sys.executable, '-m', 'memguard', 'status', '--json']\n"
         "answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout"
     )
     found = json.loads(text)
@@ -43,7 +43,7 @@ def test_the_doctor_shows_stale_fences_and_touches_none(
     )
     helper.end()
     done = subprocess.run(
-        [sys.executable, "-m", "memguard.cli.main", "doctor"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "memguard", "doctor"], capture_output=True, text=True, check=True
     )
     assert f"STALE {path}: its owner was killed; the next job removes it" in done.stdout.splitlines()
     assert os.path.isdir(path)

@@ -116,7 +116,7 @@ def test_the_fence_of_jobs_follows_from_wish_and_ability(
 
 def test_the_fence_that_jobs_get_is_told() -> None:
     """A setting that forbids cgroups changes what the doctor says jobs will get."""
-    command = [sys.executable, "-m", "memguard.cli.main", "doctor", "--json"]
+    command = [sys.executable, "-m", "memguard", "doctor", "--json"]
     environment = {**os.environ, "MEMGUARD_FENCE": "none"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert json.loads(done.stdout)["fence_of_jobs"] == "watch"

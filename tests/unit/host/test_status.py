@@ -36,7 +36,7 @@ def validate(name: str, found: object) -> None:
 
 def memguard(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "memguard.cli.main", *arguments],
+        [sys.executable, "-m", "memguard", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -50,7 +50,7 @@ def on_terminal(*arguments: str, **environment: str) -> str:
     reader, writer = pty.openpty()
     try:
         with subprocess.Popen(
-            [sys.executable, "-m", "memguard.cli.main", *arguments],
+            [sys.executable, "-m", "memguard", *arguments],
             stdout=writer,
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
         ) as process:
@@ -151,7 +151,7 @@ def test_a_terminal_gets_a_table_without_colour_where_that_is_asked() -> None:
 
 def test_a_pipe_that_is_closed_is_no_traceback(tmp_path: Path) -> None:
     """A reader who leaves early gets no complaint from Python."""
-    program = f"{sys.executable} -m memguard.cli.main status --json | head -c 1"
+    program = f"{sys.executable} -m memguard status --json | head -c 1"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
