@@ -13,11 +13,11 @@ from memguard.config import Settings
 from memguard.events import EventBus
 from memguard.report import OuterBudget
 from memguard.worker import current_job
-from memguard.worker.command import BUDGET_VARIABLE
+from memguard.worker.spec import BUDGET_VARIABLE
 
 __all__ = ["bound_of_process", "budgets_around", "cleanup_for"]
 
-_WRAPPER: str = "the budget of `memguard run`"
+_WRAPPER: str = "the budget of the enclosing `memguard run` or job"
 
 
 def bound_of_process() -> OuterBound | None:

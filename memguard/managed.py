@@ -21,21 +21,21 @@ from typing import Any, TypeVar
 from memguard.allocator import Reservation
 from memguard.aside import start_aside
 from memguard.cleanup import CleanupManager, CleanupReport
-from memguard.errors import MemguardError, MemoryLimitExceeded
-from memguard.events import JsonScalar
+from memguard.errors import MemoryLimitExceeded
 from memguard.host import OwnMemory, peak_resident_bytes_now, resident_bytes_now
 from memguard.jobs import StopRequest
 from memguard.leaks.registry import ModelRegistry
-from memguard.memory import iterate_batches
+from memguard.memory import BatchSizer, iterate_batches
 from memguard.redact import redact_error
 from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
 from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes
 from memguard.worker.compose import JobFrame, compose_report, is_back
+from memguard.worker.mapping import held_result_bytes
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import EndRecord, GuardPlan
-from memguard.worker.verdict import Delivery, Ending
+from memguard.worker.verdict import Delivery, Ending, delivery_of
 from memguard.worker.watch import Notice, UsageWatch
 
 __all__ = ["ManagedBlock", "ManagedJob", "attach_report", "held_around"]
@@ -58,14 +58,14 @@ class ManagedJob:
         registry: ModelRegistry,
         *,
         cleanup: CleanupManager,
-        tell: Callable[[Notice], None],
+        publish: Callable[..., None],
     ) -> None:
         self.name = frame.name
         self.reservation = reservation
         self.budget_bytes = plan.limit_bytes
         self._slot: ReportSlot | None = None
         self.cleanup = cleanup
-        self._frame, self._plan, self._registry, self._tell = frame, plan, registry, tell
+        self._frame, self._plan, self._registry, self._publish = frame, plan, registry, publish
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
         self._watch = UsageWatch(plan.watch_limits)
         self._over = threading.Event()
@@ -88,6 +88,7 @@ class ManagedJob:
         """Start watching; called on entry of the ``with`` block."""
         self._started_s = time.monotonic()
         self._memory = OwnMemory()
+        self._held_before_bytes = held_result_bytes()
         self._before_bytes = self._memory.private_bytes()
         self._highest_mark = peak_resident_bytes_now()
         self._recorder.take({"kind": "started", "fence": "cooperative"}, 0.0)
@@ -95,8 +96,11 @@ class ManagedJob:
 
     @property
     def used_bytes(self) -> int:
-        """What this process took since the start of the job, now."""
-        return max(0, self._memory.private_bytes() - self._before_bytes)
+        """What this process took since the start of the job, now: its own memory, and results of jobs that it keeps."""
+        return max(0, self._memory.private_bytes() - self._before_bytes + self._kept_bytes())
+
+    def _kept_bytes(self) -> int:
+        return held_result_bytes() - self._held_before_bytes
 
     @property
     def free_bytes(self) -> int:
@@ -142,6 +146,7 @@ class ManagedJob:
             used_bytes=lambda: self.used_bytes,
             peak_bytes=self._take_batch_peak,
             on_batch=self._count_batch,
+            on_resize=self._tell_resize,
         )
         for batch in slices:
             self.checkpoint()
@@ -163,12 +168,22 @@ class ManagedJob:
         except OSError as error:
             self._degraded[f"the peak of a batch could not be read: {error}"] = None
             return peak
-        return max(peak, mark - shared_bytes - self._before_bytes)
+        return max(peak, mark - shared_bytes - self._before_bytes + self._kept_bytes())
 
     def _count_batch(self, rows: int) -> None:
         seen = self._batches
         smallest = min(seen.smallest_rows or rows, rows)
         self._batches = BatchSummary(seen.count + 1, seen.rows + rows, smallest, max(seen.largest_rows, rows))
+
+    def _tell_resize(self, sizer: BatchSizer, former: int) -> None:
+        self._publish(
+            "memguard.batch_resized",
+            self._frame.job_id,
+            rows_before=former,
+            rows=sizer.rows,
+            bytes_per_row=round(sizer.bytes_per_row),
+            free_bytes=self.free_bytes,
+        )
 
     def register_model(self, model: M, name: str | None = None) -> M:
         """Register a model weakly: it dies as if it were not registered; returns it.
@@ -188,8 +203,8 @@ class ManagedJob:
         """Put a warning into the report."""
         self._recorder.take({"kind": "warning", "text": text}, self._elapsed_s())
 
-    def note(self, key: str, value: JsonScalar) -> None:
-        """Put a fact into the report's ``notes``."""
+    def note(self, key: str, value: Any) -> None:
+        """Put a fact into the report's ``notes``; what JSON has no word for is told as text."""
         self._recorder.take({"kind": "note", "key": key, "value": value}, self._elapsed_s())
 
     def _elapsed_s(self) -> float:
@@ -207,7 +222,12 @@ class ManagedJob:
                 self._over.set()
             else:
                 self._recorder.warn_of_nearing(self._watch.used_bytes, self._elapsed_s())
-                self._tell(notice)
+                self._publish(
+                    "memguard.budget_neared",
+                    self._frame.job_id,
+                    used_bytes=self._watch.used_bytes,
+                    limit_bytes=self.budget_bytes,
+                )
 
     def finish(self, error: BaseException | None) -> ReportSlot:
         """Stop watching, clean up, report; called on exit of the ``with`` block."""
@@ -243,7 +263,7 @@ class ManagedJob:
     ) -> EndRecord:
         ending = Ending(
             exit_code=0,
-            delivery=_delivery(error),
+            delivery=Delivery.VALUE if error is None else delivery_of(error),
             stop_reason=None,
             limit_bytes=self.budget_bytes,
             peak_bytes=self._watch.peak_bytes,
@@ -313,15 +333,6 @@ class ManagedBlock:
         except asyncio.CancelledError:
             await self._request.outlast(leaving)
             raise
-
-
-def _delivery(error: BaseException | None) -> Delivery:
-    if error is None:
-        return Delivery.VALUE
-    # memguard's own tell of a job or a request inside, each with a report or figures of its own.
-    if isinstance(error, MemoryError) and not isinstance(error, MemguardError):
-        return Delivery.MEMORY_ERROR
-    return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
 
 
 def _as_soft_stop(report: JobReport) -> JobReport:

@@ -245,9 +245,7 @@ class MemoryManager:
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
                 cleanup=cleanup_for(self.settings, None, self.cleanup),
-                tell=lambda _: self._announcer.publish(
-                    "memguard.budget_neared", frame.job_id, limit_bytes=frame.limit_bytes
-                ),
+                publish=self._announcer.publish,
             )
             job.begin()
             try:

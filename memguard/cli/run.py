@@ -33,8 +33,9 @@ from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.story import tell_death
-from memguard.worker.command import BUDGET_VARIABLE, CommandGuard, CommandNotStarted
+from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
+from memguard.worker.spec import BUDGET_VARIABLE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -129,7 +130,7 @@ def _nothing(_: str) -> None: ...
 
 def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> JobFrame:
     machine = machine_for(settings)
-    bound = bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the enclosing `memguard run`")
+    bound = bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the enclosing `memguard run` or job")
     budget = resolve_budget(wishes.memory, machine, default=settings.memory, outer=bound, source="--memory")
     words, job_id = redact_arguments(command, mode=settings.redact), new_job_id()
     return JobFrame(

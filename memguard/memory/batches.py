@@ -72,6 +72,7 @@ def iterate_batches(
     used_bytes: Callable[[], int],
     peak_bytes: Callable[[], int],
     on_batch: Callable[[int], None],
+    on_resize: Callable[[BatchSizer, int], None],
 ) -> Iterator[Any]:
     """Yield ``data`` in slices.
 
@@ -83,6 +84,7 @@ def iterate_batches(
         used_bytes: what is used now.
         peak_bytes: the highest use seen since it was asked last: what a batch needed may be free again at its end.
         on_batch: told the rows of each batch after it was worked on.
+        on_resize: told the sizer and the rows before, when the next batch gets another size.
 
     Raises:
         DataError: at the first batch, for fixed sizes below 1.
@@ -100,8 +102,11 @@ def iterate_batches(
         before, _ = used_bytes(), peak_bytes()
         yield _slice(data, start, count)
         on_batch(count)
+        former = sizer.rows
         sizer.next_rows(count, max(used_bytes(), peak_bytes()) - before, free_bytes())
         start += count
+        if fixed is None and sizer.rows != former and start < total:
+            on_resize(sizer, former)
 
 
 def _checked(rows: int) -> int:

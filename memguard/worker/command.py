@@ -21,14 +21,12 @@ from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.janitor import JOB_VARIABLE, STOP_SIGNALS, Janitor
 from memguard.worker.reaper import Reaper
 from memguard.worker.recorder import JobRecorder
-from memguard.worker.spec import EndRecord, GuardPlan
+from memguard.worker.spec import BUDGET_VARIABLE, EndRecord, GuardPlan
 from memguard.worker.tree_guard import TreeGuard
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import Notice
 
-__all__ = ["BUDGET_VARIABLE", "CommandGuard", "CommandNotStarted"]
-
-BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
+__all__ = ["CommandGuard", "CommandNotStarted"]
 
 _ENDING_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 # What a process brings on itself: by a fault, or by writing where nobody reads or no file may grow.

@@ -21,8 +21,8 @@ from memguard.worker.context import JobContext, enter_job, leave_job
 from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
 from memguard.worker.raised import pack_error
-from memguard.worker.spec import JobSpec
-from memguard.worker.verdict import Delivery
+from memguard.worker.spec import BUDGET_VARIABLE, JobSpec
+from memguard.worker.verdict import Delivery, delivery_of
 
 __all__ = ["run_job_and_exit"]
 
@@ -52,7 +52,7 @@ def _run(
         enclosure.submit_to(spec.plan, arguments_bytes=os.fstat(arguments).st_size)
         _settle(stdio)
         enter_job(JobContext(spec.job_id, spec.name, spec.plan.limit_bytes, channel))
-        delivery, packed = _call(arguments)
+        delivery, packed = _call(arguments, spec.plan.limit_bytes)
         _deliver(channel, delivery, packed)
         status = 0 if delivery is Delivery.VALUE else 1
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
@@ -79,7 +79,7 @@ def _reseed() -> None:
         random.seed()
 
 
-def _call(arguments: int) -> tuple[Delivery, Packed]:
+def _call(arguments: int, budget_bytes: int) -> tuple[Delivery, Packed]:
     try:
         # Blocked since before the fork, so that a stop which came too early for the handlers is not lost; others may
         # have been blocked by the thread of the caller that started the template.
@@ -87,15 +87,10 @@ def _call(arguments: int) -> tuple[Delivery, Packed]:
         call = unpack_call(arguments)
         os.close(arguments)
         call.surroundings.adopt()
+        os.environ[BUDGET_VARIABLE] = str(budget_bytes)  # for the programs that it starts
         return Delivery.VALUE, pack(call.load()(), what="the result")
     except BaseException as error:  # noqa: BLE001 - whatever the job raises is its outcome
-        return _delivery_of(error), pack_error(error)
-
-
-def _delivery_of(error: BaseException) -> Delivery:
-    if isinstance(error, MemoryError):
-        return Delivery.MEMORY_ERROR
-    return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
+        return delivery_of(error), pack_error(error)
 
 
 def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any, Final
 
-__all__ = ["PageReturn", "map_part"]
+__all__ = ["PageReturn", "held_result_bytes", "map_part"]
 
 _PROTECTION: Final = mmap.PROT_READ | mmap.PROT_WRITE
 _MAP_FIXED: Final = 0x10
@@ -62,12 +62,26 @@ class PageReturn:
             self._whole.madvise(mmap.MADV_REMOVE, offset, length)
 
 
+# Lengths of the parts that something still uses. Each operation on it is one step of the interpreter: a part may die
+# in any thread at any moment.
+_held: Final[dict[int, int]] = {}
+
+
+def held_result_bytes() -> int:
+    """Return what this process keeps mapped of results (in a job: of its arguments too).
+
+    Their pages are shared memory by kind, so that no figure of private memory has them.
+    """
+    return sum(list(_held.values()))
+
+
 class _Part(mmap.mmap):
     """A mapping that gives the pages below it back when the last object on it dies."""
 
     pages: tuple[PageReturn, int, int] | None = None
 
     def __del__(self) -> None:
+        _held.pop(id(self), None)
         if self.pages is not None:
             giver, offset, length = self.pages
             giver.give_back(offset, length)
@@ -86,6 +100,7 @@ def map_part(descriptor: int, offset: int, length: int, *, giver: PageReturn | N
         OSError: if the kernel refuses, for instance because the process has too many mappings.
     """
     mapping = _mapped(_Part, descriptor, offset, length, mmap.MAP_PRIVATE)
+    _held[id(mapping)] = length
     if giver is not None:
         mapping.pages = (giver, offset, length)
     return memoryview(mapping)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from memguard.host.readings import ProcessIdentity
 from memguard.report import CleanupSummary, ProcessUse
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import WatchLimits
 
-__all__ = ["EndRecord", "GuardPlan", "JobSpec"]
+__all__ = ["BUDGET_VARIABLE", "EndRecord", "GuardPlan", "JobSpec"]
+
+# Tells a process how much the job or wrapped command may use that it is part of, in bytes.
+BUDGET_VARIABLE: Final = "MEMGUARD_JOB_BUDGET"
 
 
 @dataclass(frozen=True, slots=True)

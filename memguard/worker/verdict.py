@@ -10,10 +10,11 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
+from memguard.errors import MemguardError
 from memguard.report import Evidence, Outcome
 from memguard.units import format_bytes
 
-__all__ = ["Delivery", "Ending", "StopReason", "Verdict", "judge", "signal_name"]
+__all__ = ["Delivery", "Ending", "StopReason", "Verdict", "delivery_of", "judge", "signal_name"]
 
 
 class StopReason(StrEnum):
@@ -33,6 +34,17 @@ class Delivery(StrEnum):
     EXCEPTION = "exception"
     MEMORY_ERROR = "memory_error"
     INTERRUPTED = "interrupted"
+
+
+def delivery_of(error: BaseException) -> Delivery:
+    """Return what a job or a block hands over that ends with an error.
+
+    memguard's own errors tell of a job or a request inside it, with a report or figures of their own: they are no
+    failed allocation of this one, though they are `MemoryError` too.
+    """
+    if isinstance(error, MemoryError) and not isinstance(error, MemguardError):
+        return Delivery.MEMORY_ERROR
+    return Delivery.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Delivery.EXCEPTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import mmap
 import threading
@@ -294,8 +295,13 @@ import json
 import numpy as np
 from memguard import MemoryManager
 
-data = np.zeros((200_000, 4))
-with MemoryManager("1GiB") as manager, manager.managed_processing("costly", memory="200MiB") as job:
+data, resized = np.zeros((200_000, 4)), []
+
+def hear(event):
+    if event.name == "memguard.batch_resized":
+        resized.append((event.fields["rows_before"], event.fields["rows"]))
+
+with MemoryManager("1GiB") as manager, manager.events.subscribed(hear), manager.managed_processing("costly", memory="200MiB") as job:
     sizes, kept = [], []
     for batch in job.batches(data):
         sizes.append(len(batch))
@@ -304,7 +310,7 @@ with MemoryManager("1GiB") as manager, manager.managed_processing("costly", memo
         work += 1
         del work
 report = manager.reports[-1]
-print(json.dumps([sizes, report.peak_bytes, report.outcome.value]))
+print(json.dumps([sizes, report.peak_bytes, report.outcome.value, resized]))
 """
 
 
@@ -312,11 +318,14 @@ print(json.dumps([sizes, report.peak_bytes, report.outcome.value]))
 def test_batches_follow_what_a_row_costs() -> None:
     """Work that needs a hundred times a row's weight, and gives it back, is seen from the first batch on."""
     done = run_python(COSTLY_ROWS)
-    sizes, peak_bytes, outcome = json.loads(done.stdout)
+    sizes, peak_bytes, outcome, resized = json.loads(done.stdout)
     assert (sum(sizes), outcome) == (200_000, "completed")
     # A quarter of the room for what a row was seen to cost; without looking at peaks batches would double.
     assert max(sizes[1:]) * 3200 < 60 * MIB
     assert peak_bytes < 120 * MIB
+    changes = [list(pair) for pair in itertools.pairwise(sizes[:-1]) if pair[0] != pair[1]]
+    assert changes
+    assert resized[: len(changes)] == changes
 
 
 @pytest.mark.requirement("R3.4", "R6.2")
@@ -344,3 +353,19 @@ def test_tracked_allocations_follow_their_objects(manager: MemoryManager) -> Non
     del array
     assert "features" not in manager.allocations.by_name()
     assert len(frame) == 1000
+
+
+def test_results_that_a_block_keeps_count() -> None:
+    """A job's result lies in shared memory; while the block holds it, it counts, and no longer."""
+    with MemoryManager("400MiB") as manager, manager.managed_processing("keeps", memory="200MiB") as job:
+        before = job.used_bytes
+        value = manager.run(np.ones, 10 << 20, memory="150MiB").value  # 80 MiB
+        assert 80 * MIB <= job.used_bytes - before < 90 * MIB
+        part = value[:10]
+        del value
+        assert job.used_bytes - before >= 80 * MIB
+        job.checkpoint()
+        assert part.sum() == 10
+        del part
+        assert job.used_bytes - before < 10 * MIB
+    assert manager.reports[-1].peak_bytes >= 80 * MIB

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 import memguard
-from memguard import MemoryLimitExceeded, MemoryManager
+from memguard import CapacityExceeded, MemoryLimitExceeded, MemoryManager, Outcome
 from memguard.config import load_settings
 from memguard.errors import CleanupFailed
 from memguard.story import suggested_budget
@@ -29,7 +31,9 @@ class Cache:
 
 
 def orders() -> list[tuple[str, ...]]:
-    return [report.order[:-1] for report in memguard.emergency_memory_cleanup()]
+    """Return who was asked, for each manager outside of all others; other tests' managers have nobody to ask."""
+    asked = [report.order[:-1] for report in memguard.emergency_memory_cleanup()]
+    return [each for each in asked if each]
 
 
 def test_an_emergency_reaches_blocks_and_managers_inside_and_nobody_closed() -> None:
@@ -45,7 +49,7 @@ def test_an_emergency_reaches_blocks_and_managers_inside_and_nobody_closed() -> 
             job.cleanup.register_sheddable("block", caches[1])
             inner.cleanup.register_sheddable("inner", caches[2])
             within.cleanup.register_sheddable("within", caches[3])
-            assert sorted(orders()) == [("within", "inner", "block", "outer")]
+            assert orders() == [("within", "inner", "block", "outer")]
             assert [each.asked for each in caches] == [1, 1, 1, 1]
         assert orders() == [("outer",)]
     assert all("outer" not in order for order in orders())
@@ -123,3 +127,42 @@ def test_the_settings_of_cleanup_hold() -> None:
     with pytest.raises(CleanupFailed, match="stuck overran"):
         manager.close()
     release.set()
+
+
+def test_memguards_own_errors_are_no_failed_allocation() -> None:
+    """A job that asks for too much, or whose own inner job dies of its budget, raised: its memory was enough."""
+
+    def ask() -> None:
+        MemoryManager().run(int, memory="1GiB")
+
+    def hog() -> None:
+        held = []
+        while True:
+            held.append(bytearray(4 << 20))
+
+    def outer() -> None:
+        MemoryManager().run(hog, memory="64MiB", name="hog")
+
+    with MemoryManager("300MiB") as manager:
+        asked = manager.run(ask, memory="100MiB", check=False)
+        assert (asked.report.outcome, type(asked.error)) == (Outcome.RAISED, CapacityExceeded)
+        nested = manager.run(outer, check=False)
+        assert nested.report.outcome is Outcome.RAISED
+        assert isinstance(nested.error, MemoryLimitExceeded)
+        assert nested.error.report is not None
+        assert nested.error.report.name == "hog"
+
+
+def test_what_a_job_starts_shares_its_budget() -> None:
+    """A program that a job starts, memguard's own commands among them, can ask for no more than the job has."""
+
+    def start() -> str:
+        words = [sys.executable, "-m", "memguard", "run", "--memory", "200MiB", "--", "true"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return f"{done.returncode} {done.stderr}"
+
+    with MemoryManager("300MiB") as manager:
+        told = manager.run(start, memory="100MiB").value
+        assert told is not None
+        assert told.startswith("2 memguard: --memory 200MiB is more than there is: 200 MiB of 100 MiB")
+        assert "the enclosing `memguard run` or job" in told

@@ -22,6 +22,7 @@ class Room:
 
     def __init__(self, free: int = 100 * MIB, cost_per_row: int = 0) -> None:
         self.free, self.cost_per_row, self.peak, self.finished = free, cost_per_row, 0, list[int]()
+        self.resized: list[tuple[int, int]] = []
 
     def batches(self, data: Any, rows: int | None = None) -> list[Any]:
         found = []
@@ -32,10 +33,14 @@ class Room:
             used_bytes=lambda: 0,
             peak_bytes=self.take_peak,
             on_batch=self.finished.append,
+            on_resize=self.note_resize,
         ):
             self.peak = len(batch) * self.cost_per_row
             found.append(batch)
         return found
+
+    def note_resize(self, sizer: BatchSizer, former: int) -> None:
+        self.resized.append((former, sizer.rows))
 
     def take_peak(self) -> int:
         peak, self.peak = self.peak, 0
@@ -50,6 +55,9 @@ def test_costly_rows_make_small_batches() -> None:
     assert sum(sizes) == 200_000
     assert max(sizes[2:]) * 5000 <= 25 * MIB
     assert room.finished == sizes
+    changes = [pair for pair in itertools.pairwise(sizes[:-1]) if pair[0] != pair[1]]
+    assert room.resized[: len(changes)] == changes
+    assert len(room.resized) <= len(changes) + 1  # the last batch is what was left over
 
 
 @pytest.mark.parametrize("rows", [0, -1, 2.5, True, "10"])
@@ -87,6 +95,7 @@ def test_a_shrinking_room_makes_smaller_batches() -> None:
         used_bytes=lambda: 0,
         peak_bytes=room.take_peak,
         on_batch=room.finished.append,
+        on_resize=room.note_resize,
     ):
         sizes.append(len(batch))
         room.peak = len(batch) * 1000
@@ -165,6 +174,7 @@ def test_chunks_of_an_iterator_are_counted_as_they_come() -> None:
         used_bytes=lambda: 0,
         peak_bytes=lambda: 0,
         on_batch=room.finished.append,
+        on_resize=room.note_resize,
     )
     assert next(batches) == [0] * 4
     assert taken == [0]
@@ -182,6 +192,7 @@ def test_an_error_in_a_batch_counts_it_not() -> None:
         used_bytes=lambda: 0,
         peak_bytes=lambda: 0,
         on_batch=room.finished.append,
+        on_resize=room.note_resize,
     )
     next(batches)
     next(batches)
