@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# How many tests may run at once. Each file's tests stay in one process, one after the other.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
@@ -15,7 +17,7 @@ demo: $(VENV)/.installed-demo ## run a real AutoFeat job on real data inside a m
 	@$(BIN)/python -m tools.demo
 
 test: $(VENV)/.installed-test ## run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -q -m "not heavy" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not heavy" -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## check style, types, spelling and generated pages
 	@$(BIN)/ruff check .

@@ -268,7 +268,6 @@ class Fence:
         Raises:
             FenceError: when it still holds processes after ``timeout_s`` seconds, or the kernel refuses.
         """
-        self.close()  # looking below needs a descriptor, and there may be no other left
         deadline_s, pause_s = time.monotonic() + timeout_s, 0.0005
         while (error := _remove_tree(self.path)) is not None:
             if error.errno != errno.EBUSY or time.monotonic() > deadline_s:
@@ -276,6 +275,7 @@ class Fence:
             # A process that just died may leave its cgroup a moment later; no event tells.
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.05)
+        self.close()
 
     def close(self) -> None:
         """Close the descriptors and leave the cgroup as it is; for a forked child, or a second time."""
@@ -301,6 +301,9 @@ def _kills(directory: str, name: str) -> int:
 
 
 def _remove_tree(path: str) -> OSError | None:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)  # needs no descriptor, and as a rule there is nothing inside
+        return None
     try:
         for directory, _, _ in os.walk(path, topdown=False, onerror=_raise):
             os.rmdir(directory)
