@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from memguard.managed import ManagedJob
     from memguard.manager import MemoryManager
     from memguard.report import JobReport, Outcome
+    from memguard.version import __version__
     from memguard.worker.context import JobContext, current_job
     from memguard.worker.job import JobResult
     from memguard.worker.recorder import JobProgress
@@ -75,6 +76,7 @@ _HOMES: Final = {
     "memguard.guarding": ("guarded",),
     "memguard.manager": ("MemoryManager",),
     "memguard.report": ("JobReport", "Outcome"),
+    "memguard.version": ("__version__",),
     "memguard.worker.context": ("JobContext", "current_job"),
     "memguard.worker.job": ("JobResult",),
     "memguard.worker.recorder": ("JobProgress",),
@@ -83,10 +85,6 @@ _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in 
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest of this module
-
-        return version("automl-memguard")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)

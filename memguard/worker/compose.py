@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +17,7 @@ from memguard.report import (
     ReportWarning,
 )
 from memguard.story import with_story
+from memguard.version import __version__
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import EndRecord
 from memguard.worker.verdict import judge, signal_name
@@ -127,15 +127,5 @@ def _warnings(recorder: JobRecorder, record: EndRecord, outcome: Outcome) -> tup
     return tuple(recorder.warnings)
 
 
-@functools.cache  # each search leaves reference cycles behind, which a job must not
-def _own_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to load, and used once
-
-    try:
-        return version("automl-memguard")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"
-
-
 def _versions() -> dict[str, str]:
-    return {"memguard": _own_version(), "python": platform.python_version(), "kernel": platform.release()}
+    return {"memguard": __version__, "python": platform.python_version(), "kernel": platform.release()}

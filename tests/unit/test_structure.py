@@ -24,7 +24,7 @@ SOURCES = {
 # The order in which a job meets the rooms. A module imports from its own tier and from earlier ones.
 # "memguard" is the front door, memguard/__init__.py; "integrations" are the doors and what is behind them.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "units"}),
+    frozenset({"errors", "units", "version"}),
     frozenset({"aside", "config", "events", "files", "log", "nesting"}),
     frozenset({"host"}),
     frozenset({"admission", "budget", "estimate"}),
