@@ -31,12 +31,13 @@ def main() -> int:
     """Measure and print."""
     parser = _common.options(__doc__)
     parser.add_argument("--repeat", type=int, default=15, help="runs of each kind (default: 15)")
-    parser.add_argument("--turns", type=int, default=100, help="length of the busy command (default: 100)")
+    parser.add_argument("--turns", type=int, default=200, help="length of the busy command (default: 200)")
     parser.add_argument(
         "--hold", type=float, default=10.0, help="seconds to watch an idle command (default: 10)"
     )
     parsed = parser.parse_args()
-    figures = [*fixed_cost(parsed), *slowdown(parsed), *guard_share(parsed)]
+    once, cost_s = fixed_cost(parsed)
+    figures = [*once, *slowdown(parsed, cost_s), *guard_share(parsed)]
     return _common.finish("memguard run against the bare command", figures, parsed)
 
 
@@ -55,8 +56,8 @@ def in_turns(repeat: int, *commands: Sequence[str]) -> list[Series]:
     return [Series(tuple(times)) for times in taken]
 
 
-def fixed_cost(parsed: argparse.Namespace) -> list[Figure]:
-    """Time a command that does nothing, and the start of Python as a measure for it."""
+def fixed_cost(parsed: argparse.Namespace) -> tuple[list[Figure], float]:
+    """Time a command that does nothing, and the start of Python beside it; returns the cost in seconds as well."""
     bare, guarded, python = in_turns(parsed.repeat, ["true"], wrapped("true"), [sys.executable, "-c", "pass"])
     cost_s = guarded.median - bare.median
     return [
@@ -68,11 +69,11 @@ def fixed_cost(parsed: argparse.Namespace) -> list[Figure]:
             f"{cost_s / python.median:.1f} x ({1000 * cost_s:.0f} ms)",
             data={"ratio": cost_s / python.median, "cost_s": cost_s},
         ),
-    ]
+    ], cost_s
 
 
-def slowdown(parsed: argparse.Namespace) -> list[Figure]:
-    """Time a command that allocates and computes all the time."""
+def slowdown(parsed: argparse.Namespace, cost_s: float) -> list[Figure]:
+    """Time a command that allocates and computes all the time; what wrapping costs once is told with and without."""
     busy = [sys.executable, "-c", _BUSY.format(turns=parsed.turns)]
     bare, guarded = in_turns(max(3, parsed.repeat // 3), busy, wrapped(*busy))
     return [
@@ -80,6 +81,9 @@ def slowdown(parsed: argparse.Namespace) -> list[Figure]:
         Figure("busy command, wrapped", seconds(guarded), data=raw(guarded)),
         judged("wrapped / bare, medians", bare.median, guarded.median),
         judged("wrapped / bare, least", bare.least, guarded.least),
+        judged(
+            "wrapped less what a wrapped `true` costs / bare, medians", bare.median, guarded.median - cost_s
+        ),
     ]
 
 
