@@ -26,6 +26,7 @@ __all__ = [
     "JobInterrupted",
     "JobLost",
     "JobTimeout",
+    "LedgerError",
     "MemguardError",
     "MemoryLimitExceeded",
     "MissingExtra",
@@ -162,6 +163,18 @@ class ReservationTimeout(MemguardError, TimeoutError):
         self.requested_bytes = requested_bytes
         self.free_bytes = free_bytes
         self.holders = holders
+
+
+class LedgerError(MemguardError, OSError):
+    """The machine's ledger of memory cannot be read or written.
+
+    Attributes:
+        path: the file or folder that is meant.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class WorkerStartError(MemguardError, RuntimeError):

@@ -1,0 +1,90 @@
+"""Who of those who wait gets memory now. Pure: records in, decisions out; `memguard.ledger.book` carries them out.
+
+Comes in: the room of one pool, the leases that hold some of it and those that wait for it. Goes out: the waiting ones
+to grant, in order. Never more is promised than is there: what is free is what nobody uses, less what is promised to
+somebody and not yet used. Begin with `admitted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from memguard.ledger.records import Lease, Room
+from memguard.units import MIB
+
+__all__ = ["AGING_S", "admitted", "can_grow", "free_bytes", "in_order", "slack_bytes"]
+
+# Whoever has waited this long counts as one priority higher, and so on: in the end everybody is first.
+AGING_S: Final = 60.0
+
+
+def free_bytes(room: Room, granted: Iterable[Lease]) -> int:
+    """Return what can be promised: what is available, less what was promised and is not used yet."""
+    return room.available_bytes - sum(lease.outstanding_bytes for lease in granted)
+
+
+def in_order(waiting: Iterable[Lease], now_s: float) -> list[Lease]:
+    """Return those who wait, the first to be served first: by priority and age, then first come, first served."""
+
+    def rank(lease: Lease) -> tuple[int, float, str]:
+        aged = int(max(0.0, now_s - lease.asked_at_s) / AGING_S)
+        return -(lease.priority + aged), lease.asked_at_s, lease.lease_id
+
+    return sorted(waiting, key=rank)
+
+
+def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now_s: float) -> list[Lease]:
+    """Return the leases to grant now.
+
+    Args:
+        room: what there is.
+        granted: the leases that hold some of it.
+        waiting: those that wait.
+        now_s: seconds since boot.
+
+    The first in line gets what is free as soon as it is enough. Behind one who must wait, others may start only where
+    that cannot make him wait longer (`slack_bytes`).
+    """
+    holders, chosen = list(granted), list[Lease]()
+    free = free_bytes(room, holders)
+    blocked: Lease | None = None
+    for lease in in_order(waiting, now_s):
+        most = free if blocked is None else min(free, slack_bytes(blocked.reserved_bytes, free, holders))
+        if lease.reserved_bytes <= most:
+            chosen.append(lease)
+            holders.append(lease)
+            free -= lease.reserved_bytes
+        elif blocked is None:
+            blocked = lease
+    return chosen
+
+
+def slack_bytes(wanted_bytes: int, free: int, holders: Sequence[Lease]) -> int:
+    """Return how much may be given away without making somebody wait longer who wants ``wanted_bytes``.
+
+    Nobody knows which holder ends when. He can start as soon as a set of them has ended that leaves enough; the one
+    that leaves the least to spare tells what others may take. Sums are kept in whole MiB, rounded so that the answer
+    errs towards him.
+
+    Args:
+        wanted_bytes: what he waits for; more than is free.
+        free: what is free now.
+        holders: who holds memory.
+    """
+    reachable = 1  # bit n: some set of holders gives back n MiB and less than one MiB a holder more
+    for lease in holders:
+        reachable |= reachable << (lease.held_bytes // MIB)
+    lacking_mib = -((free - wanted_bytes) // MIB)
+    enough = reachable >> max(0, lacking_mib - len(holders))
+    if not enough:
+        return (
+            0  # not even all of them would do: something else must end first, and every byte may matter then
+        )
+    least_mib = max(0, lacking_mib - len(holders)) + (enough & -enough).bit_length() - 1
+    return max(0, least_mib - lacking_mib) * MIB
+
+
+def can_grow(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], extra_bytes: int) -> bool:
+    """Whether a lease may have more at once: there is room, and nobody waits for it."""
+    return not any(True for _ in waiting) and extra_bytes <= free_bytes(room, granted)

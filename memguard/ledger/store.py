@@ -1,0 +1,230 @@
+"""The ledger's file: leases as rows of an SQLite database that all processes of a user share.
+
+Comes in: rows to write, inside one transaction at a time. Goes out: rows. SQLite is the one bundled with apsw: the
+system's may be older than the repair of a rare corruption of its write-ahead log under concurrent writers (3.51.3).
+Nothing is synchronised to disk: after a reboot every lease has ended anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from memguard.errors import LedgerError
+from memguard.host.readings import ProcessIdentity
+from memguard.ledger.records import Lease
+
+__all__ = ["LedgerDamaged", "LedgerStore", "Transaction"]
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE lease(
+    lease_id TEXT PRIMARY KEY,
+    host TEXT NOT NULL, boot_id TEXT NOT NULL, pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    reserved_bytes INTEGER NOT NULL CHECK (reserved_bytes >= 0),
+    priority INTEGER NOT NULL,
+    asked_at_s REAL NOT NULL,
+    granted_at_s REAL,
+    parent_id TEXT NOT NULL,
+    slot INTEGER NOT NULL UNIQUE,
+    token INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+_COLUMNS: Final = (
+    "lease_id, host, boot_id, pid, start_ticks, name, reserved_bytes, priority, asked_at_s, granted_at_s, "
+    "parent_id, slot, token"
+)
+_SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
+_INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 13)})"
+# Somebody may hold the file for seconds: a debugger in a transaction, a machine that swaps.
+_PATIENCE_S: Final = 10.0
+_SHORTEST_LOOK_S: Final = 0.0005
+_LONGEST_LOOK_S: Final = 0.002
+
+
+class LedgerDamaged(LedgerError):  # noqa: N818 - it says what is so, as the whole tree of errors does
+    """The file is none of ours, or broken."""
+
+
+def _lease(columns: tuple[Any, ...], used_of: Callable[[int, int], int]) -> Lease:
+    lease_id, host, boot_id, pid, ticks, name, reserved, priority, asked_s, granted_s, parent, slot, token = (
+        columns
+    )
+    owner = ProcessIdentity(host, boot_id, pid, ticks)
+    used = used_of(slot, token)
+    return Lease(lease_id, owner, name, reserved, used, priority, asked_s, granted_s, parent, slot, token)
+
+
+def _columns(lease: Lease) -> tuple[Any, ...]:
+    owner = lease.owner
+    return (
+        lease.lease_id, owner.host, owner.boot_id, owner.pid, owner.start_ticks, lease.name, lease.reserved_bytes,
+        lease.priority, lease.asked_at_s, lease.granted_at_s, lease.parent_id, lease.slot, lease.token,
+    )  # fmt: skip
+
+
+class Transaction:
+    """What can be done inside a transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def leases(self, used_of: Callable[[int, int], int]) -> list[Lease]:
+        """Return all leases, in no order; ``used_of`` tells what stands in a slot for a token."""
+        return [_lease(each, used_of) for each in self._connection.execute(_SELECT)]
+
+    def insert(self, lease: Lease) -> None:
+        """Write a new lease."""
+        self._connection.execute(_INSERT, _columns(lease))
+
+    def grant(self, lease_id: str, now_s: float) -> None:
+        """Note that a lease is granted."""
+        self._connection.execute("UPDATE lease SET granted_at_s = ? WHERE lease_id = ?", (now_s, lease_id))
+
+    def resize(self, lease_id: str, reserved_bytes: int) -> None:
+        """Note a new size of a lease."""
+        self._connection.execute(
+            "UPDATE lease SET reserved_bytes = ? WHERE lease_id = ?", (reserved_bytes, lease_id)
+        )
+
+    def delete(self, lease_id: str) -> None:
+        """Remove a row; those that drew on its memory draw on what is around it from now on."""
+        self._connection.execute(
+            "UPDATE lease SET parent_id = coalesce((SELECT parent_id FROM lease WHERE lease_id = ?1), '') "
+            "WHERE parent_id = ?1",
+            (lease_id,),
+        )
+        self._connection.execute("DELETE FROM lease WHERE lease_id = ?", (lease_id,))
+
+
+class LedgerStore:
+    """The open file. Thread-safe; of no use in a forked copy, which must open its own.
+
+    Args:
+        path: the file; made if it is missing.
+
+    Raises:
+        LedgerDamaged: if it is no ledger.
+        LedgerError: if it cannot be opened, or a newer memguard wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._owner_pid = os.getpid()
+        self._lock = threading.Lock()
+        _check_not_emptied(path)
+        with _told(path):
+            self._connection = apsw.Connection(str(path))
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+        self._inode = os.stat(path).st_ino
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.set_busy_handler(_Patience())
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        with self._immediate():
+            (version,) = next(iter(connection.execute("PRAGMA user_version")))
+            if version == 0:
+                connection.execute(f"{_SCHEMA}; PRAGMA user_version = {_VERSION}")
+            elif version > _VERSION:
+                raise LedgerError(
+                    f"{self.path} was written by a newer memguard (version {version} of the file, this one knows "
+                    f"{_VERSION}); use that one, or name another folder with the setting runtime_dir",
+                    path=str(self.path),
+                )
+        os.chmod(self.path, 0o600)
+
+    @contextmanager
+    def _immediate(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(apsw.Error):  # SQLite has done it already after some errors
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Do several things as one: all of them, or on any error none.
+
+        Raises:
+            LedgerDamaged: if the file is broken.
+            LedgerError: if it stays locked, is full, or cannot be written.
+        """
+        with self._lock, _told(self.path), self._immediate():
+            yield Transaction(self._connection)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is still the file at its path, and this process may use it."""
+        try:
+            return self._owner_pid == os.getpid() and os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Close it; once or many times."""
+        if self._owner_pid == os.getpid():
+            self._connection.close()
+        else:
+            # SQLite must not touch what it shares with the parent; the descriptors go with this process.
+            _abandoned.append(self._connection)
+
+
+def _check_not_emptied(path: Path) -> None:
+    """Refuse an empty file with a full log beside it: SQLite would wait for whoever has the former file open."""
+    sizes = [os.stat(each).st_size if os.path.exists(each) else -1 for each in (path, f"{path}-wal")]
+    if sizes[0] == 0 and sizes[1] > 0:
+        raise LedgerDamaged(f"{path} is damaged: somebody emptied it", path=str(path))
+
+
+class _Patience:
+    """Waits for the file's lock in short steps: SQLite's own handler sleeps up to a tenth of a second between looks."""
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    def __call__(self, tries: int) -> bool:
+        now_s = time.monotonic()
+        if tries == 0:
+            self._until_s = now_s + _PATIENCE_S
+        # Each a little different, or all would look again at the same moment.
+        time.sleep(min(_LONGEST_LOOK_S, _SHORTEST_LOOK_S * (1 + tries)) * random.uniform(0.5, 1.5))
+        return now_s < self._until_s
+
+
+_abandoned: Final[list[apsw.Connection]] = []
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in the words of this project what SQLite met."""
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise LedgerDamaged(f"{path} is damaged: {error}", path=str(path)) from error
+    except apsw.FullError as error:
+        raise LedgerError(f"{path} could not be written: no space is left", path=str(path)) from error
+    except apsw.BusyError as error:
+        raise LedgerError(
+            f"{path} was locked for {_PATIENCE_S:g} s by another process", path=str(path)
+        ) from error
+    except apsw.Error as error:
+        raise LedgerError(f"{path} could not be used: {error}", path=str(path)) from error

@@ -1,0 +1,158 @@
+"""Waiting for memory in turn, and holding it for the length of a ``with`` block.
+
+Comes in: a wish. Goes out: a `HeldLease`. A waiter sleeps until it is rung for, until somebody who holds memory dies,
+or until a second has passed: memory that other programs give back rings nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
+
+from memguard.errors import JobInterrupted, ReservationTimeout
+from memguard.host.readings import ProcessIdentity
+from memguard.ledger.admission import free_bytes
+from memguard.ledger.book import LedgerBook, Wish, boot_seconds
+from memguard.ledger.records import Lease
+from memguard.ledger.wake import Doorbell
+from memguard.units import format_bytes
+
+__all__ = ["HeldLease", "acquire"]
+
+# Until somebody watches the machine for all who wait, each looks at it himself this often.
+_LOOK_EVERY_S: Final = 1.0
+# Of those who hold memory, so many are watched; the death of others is seen a second later.
+_MOST_WATCHED: Final = 32
+
+
+class HeldLease:
+    """Memory that is promised to one job; give it back with `release` or at the end of a ``with`` block."""
+
+    def __init__(self, book: LedgerBook, lease: Lease) -> None:
+        self._book = book
+        self._lease = lease
+
+    @property
+    def lease_id(self) -> str:
+        """Its id; what draws on this lease names it."""
+        return self._lease.lease_id
+
+    @property
+    def lease(self) -> Lease:
+        """What was granted."""
+        return self._lease
+
+    def note_used(self, used_bytes: int) -> None:
+        """Tell what the job's tree uses now."""
+        self._book.note_used(self._lease, used_bytes)
+
+    def grow_nowait(self, extra_bytes: int) -> bool:
+        """Ask for more without waiting; False if it is not to be had: then adapt."""
+        return self._book.grow(self._lease.lease_id, extra_bytes)
+
+    def release(self) -> None:
+        """Give it back; once or many times."""
+        self._book.release(self._lease.lease_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def acquire(
+    book: LedgerBook,
+    wish: Wish,
+    *,
+    timeout_s: float | None = None,
+    withdrawn: Callable[[], bool] = lambda: False,
+    wake_descriptors: tuple[int, ...] = (),
+    on_wait: Callable[[tuple[Lease, ...]], None] | None = None,
+) -> HeldLease:
+    """Reserve memory of the machine, waiting for it in turn.
+
+    Args:
+        book: the ledger.
+        wish: what is wanted.
+        timeout_s: how long to wait; ``None`` for ever, 0 not at all.
+        withdrawn: says that it is not wanted any more; asked at first, and at each waking.
+        wake_descriptors: waking when one of them is readable.
+        on_wait: told who is before it and who holds memory, once, before it begins to wait.
+
+    Raises:
+        CapacityExceeded: if it is more than there is at all; at once.
+        ReservationTimeout: if it was not free in time; says who holds what.
+        JobInterrupted: if it was withdrawn.
+        LedgerError: if the ledger cannot be used.
+    """
+    deadline_s = None if timeout_s is None else boot_seconds() + timeout_s
+    with Doorbell(wish.lease_id) as bell:
+        try:
+            lease = book.ask(wish)
+            if not lease.is_granted and on_wait is not None:
+                on_wait(book.leases())
+            while not lease.is_granted:
+                if withdrawn():
+                    raise JobInterrupted(f"{wish.name} was stopped while it waited for memory")
+                left_s = None if deadline_s is None else deadline_s - boot_seconds()
+                if left_s is not None and left_s <= 0:
+                    raise _timeout(book, wish)
+                with _deaths(book.leases(), wish.lease_id) as deaths:
+                    bell.wait(min(_LOOK_EVERY_S, left_s or _LOOK_EVERY_S), (*wake_descriptors, *deaths))
+                lease = book.settle()[wish.lease_id]
+        except BaseException:
+            book.release(wish.lease_id)
+            raise
+    return HeldLease(book, lease)
+
+
+@contextmanager
+def _deaths(leases: Iterable[Lease], own_id: str) -> Iterator[tuple[int, ...]]:
+    """Give descriptors that become readable when an owner of another lease dies."""
+    owners = {lease.owner for lease in leases if lease.lease_id != own_id and lease.owner.pid != os.getpid()}
+    with contextlib.ExitStack() as open_ones:
+        descriptors = []
+        for owner in sorted(owners, key=lambda owner: owner.pid)[:_MOST_WATCHED]:
+            descriptor = _pidfd(owner)
+            if descriptor is not None:
+                open_ones.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+        yield tuple(descriptors)
+
+
+def _pidfd(owner: ProcessIdentity) -> int | None:
+    try:
+        return os.pidfd_open(owner.pid)
+    except (
+        OSError
+    ):  # it is gone, which the next look will see, or there is no descriptor left: then a second will do
+        return None
+
+
+def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
+    leases = [lease for lease in book.leases() if lease.lease_id != wish.lease_id]
+    holders = tuple(_told(lease) for lease in leases if lease.is_granted)
+    before = tuple(_told(lease) for lease in leases if not lease.is_granted)
+    free = max(
+        0, free_bytes(book.room(), [lease for lease in leases if lease.is_granted and not lease.parent_id])
+    )
+    held = ", ".join(holders) or "no job of memguard's: other programs use it"
+    waiting = f"; also waiting: {', '.join(before)}" if before else ""
+    return ReservationTimeout(
+        f"{wish.name} waited for {format_bytes(wish.reserved_bytes)}, and {format_bytes(free)} are free; held by "
+        f"{held}{waiting}",
+        requested_bytes=wish.reserved_bytes,
+        free_bytes=free,
+        holders=holders,
+    )
+
+
+def _told(lease: Lease) -> str:
+    return f"{lease.name} (pid {lease.owner.pid}): {format_bytes(lease.reserved_bytes)}"
