@@ -54,13 +54,17 @@ class LedgerBook:
     Args:
         folder: where it is; see `memguard.ledger.place.ledger_folder`.
         read_room: reads what the machine has for leases now.
+        reading_lasts_s: for how long a reading is good enough for further decisions.
 
     Raises:
         LedgerError: if it cannot be opened. Every method raises it where the file stays locked or is full.
     """
 
-    def __init__(self, folder: Path, read_room: Callable[[], Room]) -> None:
+    def __init__(
+        self, folder: Path, read_room: Callable[[], Room], *, reading_lasts_s: float = _READING_LASTS_S
+    ) -> None:
         self._folder = folder
+        self._reading_lasts_s = reading_lasts_s
         self._read_room = read_room
         self._lock = threading.RLock()
         self._begin()
@@ -155,7 +159,7 @@ class LedgerBook:
         The board first: what a job takes in between is then counted twice for a moment, and never left out.
         """
         now_s = time.monotonic()
-        if self._seen is None or now_s - self._seen[0] >= _READING_LASTS_S:
+        if self._seen is None or now_s - self._seen[0] >= self._reading_lasts_s:
             self._seen = now_s, self._files.board.copy(), self._read_room()
         _, figures, room = self._seen
         return room, lambda slot, token: used_in(figures, slot, token)
