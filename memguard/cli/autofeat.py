@@ -16,6 +16,7 @@ from memguard.cli.exits import fill_streams, say
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import Settings
+from memguard.enclosure import bound_of_process
 from memguard.errors import CapacityExceeded, ConfigError, JobError, OutputError
 from memguard.events import Event
 from memguard.files import check_apart, check_output
@@ -194,7 +195,9 @@ def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
 def _budget(memory: str | None, settings: Settings) -> int:
     machine = machine_for(settings)
     try:
-        return resolve_budget(memory, machine, default=settings.memory, source="--memory").limit_bytes
+        outer = bound_of_process()
+        budget = resolve_budget(memory, machine, default=settings.memory, outer=outer, source="--memory")
+        return budget.limit_bytes
     except CapacityExceeded as error:
         raise ConfigError(str(error), setting="memory", origin="--memory") from error
 

@@ -1,4 +1,4 @@
-"""The log of a wrapped command's job: the events that a manager would publish of a function's."""
+"""The log of a wrapped command's job: its start, its nearing the budget, its end and what follows from that."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from memguard.cli.exits import stderr_has_room
 from memguard.events import Event, JsonScalar
+from memguard.report import JobReport
+from memguard.story import events_of
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress, JobRecorder
 
-__all__ = ["LoggedRecorder", "note"]
+__all__ = ["LoggedRecorder", "note", "note_end"]
 
 
 def note(name: str, job_id: str, **fields: JsonScalar) -> None:
@@ -19,6 +21,13 @@ def note(name: str, job_id: str, **fields: JsonScalar) -> None:
         from memguard.log import log_event  # noqa: PLC0415 - who asked for a log has loaded it
 
         log_event(Event(name, job_id=job_id, fields=fields))
+
+
+def note_end(report: JobReport) -> None:
+    """Write how a job ended to the log."""
+    note("memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes)
+    for event in events_of(report):
+        note(event.name, event.job_id, **event.fields)
 
 
 class LoggedRecorder(JobRecorder):

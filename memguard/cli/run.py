@@ -23,7 +23,7 @@ from memguard.cli.exits import (
     say_nowait,
     status_of_command,
 )
-from memguard.cli.job_log import LoggedRecorder, note
+from memguard.cli.job_log import LoggedRecorder, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import Settings
@@ -119,7 +119,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     caller = CallerMemory(before_bytes, after_bytes, after_bytes)
     report = compose_report(frame, recorder, record, caller)
     report = report.with_exit_status(status_of_command(report, record.ending.exit_code))
-    note("memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes)
+    note_end(report)
     _publish(report, wishes)
     assert report.exit_status is not None
     return report.exit_status

@@ -201,7 +201,10 @@ class CommandGuard:
     def _look(self) -> None:
         now = time.monotonic()
         notices = self._guard.tick()
-        self._janitor.note_shared(self._guard.shared_files)
+        try:
+            self._janitor.note_shared(self._guard.shared_files)
+        except OSError as error:
+            self._guard.degraded[f"shared memory of the command could not be noted: {error}"] = None
         for notice in notices:
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)

@@ -58,7 +58,7 @@ class Janitor:
         reader, self._writer = os.pipe()
         # Not through the pipe, which would make the wrapper wait for a janitor that was stopped.
         self._noted = above_streams(os.memfd_create("memguard-janitor", os.MFD_CLOEXEC))
-        self._noted_paths: list[str] = []
+        self._noted_files: tuple[SharedFile, ...] = ()
         try:
             self.pid = os.fork()
             if self.pid == 0:
@@ -84,11 +84,14 @@ class Janitor:
         return number in pending or _was_undone(number, pending)
 
     def note_shared(self, files: Iterable[SharedFile]) -> None:
-        """Take note of the shared memory that the command has made: it goes with a command that is killed."""
+        """Take note of the shared memory that the command has made: it goes with a command that is killed.
+
+        Raises:
+            OSError: if that cannot be noted, as under a limit on the size of files.
+        """
         files = tuple(files)
-        paths = [file.path for file in files]
-        if paths != self._noted_paths:
-            self._noted_paths = paths
+        if [_key(file) for file in files] != [_key(file) for file in self._noted_files]:
+            self._noted_files = files
             os.ftruncate(self._noted, 0)
             os.pwrite(self._noted, json.dumps([asdict(file) for file in files]).encode(), 0)
 
@@ -106,6 +109,11 @@ class Janitor:
             self.is_alive = False
         os.close(self._writer)
         os.close(self._noted)
+
+
+def _key(file: SharedFile) -> tuple[str, int, int]:
+    # Its size changes all the time, and the same name may be another file.
+    return file.path, file.device, file.inode
 
 
 def _was_undone(number: int, pending: frozenset[int]) -> bool:

@@ -307,3 +307,12 @@ def test_redaction_can_be_set(kit: Any, mode: str, expected: bool) -> None:
     _, report = kit.report("--", "echo", "--token", "t0k3n", "plain", environment={"MEMGUARD_REDACT": mode})
     assert ("t0k3n" in json.dumps(report)) is expected
     assert ("plain" in json.dumps(report)) is expected
+
+
+def test_the_log_tells_what_followed(kit: Any, hog: Any) -> None:
+    """Who asked for the log reads in it that the budget was neared and exceeded, as a manager's subscriber would."""
+    done = kit.run("--memory", "100MiB", "--log-level", "info", "--", *hog, "--mib", "300")
+    told = [word for word in done.stderr.decode().split() if word.startswith("memguard.")]
+    assert done.returncode == 137
+    assert told[0] == "memguard.job_started"
+    assert told[-2:] == ["memguard.job_ended", "memguard.budget_exceeded"]

@@ -103,6 +103,53 @@ def test_memguard_killed_leaves_no_shared_memory(kit: Any) -> None:
             path.unlink(missing_ok=True)
 
 
+REPLACES = """
+import os, sys
+path = sys.argv[1]
+first = open(path, "wb")
+print("ready", flush=True)
+sys.stdin.readline()
+first.close()
+os.unlink(path)
+second = open(path, "wb")
+print("again", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.requirement("R1.4")
+def test_a_file_replaced_under_its_name_is_removed_too(kit: Any) -> None:
+    """A new file of the same name in /dev/shm is another file: it goes with a wrapper that is killed as well."""
+    path = Path(f"/dev/shm/memguard-test-{os.getpid()}")
+    try:
+        process = start(kit, "--", *BARE, REPLACES, str(path))
+        janitor = janitor_of(kit, process)
+        kit.wait_until(lambda: str(path).encode() in noted_by(janitor), "the guard has seen the first file")
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"again\n"
+        inode = f'"inode": {path.stat().st_ino}'.encode()
+        kit.wait_until(lambda: inode in noted_by(janitor), "the guard has seen the second file")
+        process.kill()
+        kit.finish(process)
+        kit.wait_until(lambda: not kit.is_running(janitor), "the janitor is done")
+        assert not path.exists()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_a_limit_on_the_size_of_files_harms_nobody(kit: Any) -> None:
+    """Under `ulimit -f 0` the shared memory of a command cannot be noted: the command runs, and the report says so."""
+    path = Path(f"/dev/shm/memguard-test-{os.getpid()}")
+    program = (
+        f"import os, time; f = open({str(path)!r}, 'wb'); time.sleep(1); os.unlink(f.name); print('done')"
+    )
+    words = (MEMGUARD, "run", "--", *BARE, program)
+    done = kit.finish(kit.start("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words))
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+    assert b"could not be noted" in done.stderr
+
+
 @pytest.mark.requirement("R1.4")
 @pytest.mark.usefixtures("needs_fence")
 def test_the_next_run_clears_what_a_killed_group_left(kit: Any) -> None:
