@@ -43,7 +43,7 @@ for number in range(count):
     taken.append(time.perf_counter() - began)
 print(json.dumps(taken))
 """
-# Two processes that hand one lease to each other, again and again: each notes when it gave back, and when it was granted.
+# Two processes that hand one lease to each other: each notes when it gave back, and when it was granted.
 _HANDING = f"""{_PREAMBLE}
 name, count, granted, released = sys.argv[2], int(sys.argv[3]), [], []
 print("ready", flush=True)

@@ -40,6 +40,7 @@ STATUSES = {
     "MemguardError": 1,
     "MemoryLimitExceeded": 137,
     "MissingExtra": 125,
+    "LedgerError": 125,
     "OutputError": 1,
     "ReservationTimeout": 125,
     "SizeSyntaxError": 2,
