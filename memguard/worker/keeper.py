@@ -167,7 +167,7 @@ class _Keeper:
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
-        self._told_names: list[str] = []
+        self._told_files: list[tuple[str, int, int]] = []
         self._ask_deadline_s: float | None = None
         self._close_deadline_s: float | None = None
         self._stop_reason: StopReason | None = None
@@ -242,9 +242,10 @@ class _Keeper:
     def _tell_shared(self) -> None:
         """Tell the caller which shared memory is the job's: he removes what is left if this keeper is killed."""
         files = self._guard.shared_files
-        names = [file.path for file in files]
-        if names != self._told_names:
-            self._told_names = names
+        # By more than the path: a file that was replaced has its name from the one before.
+        told_now = [(file.path, file.device, file.inode) for file in files]
+        if told_now != self._told_files:
+            self._told_files = told_now
             told = leading_that_fit([asdict(file) for file in files], _MOST_TOLD_BYTES)
             self._tell({"kind": "shared", "files": told})
 
