@@ -55,6 +55,8 @@ def _run(
         delivery, packed = _call(arguments, spec.plan.limit_bytes)
         _deliver(channel, delivery, packed)
         status = 0 if delivery is Delivery.VALUE else 1
+    except KeyboardInterrupt:  # stopped while it handed over: that it ended without a result tells everything
+        pass
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
@@ -112,11 +114,13 @@ def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
 
 def _leave(status: int) -> NoReturn:
     """End the process as an interpreter would: wait for threads, run exit handlers, flush."""
-    leave_job()
     try:
+        leave_job()
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         flush_streams()
+    except KeyboardInterrupt:  # stopped while it waited for its threads: what it had to say was said
+        pass
     except BaseException:  # noqa: BLE001 - the last line of a process: told, and in its status
         traceback.print_exc()
     finally:
