@@ -6,7 +6,7 @@ and which requests wait for each other. Does not wait, lock or grant; `memguard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class Account:
     """A budget and what is taken of it; a nested one takes what it gives from its outer one as well."""
 
     limit_bytes: int
-    held: list[Holding] = field(default_factory=list)
+    held: Collection[Holding] = field(default_factory=list)
 
     @property
     def free_bytes(self) -> int:

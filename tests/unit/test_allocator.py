@@ -249,13 +249,13 @@ def test_a_forked_copy_starts_empty() -> None:
     shared = allocator()
     held = shared.reserve(90 * MIB, "parent")
     # The lock is held while the fork happens, as it may be at any moment.
-    _book.changed.acquire()
+    _book.lock.acquire()
     pid = os.fork()
     if pid == 0:
         fine = shared.free_bytes == 100 * MIB and shared.reserve(100 * MIB, "child").size_bytes == 100 * MIB
         held.release()
         os._exit(0 if fine else 1)
-    _book.changed.release()
+    _book.lock.release()
     assert os.waitpid(pid, 0)[1] == 0
     assert shared.free_bytes == 10 * MIB
 
