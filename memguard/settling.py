@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections import deque
 from typing import Final
+from weakref import WeakSet
 
 from memguard.host import private_bytes_now
 from memguard.report import JobReport
@@ -19,6 +21,8 @@ from memguard.report import JobReport
 __all__ = ["ReportSlot", "Settler"]
 
 _LOOK_AGAIN_S: Final = 5.0
+# The thread ends at once when it is told to; longer it takes only if the one who waits keeps it from that.
+_END_WAIT_S: Final = 1.0
 
 
 class ReportSlot:
@@ -31,48 +35,79 @@ class ReportSlot:
 
 
 class Settler:
-    """Owns one thread, which is there while reports wait; `close` ends it, and what was not measured stays ``None``."""
+    """Owns a thread, which is there while reports wait; `close` ends it, and what was not measured stays ``None``.
+
+    No lock is held while anything is done: a signal handler may close in the midst of any of it. A forked copy begins
+    without thread and reports.
+    """
 
     def __init__(self, delay_s: float = _LOOK_AGAIN_S) -> None:
         self._delay_s = delay_s
-        self._changed = threading.Condition()
+        self._closed = False
+        self.start_over()
+        _settlers.add(self)
+
+    def start_over(self) -> None:
+        """Forget thread and reports, as a forked child must: the one does not exist there, the others are its parent's."""
         self._waiting: deque[tuple[float, ReportSlot]] = deque()  # when to look, soonest first
         self._thread: threading.Thread | None = None
-        self._closed = False
+        # Held until the end; not an Event, which a signal handler could find half locked.
+        self._until_closed = threading.Lock()
+        self._until_closed.acquire()
 
     def settle(self, slot: ReportSlot) -> None:
         """Complete the slot's report in five seconds, if it needs that."""
-        if slot.report.caller.after_5s_bytes is not None:
+        if slot.report.caller.after_5s_bytes is not None or self._closed:
             return
-        with self._changed:
-            if self._closed:
-                return
-            self._waiting.append((time.monotonic() + self._delay_s, slot))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="memguard-settler", daemon=True)
-                self._thread.start()
+        self._waiting.append((time.monotonic() + self._delay_s, slot))
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            self._begin()
+
+    def _begin(self) -> None:
+        # Two that come here at once start a thread each; they share the work.
+        self._thread = threading.Thread(target=self._work, name="memguard-settler", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread can be had: the figure waits for one that can
+            self._thread.start()
 
     def _work(self) -> None:
-        with self._changed:
-            while self._waiting and not self._closed:
-                due_s, slot = self._waiting[0]
-                if not self._changed.wait_for(lambda: self._closed, due_s - time.monotonic()):
-                    self._waiting.popleft()
-                    _look_again(slot)
-            self._thread = None
+        while not self._closed:
+            try:
+                due_s, slot = self._waiting.popleft()
+            except IndexError:
+                self._thread = None
+                if not self._waiting:  # else somebody came before he could see that nobody works
+                    return
+                continue
+            if not self._is_closed_within(due_s - time.monotonic()):
+                _look_again(slot)
+
+    def _is_closed_within(self, wait_s: float) -> bool:
+        if self._until_closed.acquire(timeout=max(0.0, wait_s)):
+            self._until_closed.release()
+        return self._closed
 
     def close(self) -> None:
         """End the waiting; once or many times."""
-        with self._changed:
-            self._closed = True
-            self._waiting.clear()
-            thread = self._thread
-            self._changed.notify_all()
-        if thread is not None:
-            thread.join()
+        self._closed = True
+        self._waiting.clear()
+        with contextlib.suppress(RuntimeError):  # it was closed before
+            self._until_closed.release()
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            thread.join(_END_WAIT_S)
 
 
 def _look_again(slot: ReportSlot) -> None:
     with contextlib.suppress(OSError):  # no descriptor is left, say: then the figure stays unknown
         caller = dataclasses.replace(slot.report.caller, after_5s_bytes=private_bytes_now())
         slot.report = dataclasses.replace(slot.report, caller=caller)
+
+
+def _start_over_in_child() -> None:
+    for settler in list(_settlers):
+        settler.start_over()
+
+
+_settlers: WeakSet[Settler] = WeakSet()
+os.register_at_fork(after_in_child=_start_over_in_child)
