@@ -6,6 +6,7 @@ dotted and in the past tense; each is listed once in `EVENTS`, which docs/events
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
+from weakref import WeakSet
 
 __all__ = ["EVENTS", "Event", "EventBus", "JsonScalar", "Subscriber"]
 
@@ -78,9 +80,16 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.start_over()
         # A subscription is an object of its own, so that subscribing twice is two of them.
         self._subscriptions: tuple[_Subscription, ...] = ()
+
+        _buses.add(self)
+
+    def start_over(self) -> None:
+        """Take a new lock, as a forked child must: the thread that held the old one does not exist there."""
+        # Reentrant, for a signal handler may subscribe in the midst of it.
+        self._lock = threading.RLock()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Add a subscriber; the returned function takes it away again, once or many times."""
@@ -117,3 +126,13 @@ class EventBus:
                 errors.append(error)
         if errors:
             raise ExceptionGroup(f"subscribers to {event.name} failed", errors)
+
+
+def _start_over_in_child() -> None:
+    for bus in list(_buses):
+        bus.start_over()
+
+
+_buses: WeakSet[EventBus] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over_in_child)

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from memguard.events import EVENTS, Event, EventBus
+from tests.support.forks import FORKS_BESIDE_THREADS, held_by_another, in_child
 
 
 def test_an_unknown_event_is_refused() -> None:
@@ -132,3 +133,18 @@ def test_subscriptions_from_many_threads_are_all_kept() -> None:
         thread.join()
     bus.publish(Event("memguard.job_started"))
     assert len(seen) == 1600
+
+
+@FORKS_BESIDE_THREADS
+def test_a_forked_copy_subscribes_whatever_others_did() -> None:
+    """A thread that was about to subscribe at the fork does not keep the child from it."""
+    bus = EventBus()
+
+    def child() -> bool:
+        seen: list[Event] = []
+        bus.subscribe(seen.append)
+        bus.publish(Event("memguard.job_started"))
+        return len(seen) == 1
+
+    with held_by_another(bus._lock):
+        assert in_child(child)
