@@ -48,7 +48,7 @@ class Settler:
         _settlers.add(self)
 
     def start_over(self) -> None:
-        """Forget thread and reports, as a forked child must: the one does not exist there, the others are its parent's."""
+        """Forget thread and reports, as a forked child must: it has not the one, and the others are its parent's."""
         self._waiting: deque[tuple[float, ReportSlot]] = deque()  # when to look, soonest first
         self._thread: threading.Thread | None = None
         # Held until the end; not an Event, which a signal handler could find half locked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from tests.support.guarded import eventually
 class Report:
     """As much of a report as settling looks at."""
 
-    caller: CallerMemory = CallerMemory(1, 2, None)
+    caller: CallerMemory = field(default_factory=lambda: CallerMemory(1, 2, None))
 
 
 def slot() -> ReportSlot:
