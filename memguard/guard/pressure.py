@@ -2,9 +2,9 @@
 
 Comes in: how much is used of what there is, again and again. Goes out: the state, how long it will take until nothing
 is left, and when to look again. The percentages are the backstop: a machine that will be full in half a second is
-critical at 60 %, and one that has stood at 85 % for an hour is not. What a job takes of what was promised to it frightens
-nobody: the time until nothing is left is reckoned from what is used or promised, which grows only with what nobody was
-promised.
+critical at 60 %, and one that has stood at 85 % for an hour is not. What a job takes of what was promised to it
+frightens nobody: the time until nothing is left is reckoned from what is used or promised, which grows only with what
+nobody was promised.
 """
 
 from __future__ import annotations
