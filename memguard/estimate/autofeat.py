@@ -91,9 +91,10 @@ _BYTES_PER_TABLE_ROW: Final = 10
 _LOW_FRACTION: Final = 0.75
 _HIGH_FRACTION: Final = 1.15
 _HIGH_MARGIN_BYTES: Final = 48 * MIB
-# Without a pilot the counts are an upper bound: real ones were found between 0.2 and 0.9 of it.
-_LOW_FRACTION_WITHOUT_PILOT: Final = 0.15
-_EXPECTED_FRACTION_WITHOUT_PILOT: Final = 0.6
+# Without a pilot the counts are an upper bound: real ones were found between 0.2 and 0.9 of it. What does not
+# depend on them is as certain as with a pilot.
+_LOW_COUNTS_WITHOUT_PILOT: Final = 0.15
+_EXPECTED_COUNTS_WITHOUT_PILOT: Final = 0.6
 
 _FEWEST_ROWS: Final = 10
 
@@ -207,17 +208,12 @@ def estimate_autofeat(request: AutoFeatRequest, counts: AutoFeatCounts) -> Estim
         request: the fit.
         counts: from a pilot, or `bound_counts`.
     """
-    peaks = {"expansion": _expansion_bytes(request, counts), "selection": _selection_bytes(request, counts)}
-    phase = max(peaks, key=peaks.__getitem__)
-    own = _WORKER_BYTES + request.rows * request.columns * _FLOAT64 * _TABLE_COPIES
-    own += max(request.table_rows, request.rows) * _BYTES_PER_TABLE_ROW
-    peak = peaks[phase] + own
-    low, expected, high = _spread(peak, with_pilot=counts.pilot_rows > 0)
+    low, expected, high = _spread(request, counts)
     return Estimate(
         low_bytes=low,
         expected_bytes=expected,
         high_bytes=high,
-        reasons=_reasons(request, counts, phase, peaks[phase], own),
+        reasons=_reasons(request, counts),
         inputs={
             "rows": request.rows,
             "columns": request.columns,
@@ -256,16 +252,36 @@ def _gram_bytes(rows: int, kept: int) -> int:
     return _FLOAT64 * kept**2 if rows * 0.68 > kept else 0
 
 
-def _spread(peak: int, *, with_pilot: bool) -> tuple[int, int, int]:
-    high = int(peak * _HIGH_FRACTION) + _HIGH_MARGIN_BYTES
-    if with_pilot:
-        return int(peak * _LOW_FRACTION), peak, high
-    return int(peak * _LOW_FRACTION_WITHOUT_PILOT), int(peak * _EXPECTED_FRACTION_WITHOUT_PILOT), high
+def _phase_peaks(request: AutoFeatRequest, counts: AutoFeatCounts) -> dict[str, int]:
+    return {"expansion": _expansion_bytes(request, counts), "selection": _selection_bytes(request, counts)}
 
 
-def _reasons(
-    request: AutoFeatRequest, counts: AutoFeatCounts, phase: str, phase_bytes: int, own: int
-) -> tuple[str, ...]:
+def _own_bytes(request: AutoFeatRequest) -> int:
+    table = request.rows * request.columns * _FLOAT64 * _TABLE_COPIES
+    return _WORKER_BYTES + table + max(request.table_rows, request.rows) * _BYTES_PER_TABLE_ROW
+
+
+def _peak_bytes(request: AutoFeatRequest, counts: AutoFeatCounts, share: float = 1.0) -> int:
+    """Return the peak if AutoFeat makes this share of the counted columns, but never fewer than it starts from."""
+    kept, generated = (
+        max(int(count * share), min(count, request.columns)) for count in (counts.kept, counts.generated)
+    )
+    return max(_phase_peaks(request, AutoFeatCounts(generated, kept)).values()) + _own_bytes(request)
+
+
+def _spread(request: AutoFeatRequest, counts: AutoFeatCounts) -> tuple[int, int, int]:
+    low = expected = peak = _peak_bytes(request, counts)
+    if not counts.pilot_rows:
+        # Fewer columns can cost a Gram matrix that more do without; the bound stays the most there is.
+        low = min(peak, _peak_bytes(request, counts, _LOW_COUNTS_WITHOUT_PILOT))
+        expected = min(peak, _peak_bytes(request, counts, _EXPECTED_COUNTS_WITHOUT_PILOT))
+    low_bytes = min(int(low * _LOW_FRACTION), expected)
+    return low_bytes, expected, int(peak * _HIGH_FRACTION) + _HIGH_MARGIN_BYTES
+
+
+def _reasons(request: AutoFeatRequest, counts: AutoFeatCounts) -> tuple[str, ...]:
+    peaks = _phase_peaks(request, counts)
+    phase = max(peaks, key=peaks.__getitem__)
     origin = (
         f"a pilot on {counts.pilot_rows:,} rows" if counts.pilot_rows else "AutoFeat's own bound, no pilot"
     )
@@ -274,8 +290,8 @@ def _reasons(
     return (
         f"{request.columns} columns become {counts.generated:,}, {counts.kept:,} enter selection ({origin})",
         f"{request.rows:,} rows x {counts.kept:,} columns are a matrix of {format_bytes(matrix)}",
-        f"{phase} needs {format_bytes(phase_bytes)} at its peak{processes}",
-        f"the worker, its buffers and the table itself add {format_bytes(own)}",
+        f"{phase} needs {format_bytes(peaks[phase])} at its peak{processes}",
+        f"the worker, its buffers and the table itself add {format_bytes(_own_bytes(request))}",
     )
 
 

@@ -96,12 +96,17 @@ def _refusal(
     changes = what_fits(request, survey.counts, budget_bytes)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     return FitRefused(
-        f"{survey.facts.source}: fitting {request.rows:,} rows in {request.steps} steps needs {estimate}; "
-        f"the budget is {format_bytes(budget_bytes)} ({estimate.reasons[0]}); {_would_fit(possible, setting)}",
+        f"{survey.facts.source}: fitting {request.rows:,} rows in {_steps(request.steps)} needs {estimate}; "
+        f"the budget is {format_bytes(budget_bytes)}, and it must hold the most that may be needed "
+        f"({estimate.reasons[0]}); {_would_fit(possible, setting)}",
         requested_bytes=estimate.high_bytes,
         capacity_bytes=budget_bytes,
         limited_by="budget",
     )
+
+
+def _steps(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def _would_fit(possible: Sequence[Fit], setting: Callable[[Fit], str]) -> str:

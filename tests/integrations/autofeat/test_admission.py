@@ -39,7 +39,7 @@ def test_a_fit_that_is_too_large_is_refused_with_figures_and_remedies(flights: S
     message = str(caught.value)
     assert isinstance(caught.value, CapacityExceeded)
     assert "fitting 327,346 rows in 2 steps needs" in message
-    assert "the budget is 2 GiB" in message
+    assert "the budget is 2 GiB, and it must hold the most that may be needed" in message
     assert "8 columns become 1,048, 493 enter selection" in message
     assert "--fit-rows 5" in message
     assert "--memory 1" in message

@@ -106,8 +106,8 @@ def test_a_job_that_is_too_large_is_told_rows_steps_and_memory() -> None:
 
 
 def test_without_a_pilot_the_spread_is_wide_and_says_so() -> None:
-    """A bound is no measurement: the low figure drops far below the high one and the reason names the bound."""
-    request = AutoFeatRequest(10_000, 8, 2)
+    """Where columns cost most, the low figure of a bound drops far below the high one; the reason names the bound."""
+    request = AutoFeatRequest(10_000, 16, 2)
     estimate = estimate_autofeat(request, bound_counts(request))
     assert estimate.low_bytes * 5 < estimate.high_bytes
     assert "no pilot" in estimate.reasons[0]
@@ -130,3 +130,21 @@ def test_processes_cost_imports_and_copies() -> None:
 def test_no_row_fits_a_budget_below_the_fixed_cost() -> None:
     """Where not even ten rows fit, the answer is none rather than a number that would fail."""
     assert rows_that_fit(AutoFeatRequest(1000, 3), AutoFeatCounts(50, 30, 200), 50 * MIB) == 0
+
+
+def test_without_a_pilot_only_the_columns_are_in_doubt() -> None:
+    """A job that is mostly fixed cost is expected to need as much without a pilot as with one, within a tenth."""
+    request = AutoFeatRequest(300, 2, 2, selection_runs=1)
+    bound = bound_counts(request)
+    counted = estimate_autofeat(request, replace(bound, pilot_rows=300))
+    guessed = estimate_autofeat(request, bound)
+    assert guessed.expected_bytes == pytest.approx(counted.expected_bytes, rel=0.1)
+    assert guessed.high_bytes == counted.high_bytes
+
+
+@given(requests)
+def test_without_a_pilot_nothing_falls_below_the_fixed_cost(request: AutoFeatRequest) -> None:
+    """What is expected without a pilot covers at least a fit that makes no column."""
+    start = AutoFeatCounts(request.columns, request.columns, 1000)
+    least = estimate_autofeat(replace(request, rows=10), start).expected_bytes
+    assert estimate_autofeat(replace(request, rows=10), bound_counts(request)).expected_bytes >= least
