@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from memguard.budget import resolve_budget
-from memguard.cli.exits import fill_streams, say
+from memguard.cli.exits import fill_streams, say, show
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import Settings
@@ -249,6 +249,6 @@ def _tell(run: TableRun, report: Path | None, *, as_json: bool) -> None:
 
     report_path = str(report or "")
     if as_json:
-        click.echo(json.dumps(to_document(run, report_path), indent=2))
+        show(json.dumps(to_document(run, report_path), indent=2))
     else:
-        click.echo("\n".join(describe(run, report_path)))
+        show("\n".join(describe(run, report_path)))

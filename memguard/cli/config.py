@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from memguard.cli.exits import say, show
 from memguard.cli.setting_flags import read_settings
 from memguard.config import SETTINGS, Setting, Settings, unknown_environment
 
@@ -26,9 +27,9 @@ def config_command(*, as_json: bool) -> None:
     only; MEMGUARD_CONFIG names another file, which is then the only one read.
     """
     settings, unknown = read_settings(), unknown_environment(os.environ)
-    click.echo(json.dumps(document(settings, unknown), indent=2) if as_json else table(settings))
+    show(json.dumps(document(settings, unknown), indent=2) if as_json else table(settings))
     for name in unknown:
-        click.echo(f"memguard: {name} is set but is not a setting of memguard", err=True)
+        say(f"{name} is set but is not a setting of memguard")
 
 
 def document(settings: Settings, unknown: tuple[str, ...]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from memguard.cli.exits import EXIT_FAILED
+from memguard.cli.exits import EXIT_FAILED, show
 from memguard.cli.setting_flags import read_settings
 from memguard.cli.tables import print_table
 from memguard.cli.versions import Conflict, find_conflicts, installed_versions
@@ -110,7 +110,7 @@ def doctor_command(ctx: click.Context, *, as_json: bool, strict: bool) -> None:
     """
     found = document(probe(), installed_versions(), find_stale_fences(), read_settings().fence)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        show(json.dumps(found, indent=2))
     else:
         _print(found)
     if strict and not found["healthy"]:
@@ -183,14 +183,14 @@ _FENCES: Final = {
 
 
 def _print(found: dict[str, Any]) -> None:
-    click.echo(f"{found['system']}, cgroups: {found['cgroup_version']}")
-    click.echo(f"jobs get: {_FENCES[found['fence_of_jobs']]}\n")
+    show(f"{found['system']}, cgroups: {found['cgroup_version']}")
+    show(f"jobs get: {_FENCES[found['fence_of_jobs']]}\n")
     rows = [(row["title"], row["state"].upper(), row["meaning"], row["reason"]) for row in found["abilities"]]
     print_table(("ability", "state", "what it gives", "how that is known"), rows)
-    click.echo()
+    show("")
     print_table(("package", "version"), [(name, held or "-") for name, held in found["versions"].items()])
     for line in _advice(found):
-        click.echo(line)
+        show(line)
 
 
 def _advice(found: dict[str, Any]) -> list[str]:

@@ -42,6 +42,7 @@ __all__ = [
     "printable",
     "say",
     "say_nowait",
+    "show",
     "status_of_command",
     "status_of_error",
     "stderr_has_room",
@@ -119,6 +120,17 @@ def tell_error(error: BaseException) -> None:
 def printable(text: str) -> str:
     """Return a text in which nothing moves a terminal's cursor: line ends and control characters are spelt out."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def show(text: str) -> None:
+    """Print data on stdout. A reader who leaves, as `head` does, has what he wanted: that is no failure.
+
+    Whether he is still there when the last word is written is chance, so it has no part in the exit status.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        give_up_on(sys.stdout)
 
 
 def say(text: str) -> None:

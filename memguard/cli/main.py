@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from typing import Final
 
 import click
 
-from memguard.cli.exits import EXIT_FAILED, say, status_of_error, tell_error
+from memguard.cli.exits import EXIT_FAILED, EXIT_OK, say, status_of_error, tell_error
 from memguard.files import give_up_on
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "COMPLETION_VARIABLE", "cli", "main"]
 
+# Set by the scripts of `memguard completion`.
+COMPLETION_VARIABLE: Final = "_MEMGUARD_COMPLETE"
 # What a write of our output can meet; memguard's own errors are known by their types.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # name -> module and attribute
@@ -55,12 +58,12 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     try:
-        status = cli.main(args=arguments, prog_name="memguard", standalone_mode=False)
+        status = _invoke(sys.argv[1:] if arguments is None else arguments)
     except click.exceptions.Exit as leave:
         status = leave.exit_code
     except BrokenPipeError:
-        give_up_on(sys.stdout)  # its reader left, as `head` does
-        status = EXIT_FAILED
+        give_up_on(sys.stdout)  # in click's own output; see `show`
+        status = EXIT_OK
     except BaseException as error:
         known = status_of_error(error)
         if known is not None:
@@ -72,4 +75,12 @@ def main(arguments: list[str] | None = None) -> None:
             status = EXIT_FAILED
         else:
             raise
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status if isinstance(status, int) else EXIT_OK)
+
+
+def _invoke(words: list[str]) -> object:
+    """Run a command. Not by click's own `main`, which has other exit statuses for a Ctrl-C and for a broken pipe."""
+    if COMPLETION_VARIABLE in os.environ:
+        return cli.main(args=words, prog_name="memguard")
+    with cli.make_context("memguard", words) as context:
+        return cli.invoke(context)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from memguard.cli.exits import printable
+from memguard.cli.exits import printable, show
 from memguard.errors import DataError
 from memguard.report import JobReport, report_from_json, report_to_json
 from memguard.story import tell_death
@@ -26,7 +26,7 @@ _BAR_CELLS = 30
 def report_command(*, file: Path, as_json: bool) -> None:
     """Show the job report in FILE."""
     report = read_report(file)
-    click.echo(json.dumps(report_to_json(report), indent=2) if as_json else _shown(report))
+    show(json.dumps(report_to_json(report), indent=2) if as_json else _shown(report))
 
 
 def _shown(report: JobReport) -> str:

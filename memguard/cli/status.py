@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from memguard.cli.exits import say
+from memguard.cli.exits import say, show
 from memguard.cli.setting_flags import read_settings
 from memguard.cli.tables import print_table
 from memguard.host import MachineReading
@@ -29,7 +29,7 @@ def status_command(*, as_json: bool) -> None:
     """
     machine = machine_for(read_settings())
     if as_json:
-        click.echo(json.dumps(document(machine), indent=2))
+        show(json.dumps(document(machine), indent=2))
     else:
         _print(machine)
     for note in machine.notes:
@@ -72,8 +72,8 @@ def _limit(limit: MemoryLimit, machine: MachineReading) -> dict[str, Any]:
 def _print(machine: MachineReading) -> None:
     facts = _facts(machine)
     width = max(len(name) for name, _ in facts)
-    click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in facts))
-    click.echo()
+    show("\n".join(f"{name:<{width}}  {value}" for name, value in facts))
+    show("")
     headers = ("limit", "used", "free", "of", "set in", "")
     print_table(headers, [_row(limit, machine) for limit in machine.limits], right=(0, 1, 2))
 

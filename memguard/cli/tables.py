@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-import click
+from memguard.cli.exits import show
 
 __all__ = ["plain_table", "print_table"]
 
@@ -23,7 +23,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right:
     if sys.stdout.isatty():
         _print_drawn(headers, texts, frozenset(right))
     else:
-        click.echo(plain_table(headers, texts, frozenset(right)))
+        show(plain_table(headers, texts, frozenset(right)))
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
