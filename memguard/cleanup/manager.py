@@ -13,6 +13,7 @@ from types import EllipsisType, TracebackType
 from typing import Final, Self
 from weakref import WeakSet, ref
 
+from memguard.aside import complete_aside
 from memguard.cleanup.emergency import Emergency, own_private_bytes
 from memguard.cleanup.family import Family
 from memguard.cleanup.handlers import (
@@ -25,7 +26,7 @@ from memguard.cleanup.handlers import (
 )
 from memguard.cleanup.reports import CleanupReport, HandlerOutcome, HandlerResult, Occasion, event_of
 from memguard.cleanup.runner import Runner
-from memguard.cleanup.schedule import Schedule, StopEvent, in_thread
+from memguard.cleanup.schedule import OnlySchedule, StopEvent
 from memguard.cleanup.signals import TERMINATING, SignalRelay, tell_failures
 from memguard.cleanup.table import HandlerTable
 from memguard.events import EventBus
@@ -82,16 +83,15 @@ class CleanupManager:
         self._events = events
         self._job_id = job_id
         self._read_private_bytes = read_private_bytes or own_private_bytes
-        self._make_event = make_event
         self._table = HandlerTable()
         self._runner = Runner(self._table)
         self.enclosing = enclosing
         self._family: Family = Family(self._runner, None if enclosing is None else enclosing._family)
         self._deadline_s, self._interval_s = deadline_s, interval_s
         self._exit_hooked = False
-        # Made when they are asked for: both know this manager, which would else never die by itself.
+        # Told of this manager when they are asked for: it would else never die by itself.
         self._relay: SignalRelay | None = None
-        self._schedule: Schedule | None = None
+        self._schedule = OnlySchedule(make_event)
         _managers.add(self)
 
     @property
@@ -193,8 +193,12 @@ class CleanupManager:
         if not self._exit_hooked:
             self._exit_hooked = True
             atexit.register(self._at_exit)
-        if Occasion.SCHEDULED in entry.occasions and self._interval_s is not None and self._schedule is None:
-            self.start_schedule(self._interval_s)
+        if Occasion.SCHEDULED in entry.occasions and self._interval_s is not None:
+            try:
+                self._schedule.start(self.run_scheduled, self._interval_s, or_keep=True)
+            except BaseException:
+                self._table.remove(entry)  # whoever sees an error has registered nothing
+                raise
         return self._table.handle(entry)
 
     def planned(self, occasion: Occasion = Occasion.NORMAL) -> tuple[str, ...]:
@@ -251,7 +255,7 @@ class CleanupManager:
 
         A cancellation waits until the cleanup is done, and then goes on.
         """
-        return await in_thread(lambda: self.run(reason))
+        return await complete_aside(lambda: self.run(reason), "memguard-cleanup")
 
     def _run(
         self,
@@ -300,14 +304,7 @@ class CleanupManager:
             RuntimeError: it runs already, or the manager is closed.
             ValueError: for an interval that is not positive.
         """
-        if self._table.is_closed or self._schedule is not None:
-            state = "is closed" if self._table.is_closed else "has a schedule already"
-            raise RuntimeError(f"this cleanup manager {state}")
-        self._schedule = Schedule(self.run_scheduled, self._make_event, interval_s)
-
-    def _stop_schedule(self) -> tuple[HandlerResult, ...]:
-        schedule, self._schedule = self._schedule, None
-        return () if schedule is None or schedule.stop() else (_STUCK_SCHEDULE,)
+        self._schedule.start(self.run_scheduled, interval_s)
 
     def install_signal_handlers(self, signals: Iterable[Signals] = TERMINATING) -> tuple[Signals, ...]:
         """Clean up at these signals, then let each have its former effect: a handler, or death of the signal.
@@ -348,7 +345,7 @@ class CleanupManager:
         self._refuse_from_within(reason, Occasion.NORMAL)
         # Before the run: what came in later would be run by nobody.
         self._table.is_closed = True
-        stuck = self._stop_schedule()
+        stuck = () if self._schedule.close() else (_STUCK_SCHEDULE,)
         try:
             return self._run(reason, Occasion.NORMAL, first=stuck)
         finally:
@@ -376,7 +373,7 @@ class CleanupManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await in_thread(lambda: self.__exit__(kind, error, trace))
+            await complete_aside(lambda: self.__exit__(kind, error, trace), "memguard-cleanup")
         finally:
             self._restore_signals()  # which the other thread may not do
 
@@ -385,7 +382,7 @@ class CleanupManager:
         self._table.start_over()
         self._runner.start_over()
         self._family.start_over()
-        self._schedule = None
+        self._schedule.start_over()
 
 
 def _start_over_in_child() -> None:

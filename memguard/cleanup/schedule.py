@@ -1,17 +1,12 @@
-"""Work on a thread of its own: every so often, or for a coroutine that waits for it."""
+"""Work on a thread of its own, every so often."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from memguard.aside import start_aside
-
-__all__ = ["Schedule", "StopEvent", "in_thread"]
-
-_T = TypeVar("_T")
+__all__ = ["OnlySchedule", "Schedule", "StopEvent"]
 
 # A handler that is in the middle of its work when the schedule is stopped gets this long to end.
 _JOIN_S: Final = 5.0
@@ -62,16 +57,44 @@ class Schedule:
                 _tell(error)
 
 
+class OnlySchedule:
+    """Room for one schedule, until it is closed; thread-safe."""
+
+    def __init__(self, make_event: Callable[[], StopEvent]) -> None:
+        self._make_event = make_event
+        # Reentrant: a signal's handler may close in the midst of a call.
+        self._lock = threading.RLock()
+        self._schedule: Schedule | None = None
+        self._closed = False
+
+    def start(self, work: Callable[[], object], interval_s: float, *, or_keep: bool = False) -> None:
+        """Begin a schedule; with ``or_keep`` one that runs already will do.
+
+        Raises:
+            RuntimeError: one runs already, or it is closed, or no thread can be started.
+            ValueError: for an interval that is not positive.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this cleanup manager is closed")
+            if self._schedule is None:
+                self._schedule = Schedule(work, self._make_event, interval_s)
+            elif not or_keep:
+                raise RuntimeError("this cleanup manager has a schedule already")
+
+    def close(self) -> bool:
+        """End it, and start no other; tell whether its thread is gone. Once or many times."""
+        with self._lock:
+            self._closed = True
+            schedule, self._schedule = self._schedule, None
+        return schedule is None or schedule.stop()
+
+    def start_over(self) -> None:
+        """Forget the schedule, as a forked child must: its thread is not there, and the lock may be held."""
+        self._lock = threading.RLock()
+        self._schedule = None
+
+
 def _tell(error: BaseException) -> None:
     here = threading.current_thread()
     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, here)))
-
-
-async def in_thread(work: Callable[[], _T]) -> _T:
-    """Do something without blocking the event loop; a cancellation waits until it is done, and then goes on."""
-    task = start_aside(work, "memguard-cleanup")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
