@@ -106,7 +106,7 @@ class _Book:
         self.line.clear()
 
     def ring(self) -> None:
-        """Let everybody in line look again. Without a lock: it is also called when the last hand lets go of something."""
+        """Let all in line look again; without a lock, since the loss of the last hand on something calls it too."""
         for each in self.line:
             each.bell.put(None)
 
@@ -381,6 +381,8 @@ def _start_afresh_in_child() -> None:
     # The jobs are the parent's, and the thread that held the lock does not exist here.
     _book.start_afresh()
     for allocator in list(_allocators):
+        for each in allocator.reservations:
+            each._released = True
         allocator.reservations.clear()
 
 

@@ -8,8 +8,6 @@ What must be enforced runs in a process of its own: `MemoryManager.run`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import dataclasses
 import threading
 import time
@@ -19,13 +17,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from memguard.allocator import Reservation
-from memguard.aside import start_aside
+from memguard.aside import complete_aside, outlast, start_aside
 from memguard.cleanup import CleanupManager, CleanupReport
 from memguard.errors import MemoryLimitExceeded
 from memguard.host import OwnMemory, peak_resident_bytes_now, resident_bytes_now
 from memguard.jobs import StopRequest
 from memguard.leaks.registry import ModelRegistry
 from memguard.memory import BatchSizer, iterate_batches
+from memguard.nesting import Surroundings
 from memguard.redact import redact_error
 from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
 from memguard.settling import ReportSlot
@@ -274,14 +273,12 @@ class ManagedJob:
 
 
 # What the blocks around this code hold: a job started in them must not wait for their room.
-_around: contextvars.ContextVar[tuple[Reservation, ...]] = contextvars.ContextVar(
-    "memguard_blocks_around", default=()
-)
+_around: Surroundings[Reservation] = Surroundings("memguard_blocks_around")
 
 
 def held_around() -> tuple[Reservation, ...]:
-    """Return what the managed blocks around this code hold."""
-    return _around.get()
+    """Return what the managed blocks around this code hold; see `Surroundings` for threads."""
+    return _around.current()
 
 
 class ManagedBlock:
@@ -290,49 +287,57 @@ class ManagedBlock:
     def __init__(self, open_block: Callable[[StopRequest], AbstractContextManager[ManagedJob]]) -> None:
         self._request = StopRequest()
         self._block = open_block(self._request)
-        self._token: contextvars.Token[tuple[Reservation, ...]] | None = None
+        self._reservation: Reservation | None = None
 
     def __enter__(self) -> ManagedJob:
         return self._surround(self._block.__enter__())
 
     def _surround(self, job: ManagedJob) -> ManagedJob:
-        self._token = _around.set((*_around.get(), job.reservation))
+        self._reservation = job.reservation
+        _around.enter(job.reservation)
         return job
-
-    def _step_out(self) -> None:
-        if self._token is not None:
-            # Left in another context than it was entered in, as fixtures do, there is nothing to take back.
-            with contextlib.suppress(ValueError):
-                _around.reset(self._token)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._step_out()
-        return self._block.__exit__(kind, error, trace)
+        try:
+            return self._block.__exit__(kind, error, trace)
+        finally:
+            self._step_out()
+
+    def _step_out(self) -> None:
+        if self._reservation is not None:
+            _around.leave(self._reservation)
 
     async def __aenter__(self) -> ManagedJob:
         # Only waiting for room may block; it happens in a thread.
-        entering = start_aside(self._block.__enter__, "memguard-enter")
+        entering = start_aside(self._block.__enter__, "memguard-enter", untold=self._undo)
         try:
             return self._surround(await asyncio.shield(entering))
         except asyncio.CancelledError as cancelled:
             self._request.ask()
-            await self._request.outlast(entering)
+            await outlast(entering, self._request.ask)
             if entering.exception() is None:  # it had its room already
-                self._block.__exit__(type(cancelled), cancelled, cancelled.__traceback__)
+                self._undo(entering.result(), cancelled)
             raise
+        except GeneratorExit:  # thrown away while it waited: nobody is left to wait for
+            self._request.ask()
+            raise
+        finally:
+            del entering  # else an error would keep itself, by way of this frame and the future
+
+    def _undo(self, _: ManagedJob, error: BaseException | None = None) -> None:
+        """Leave a block that nobody got to see."""
+        error = error or asyncio.CancelledError("its event loop was closed")
+        self._block.__exit__(type(error), error, error.__traceback__)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._step_out()
-        leaving = start_aside(lambda: self._block.__exit__(kind, error, trace), "memguard-leave")
         try:
-            return await asyncio.shield(leaving)
-        except asyncio.CancelledError:
-            await self._request.outlast(leaving)
-            raise
+            return await complete_aside(lambda: self._block.__exit__(kind, error, trace), "memguard-leave")
+        finally:
+            self._step_out()
 
 
 def _as_soft_stop(report: JobReport) -> JobReport:

@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer
-from memguard.aside import start_aside
+from memguard.aside import complete_aside, start_aside
 from memguard.budget import Budget, OuterBound, resolve_budget
 from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
@@ -36,9 +36,10 @@ from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
 from memguard.units import Size
 from memguard.worker.compose import JobFrame
-from memguard.worker.job import GuardedJob, JobResult
+from memguard.worker.job import GuardedJob, JobResult, raise_free
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress
+from memguard.worker.refusal import explained
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
 
@@ -158,17 +159,21 @@ class MemoryManager:
             WorkerStartError: if no worker can be started, or the manager is closed.
             KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
         """
-        budget = self._job_budget(memory)
-        frame = self._frame(function, name, budget, estimate)
+        with explained():
+            frame = self._frame(function, name, self._job_budget(memory), estimate)
+        plan = plan_from(self.settings, frame.limit_bytes, timeout)
         with (
             self._stops.under(_stop_request.get() or StopRequest()) as request,
             self._reserved(frame, request),
         ):
-            job = self._start(
-                (function, args, kwargs), frame, timeout=timeout, preload=preload, on_progress=on_progress
-            )
+            with explained():
+                spec = JobSpec(frame.job_id, frame.name, identify(), plan)
+                job = GuardedJob(frame, spec, self._listener(frame, on_progress))
             request.on_ask(job.stop)
-            return self._conclude(job, check)
+            result = self._follow(job, (function, args, kwargs), preload)
+        if check:
+            raise_free(result.take_error())
+        return result
 
     async def arun(
         self, function: Callable[..., T], /, *args: Any, check: bool = True, **options: Any
@@ -183,6 +188,10 @@ class MemoryManager:
             request.ask()
             await request.outlast(task)
             raise
+        finally:
+            del (
+                task
+            )  # which has what the job raised, whose frames have this one: a cycle with the arguments in it
 
     def _run_stoppable(
         self, request: StopRequest, function: Callable[..., T], /, *args: Any, **options: Any
@@ -193,41 +202,27 @@ class MemoryManager:
         finally:
             _stop_request.reset(token)
 
-    def _start(
-        self,
-        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
-        frame: JobFrame,
-        *,
-        timeout: str | float | None,
-        preload: Iterable[str],
-        on_progress: ProgressCallback | None,
-    ) -> GuardedJob:
-        plan = plan_from(self.settings, frame.limit_bytes, timeout)
-        spec = JobSpec(frame.job_id, frame.name, identify(), plan)
-
+    def _listener(
+        self, frame: JobFrame, on_progress: ProgressCallback | None
+    ) -> Callable[[Message, JobProgress], None]:
         def on_message(message: Message, progress: JobProgress) -> None:
             self._announcer.message(frame, message)
             if on_progress is not None:
                 on_progress(progress)
 
-        return GuardedJob(
-            self._pool,
-            *call,
-            frame=frame,
-            spec=spec,
-            preload=self._preload | frozenset(preload),
-            on_message=on_message,
-        )
+        return on_message
 
-    def _conclude(self, job: GuardedJob, check: bool) -> JobResult[Any]:
+    def _follow(
+        self,
+        job: GuardedJob,
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
+        preload: Iterable[str],
+    ) -> JobResult[Any]:
         try:
-            result = job.wait()
+            return job.run(self._pool, call, self._preload | frozenset(preload))
         finally:
             if job.result is not None:
                 self._note_end(job.result)
-        if check:
-            result.raise_for_outcome()
-        return result
 
     def _note_end(self, result: JobResult[Any]) -> None:
         self._keep_report(result.slot)
@@ -366,7 +361,7 @@ class MemoryManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._step_out()
-        await asyncio.shield(start_aside(self.close, "memguard-close"))
+        await complete_aside(self.close, "memguard-close")
 
 
 _stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(
