@@ -229,6 +229,7 @@ class JobReport:
         kind: ``function`` (own process), ``command`` (wrapped) or ``managed`` (in the caller's process).
         what: the function's qualified name, or the command line; secrets removed.
         outcome: how it ended.
+        timeout_s: the time it was given, what was gone of it before its start included; ``None`` for no end.
         exit_status: the status that the wrapped command's caller sees; ``None`` for functions.
         signal: name of the signal that ended the job's first process, or ``None``.
         peak_bytes: highest sampled use of the whole tree. Sampling can miss a spike; ``kernel_peak_bytes`` cannot.
@@ -270,6 +271,7 @@ class JobReport:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, JsonScalar] = field(default_factory=dict)
+    timeout_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -8,6 +8,8 @@ so that they can be pasted.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from memguard.budget import SMALLEST_BUDGET_BYTES
@@ -15,7 +17,7 @@ from memguard.events import Event, JsonScalar
 from memguard.report import Death, JobReport, Outcome, OuterBudget
 from memguard.units import format_bytes, format_duration, format_setting
 
-__all__ = ["RUNBOOKS", "events_of", "suggested_budget", "tell_death", "with_story"]
+__all__ = ["RUNBOOKS", "events_of", "suggested_budget", "tell_death", "tell_stray_signal", "with_story"]
 
 RUNBOOKS: Final = {
     Outcome.BUDGET_KILL: "JobKilledForBudget",
@@ -29,6 +31,12 @@ _AFTER_MISS: Final = 1.5
 _AFTER_SUCCESS: Final = 1.25
 _TIGHT: Final = 0.9
 _LOOSE: Final = 0.4
+# Less than this between a limit and what was measured is the guard's own time, and no word worth.
+_NOTICED_S: Final = 0.1
+# What a process brings on itself; any other signal came from somebody.
+_FAULTS: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+# Deaths that nobody sees coming; that a command ends when it is asked to, or when its reader leaves, needs no word.
+_UNEXPECTED: Final = _FAULTS | {"SIGKILL", "SIGXCPU", "SIGXFSZ"}
 
 
 def suggested_budget(report: JobReport) -> int:
@@ -63,7 +71,7 @@ def with_story(report: JobReport, *, where: str = "") -> JobReport:
 def _setting(report: JobReport) -> str:
     """Return what to ask for next time, with what encloses the job and must be raised first."""
     wanted = suggested_budget(report)
-    own = _literal("--memory" if report.kind == "command" else "memory", wanted)
+    own = _literal(_named("memory", report), format_setting(wanted))
     refusing = [each for each in report.budget.outer if each.limit_bytes < wanted]
     if not refusing:
         return own
@@ -71,17 +79,22 @@ def _setting(report: JobReport) -> str:
 
 
 def _raised(outer: OuterBudget, wanted_bytes: int) -> str:
-    return f"{outer.name} ({format_bytes(outer.limit_bytes)}) to {_literal(outer.setting, wanted_bytes)}"
+    return f"{outer.name} ({format_bytes(outer.limit_bytes)}) to {_literal(outer.setting, format_setting(wanted_bytes))}"
 
 
-def _literal(setting: str, count: int) -> str:
-    size = format_setting(count)
-    return f"{setting} {size}" if setting.startswith("--") else f'{setting}="{size}"'
+def _named(setting: str, report: JobReport) -> str:
+    return f"--{setting}" if report.kind == "command" else setting
+
+
+def _literal(setting: str, value: str) -> str:
+    return f"{setting} {value}" if setting.startswith("--") else f'{setting}="{value}"'
 
 
 def _recommend(report: JobReport) -> tuple[str, ...]:
     if report.outcome.is_memory_death:
         return _after_miss(report)
+    if report.outcome in _ADVICE:
+        return (_ADVICE[report.outcome](report),)
     if report.outcome is not Outcome.COMPLETED or report.budget.limit_bytes == 0:
         return ()
     needs, wanted = f"needs {format_bytes(report.peak_bytes)}", suggested_budget(report)
@@ -90,6 +103,33 @@ def _recommend(report: JobReport) -> tuple[str, ...]:
     if report.utilisation < _LOOSE and report.peak_bytes > 0 and wanted < report.budget.limit_bytes:
         return (f"{needs}: {_setting(report)} would do, and leave more to others",)
     return ()
+
+
+def _after_timeout(report: JobReport) -> str:
+    if report.timeout_s is None:
+        return "allow it more time, or give it less to do"
+    # Twice as much: how long it would have taken is unknown.
+    longer = _literal(_named("timeout", report), f"{max(1, math.ceil(report.timeout_s * 2))}s")
+    return f"allow it more time, for instance {longer}, or give it less to do"
+
+
+def _after_signal(report: JobReport) -> str:
+    if report.signal in _FAULTS:
+        return (
+            "its own code, or that of a library, failed: in a Python program PYTHONFAULTHANDLER=1 shows where"
+        )
+    return "somebody else sent it: a scheduler, a person, another program; look there for why"
+
+
+def _after_loss(_: JobReport) -> str:
+    return "find out what killed its supervisor, a process of memguard's, and run it again"
+
+
+_ADVICE: Final[Mapping[Outcome, Callable[[JobReport], str]]] = {
+    Outcome.TIMEOUT: _after_timeout,
+    Outcome.SIGNAL: _after_signal,
+    Outcome.LOST: _after_loss,
+}
 
 
 def _after_miss(report: JobReport) -> tuple[str, ...]:
@@ -110,9 +150,8 @@ def _after_miss(report: JobReport) -> tuple[str, ...]:
             f"its budget is already all that {report.capacity.limited_by} allows "
             f"({format_bytes(report.capacity.capacity_bytes)}): give it less data or a larger machine"
         )
-    advice.append(
-        "work on fewer rows or columns, or in batches (`job.batches`), so that less is held at once"
-    )
+    batches = "batches" if report.kind == "command" else "batches (`job.batches`)"
+    advice.append(f"work on fewer rows or columns, or in {batches}, so that less is held at once")
     if len(report.processes) > 1:
         advice.append(f"run fewer workers: {len(report.processes)} processes shared the budget at the peak")
     return tuple(advice)
@@ -124,7 +163,7 @@ def _death(report: JobReport, where: str) -> Death | None:
     ):
         return None
     runbook = RUNBOOKS.get(report.outcome)
-    places = [f"report {where}" if where else "", f"runbook {runbook}" if runbook else ""]
+    places = [f"report {where}" if where else "", f"memguard runbook {runbook}" if runbook else ""]
     return Death(
         who=f"{report.name} ({report.what})",
         how_much=_how_much(report),
@@ -158,11 +197,26 @@ _CAUSES: Final = {
 
 
 def _why_now(report: JobReport) -> str:
-    cause = _CAUSES[report.outcome]
-    if report.outcome is Outcome.SIGNAL and report.signal:
-        cause = f"it died of {report.signal}, which memguard did not send"
+    after = f"after {format_duration(report.duration_s)}"
     phase = f" in phase {report.phases[-1].name}" if report.phases else ""
-    return f"{cause} after {format_duration(report.duration_s)}{phase}"
+    if report.outcome is Outcome.SIGNAL and report.signal:
+        return f"it died of {report.signal} {after}{phase}; memguard did not send it"
+    if report.outcome is Outcome.TIMEOUT and report.timeout_s is not None:
+        return f"its time of {format_duration(report.timeout_s)} was up{phase}{_beside_its_time(report)}"
+    return f"{_CAUSES[report.outcome]} {after}{phase}"
+
+
+def _beside_its_time(report: JobReport) -> str:
+    """Tell what of a job's time was not the job's: gone before its start, or taken after it was up."""
+    assert report.timeout_s is not None
+    over_s = report.duration_s - report.timeout_s
+    if over_s <= -_NOTICED_S:
+        return f"; {format_duration(-over_s)} of it were gone before it began"
+    if over_s < _NOTICED_S:
+        return ""
+    if report.signal == "SIGKILL":
+        return f"; it did not stop when asked, and was killed {format_duration(over_s)} later"
+    return f"; asked to stop, it took {format_duration(over_s)} more"
 
 
 def _why_this_one(report: JobReport) -> str:
@@ -170,9 +224,14 @@ def _why_this_one(report: JobReport) -> str:
         return "it alone passed its own budget; no other job was touched"
     if report.outcome is Outcome.KERNEL_OOM:
         return "the kernel chose; guarded jobs are marked to be chosen before anything else"
-    return (
-        "nothing else was involved" if report.outcome is Outcome.MEMORY_ERROR else "only this job was meant"
-    )
+    return _REASONS.get(report.outcome, "only this job was meant")
+
+
+_REASONS: Final = {
+    Outcome.MEMORY_ERROR: "nothing else was involved",
+    Outcome.TIMEOUT: "each job has its own time; no other job was touched",
+    Outcome.SIGNAL: "the signal was sent to this job, or it brought it on itself; no other job was touched",
+}
 
 
 def _what_is_saved(report: JobReport) -> str:
@@ -182,7 +241,17 @@ def _what_is_saved(report: JobReport) -> str:
         return "what the block had made so far: it ran in this process, and its memory is free once nothing holds it"
     if any(each.source == "job" and each.fact == "handed over: value" for each in report.evidence):
         return "what it returned when it was asked to stop; run with check=False to get it as `result.value`"
-    return "no result; the caller goes on, and its memory is as it was"
+    return "no result; the memory of the process that asked for it is as it was"
+
+
+def tell_stray_signal(report: JobReport) -> str:
+    """Return a line on a command that died of a signal that nobody saw coming, ``""`` where it did not."""
+    if report.outcome is not Outcome.SIGNAL or report.signal not in _UNEXPECTED:
+        return ""
+    return (
+        f"{report.name}: killed by {report.signal}, which memguard did not send; "
+        f"peak {format_bytes(report.peak_bytes)} of its budget of {format_bytes(report.budget.limit_bytes)}"
+    )
 
 
 def tell_death(report: JobReport) -> str:

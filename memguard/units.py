@@ -24,6 +24,7 @@ __all__ = [
     "format_bytes",
     "format_duration",
     "format_setting",
+    "format_share",
     "parse_bytes",
     "parse_duration",
     "parse_size",
@@ -174,6 +175,16 @@ def format_bytes(count: float) -> str:
         magnitude, exponent = magnitude / KIB, exponent + 1
     digits = f"{magnitude:.{min(exponent, 1)}f}".removesuffix(".0")
     return f"{'-' if count < 0 else ''}{digits} {_IEC_UNITS[exponent]}"
+
+
+def format_share(fraction: float) -> str:
+    """Write a share for people, never rounded to none or to all of it: ``"84%"``, ``"0.5%"``, ``"99.9%"``."""
+    percent = fraction * 100
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    if round(percent, 1) < 10 or (round(percent) == 100 and percent < 100):
+        return f"{min(percent, 99.9):.1f}".removesuffix(".0") + "%"
+    return f"{percent:.0f}%"
 
 
 def format_setting(count: int) -> str:

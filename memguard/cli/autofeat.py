@@ -24,7 +24,7 @@ from memguard.jobs import machine_for
 from memguard.manager import MemoryManager
 from memguard.report import JobReport
 from memguard.story import tell_death, with_story
-from memguard.units import format_bytes
+from memguard.units import format_bytes, format_share
 
 if TYPE_CHECKING:
     from memguard_integrations.autofeat import TableRequest, TableRun
@@ -186,7 +186,7 @@ def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
             told.add(event.job_id)
             used, limit = (int(str(event.fields[name])) for name in ("used_bytes", "limit_bytes"))
             view.say(
-                f"use reached {format_bytes(used)}, {used / limit:.0%} of the budget; at all of it the job is stopped"
+                f"use reached {format_bytes(used)}, {format_share(used / limit)} of the budget; at all of it the job is stopped"
             )
 
     return tell

@@ -11,9 +11,9 @@ import click
 
 from memguard.cli.exits import printable, show
 from memguard.errors import DataError
-from memguard.report import JobReport, report_from_json, report_to_json
+from memguard.report import JobReport, Outcome, report_from_json, report_to_json
 from memguard.story import tell_death
-from memguard.units import format_bytes, format_duration
+from memguard.units import format_bytes, format_duration, format_share
 
 __all__ = ["describe", "read_report", "report_command"]
 
@@ -57,7 +57,7 @@ def read_report(file: Path) -> JobReport:
 
 def describe(report: JobReport) -> Iterator[str]:
     """Yield the lines of a report for people."""
-    yield f"{report.name}: {report.outcome.value.replace('_', ' ')} after {format_duration(report.duration_s)}"
+    yield f"{report.name}: {_ending(report)} after {format_duration(report.duration_s)}"
     yield from _rows(_facts(report))
     if report.phases:
         yield "phases:"
@@ -78,6 +78,12 @@ def describe(report: JobReport) -> Iterator[str]:
         yield from (f"advice: {advice}" for advice in report.recommendations)
 
 
+def _ending(report: JobReport) -> str:
+    if report.kind == "command" and report.outcome is Outcome.RAISED and report.exit_status is not None:
+        return f"exited with {report.exit_status}"
+    return report.outcome.value.replace("_", " ")
+
+
 def _rows(facts: list[tuple[str, str]]) -> Iterator[str]:
     width = max(len(name) for name, _ in facts)
     yield from (f"  {name:<{width}}  {value}" for name, value in facts)
@@ -89,7 +95,7 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
         ("job", f"{report.job_id} ({report.kind}), started {report.started_at}"),
         (
             "peak",
-            f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {report.utilisation:.0%} of budget",
+            f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {format_share(report.utilisation)} of budget",
         ),
         (
             "budget",

@@ -32,7 +32,7 @@ from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
-from memguard.story import tell_death
+from memguard.story import tell_death, tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.spec import BUDGET_VARIABLE
@@ -145,6 +145,7 @@ def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> Job
         estimate=None,
         arguments=words,
         environment=redact_environment(os.environ, mode=settings.redact),
+        timeout_s=settings.timeout_s,
         report_path=str(wishes.report.place_for(job_id) or ""),
     )
 
@@ -184,3 +185,5 @@ def _tell(report: JobReport) -> None:
         say(line)
     if report.outcome.is_memory_death or report.outcome is Outcome.TIMEOUT:
         say(tell_death(report))
+    elif stray := tell_stray_signal(report):
+        say(stray)

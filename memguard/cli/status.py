@@ -13,7 +13,7 @@ from memguard.cli.tables import print_table
 from memguard.host import MachineReading
 from memguard.host.readings import MemoryLimit
 from memguard.jobs import machine_for
-from memguard.units import format_bytes
+from memguard.units import format_bytes, format_share
 
 __all__ = ["SCHEMA", "document", "status_command"]
 
@@ -86,7 +86,7 @@ def _facts(machine: MachineReading) -> list[tuple[str, str]]:
         stalled = f"{some:g} % of the last 10 s lost to waiting, {full:g} % by all at once"
     return [
         ("capacity", f"{format_bytes(machine.capacity_bytes)}, bound by {binding.source} ({binding.path})"),
-        ("used", f"{format_bytes(machine.used_bytes)} = {machine.used_fraction:.0%} of the capacity"),
+        ("used", f"{format_bytes(machine.used_bytes)} = {format_share(machine.used_fraction)} of the capacity"),
         ("available", format_bytes(machine.available_bytes)),
         ("free swap", f"{format_bytes(machine.swap_free_bytes)}, not counted as available"),
         ("pressure", stalled),

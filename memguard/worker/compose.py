@@ -46,6 +46,7 @@ class JobFrame:
     environment: dict[str, str]
     report_path: str = ""
     outer: tuple[OuterBudget, ...] = ()
+    timeout_s: float | None = None
 
 
 def is_back(before_bytes: int, now_bytes: int) -> bool:
@@ -104,6 +105,7 @@ def compose_report(
         arguments=frame.arguments,
         environment=frame.environment,
         notes=dict(recorder.notes),
+        timeout_s=frame.timeout_s,
         versions=_versions(),
     )
     return with_story(report, where=frame.report_path)

@@ -24,7 +24,7 @@ from memguard.report import (
     PhaseReport,
     ProcessUse,
 )
-from memguard.story import RUNBOOKS, events_of, suggested_budget, tell_death, with_story
+from memguard.story import RUNBOOKS, events_of, suggested_budget, tell_death, tell_stray_signal, with_story
 from memguard.units import GIB, MIB, parse_bytes
 
 DEATHS = [each for each in Outcome if each not in (Outcome.COMPLETED, Outcome.RAISED)]
@@ -66,12 +66,12 @@ def test_a_death_is_told_in_seven_parts(outcome: Outcome) -> None:
     assert death.how_much == (
         "peak 700 MiB of a budget of 1 GiB (memory 1GiB); 6 GiB of 8 GiB were free at the start (bound: physical)"
     )
-    assert death.why_now.endswith("after 1m 1s") or "after" in death.why_now
+    assert "after 1 min 1 s" in death.why_now
     assert death.why_this_one
     assert death.what_is_saved
     assert death.where.startswith("report r.json")
-    assert (outcome in RUNBOOKS) == ("runbook" in death.where) == outcome.is_memory_death
-    assert bool(death.what_next) == outcome.is_memory_death
+    assert (outcome in RUNBOOKS) == ("memguard runbook " in death.where) == outcome.is_memory_death
+    assert bool(death.what_next) == (outcome is not Outcome.INTERRUPTED)
 
 
 def test_who_lives_has_no_death() -> None:
@@ -163,7 +163,7 @@ def test_no_setting_is_advised_that_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "no result; the caller goes on, and its memory is as it was"),
+        ({}, "no result; the memory of the process that asked for it is as it was"),
         ({"kind": "command"}, "whatever the command wrote itself"),
         ({"kind": "managed"}, "what the block had made so far: it ran in this process"),
         (
@@ -212,6 +212,86 @@ def test_a_quiet_end_has_no_events(outcome: Outcome) -> None:
     assert events_of(report(notes={"models_alive_at_end": "many"})) == ()
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "duration_s", "signal", "told"),
+    [
+        (25.0, 25.01, None, "its time of 25.0 s was up in phase select"),
+        (
+            25.0,
+            12.9,
+            None,
+            "its time of 25.0 s was up in phase select; 12.1 s of it were gone before it began",
+        ),
+        (
+            1.0,
+            2.0,
+            "SIGKILL",
+            "its time of 1.0 s was up in phase select; it did not stop when asked, and was killed 1.0 s later",
+        ),
+        (1.0, 1.5, None, "its time of 1.0 s was up in phase select; asked to stop, it took 500 ms more"),
+        (None, 1.5, None, "its time was up after 1.5 s in phase select"),
+    ],
+)
+def test_a_time_that_is_up_is_told_as_it_was_given(
+    timeout_s: float | None, duration_s: float, signal: str | None, told: str
+) -> None:
+    """The limit is what was set; what was gone before and what the grace took are told beside it, not as the limit."""
+    phases = (PhaseReport("select", 0, 1, 2),)
+    made = report(
+        Outcome.TIMEOUT, timeout_s=timeout_s, duration_s=duration_s, signal=signal, phases=phases
+    ).death
+    assert made is not None
+    assert made.why_now == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "timeout_s", "told"),
+    [
+        ("function", 0.25, 'timeout="1s"'),
+        ("function", 25.0, 'timeout="50s"'),
+        ("command", 25.2, "--timeout 51s"),
+        ("command", None, "more time"),
+    ],
+)
+def test_more_time_is_a_literal_setting(kind: str, timeout_s: float | None, told: str) -> None:
+    """Who ran out of time is told what to raise, as he would write it."""
+    (advice,) = report(Outcome.TIMEOUT, timeout_s=timeout_s, kind=kind).recommendations
+    assert told in advice
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("SIGSEGV", "PYTHONFAULTHANDLER"), ("SIGKILL", "somebody else sent it")]
+)
+def test_a_signal_of_others_is_told_in_order_and_with_advice(name: str, told: str) -> None:
+    """What it died of, when, and who it was not; then where to look."""
+    made = report(Outcome.SIGNAL, signal=name, duration_s=0.009, kind="command")
+    assert made.death is not None
+    assert made.death.why_now == f"it died of {name} after 9 ms; memguard did not send it"
+    assert told in made.recommendations[0]
+
+
+def test_a_command_is_not_told_of_what_only_python_has() -> None:
+    """A command, in whatever language, is not sent to a function of this library."""
+    made = report(Outcome.BUDGET_KILL, kind="command")
+    assert [line for line in made.recommendations if "job.batches" in line] == []
+    assert [line for line in report(Outcome.BUDGET_KILL).recommendations if "job.batches" in line] != []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_told"),
+    [
+        *((each, True) for each in ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGXCPU")),
+        *((each, False) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "signal 40", None)),
+    ],
+)
+def test_only_an_unusual_signal_is_worth_a_line(name: str | None, is_told: bool) -> None:
+    """A death that the shell or a reader's end explains is not spoken of; any other names its signal and the peak."""
+    line = tell_stray_signal(report(Outcome.SIGNAL, signal=name, kind="command"))
+    told = f"fit: killed by {name}, which memguard did not send; peak 700 MiB of its budget of 1 GiB"
+    assert line == (told if is_told else "")
+    assert tell_stray_signal(report(Outcome.BUDGET_KILL, signal="SIGKILL", kind="command")) == ""
+
+
 def test_advice_counts_workers() -> None:
     """Where several processes shared the budget at the peak, fewer of them are an answer."""
     several = tuple(ProcessUse(number, "python", MIB) for number in range(1, 5))
@@ -225,7 +305,6 @@ def test_no_advice_without_a_reason() -> None:
     assert report(peak_mib=700).recommendations == ()
     assert report(peak_mib=0).recommendations == ()
     assert report(Outcome.RAISED, peak_mib=10).recommendations == ()
-    assert report(Outcome.TIMEOUT).recommendations == ()
 
 
 @given(

@@ -17,6 +17,7 @@ from memguard.units import (
     format_bytes,
     format_duration,
     format_setting,
+    format_share,
     parse_bytes,
     parse_duration,
     parse_size,
@@ -294,3 +295,26 @@ def test_a_duration_is_its_number_times_its_unit(milliseconds: int, unit: tuple[
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     """Durations for people roll over into the next unit instead of showing 60 of the smaller one."""
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "shown"),
+    [
+        (0, "0%"),
+        (0.0004, "<0.1%"),
+        (0.00506, "0.5%"),
+        (0.05, "5%"),
+        (0.0994, "9.9%"),
+        (0.09996, "10%"),
+        (0.104, "10%"),
+        (0.84, "84%"),
+        (0.996, "99.6%"),
+        (0.99999, "99.9%"),
+        (1, "100%"),
+        (1.004, "100%"),
+        (3.2, "320%"),
+    ],
+)
+def test_a_share_is_not_rounded_to_none_or_all(fraction: float, shown: str) -> None:
+    """A small share keeps a decimal, and only none is 0% and only all of it 100%."""
+    assert format_share(fraction) == shown

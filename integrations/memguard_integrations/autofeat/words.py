@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from memguard.report import JobReport
-from memguard.units import format_bytes, format_duration
+from memguard.units import format_bytes, format_duration, format_share
 from memguard_integrations.autofeat.records import Formula, Scores, Task
 from memguard_integrations.autofeat.table_run import TableRun
 
@@ -95,7 +95,7 @@ def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
         ),
         (
             "memory",
-            f"peak {format_bytes(report.peak_bytes)}, {report.utilisation:.0%} of the budget of "
+            f"peak {format_bytes(report.peak_bytes)}, {format_share(report.utilisation)} of the budget of "
             f"{format_bytes(report.budget.limit_bytes)}; estimated {format_bytes(run.estimate.expected_bytes)}, "
             f"at most {format_bytes(run.estimate.high_bytes)}",
         ),
@@ -175,4 +175,4 @@ def for_command_line(report: JobReport) -> JobReport:
 def _as_flags(advice: str) -> str:
     if advice.startswith("work on fewer rows"):
         return "or hold less at once: fewer rows (--fit-rows), fewer --columns or fewer --steps"
-    return re.sub(r'memory="([^"]+)"', r"--memory \1", advice)
+    return re.sub(r'(memory|timeout)="([^"]+)"', r"--\1 \2", advice)
