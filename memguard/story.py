@@ -79,7 +79,8 @@ def _setting(report: JobReport) -> str:
 
 
 def _raised(outer: OuterBudget, wanted_bytes: int) -> str:
-    return f"{outer.name} ({format_bytes(outer.limit_bytes)}) to {_literal(outer.setting, format_setting(wanted_bytes))}"
+    setting = _literal(outer.setting, format_setting(wanted_bytes))
+    return f"{outer.name} ({format_bytes(outer.limit_bytes)}) to {setting}"
 
 
 def _named(setting: str, report: JobReport) -> str:

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "doctor": ("memguard.cli.doctor", "doctor_command"),
     "report": ("memguard.cli.report", "report_command"),
     "run": ("memguard.cli.run", "run_command"),
+    "runbook": ("memguard.cli.runbook", "runbook_command"),
     "status": ("memguard.cli.status", "status_command"),
 }
 

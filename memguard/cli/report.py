@@ -95,7 +95,8 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
         ("job", f"{report.job_id} ({report.kind}), started {report.started_at}"),
         (
             "peak",
-            f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = {format_share(report.utilisation)} of budget",
+            f"{_bar(report.utilisation)} {format_bytes(report.peak_bytes)} = "
+            f"{format_share(report.utilisation)} of budget",
         ),
         (
             "budget",
