@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from memguard.host._files import parse_kilobytes, read_all, read_once
+from memguard.host.descriptors import Descriptors
 from memguard.host.identity import read_stat
 
 __all__ = [
@@ -120,23 +121,23 @@ def private_bytes_now() -> int:
 class OwnMemory:
     """Reads this process's private memory as `private_bytes_now` does, also once no descriptor is left to open.
 
-    Owns a descriptor until `close`. Of no use in a forked copy: there it tells of the process it was made in.
+    Owns a descriptor until `close`, or until nobody has it any more. Of no use in a forked copy: there it tells of the
+    process it was made in.
     """
 
     def __init__(self) -> None:
-        self._descriptor = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptors = Descriptors(map(os.open, [_STATM], [os.O_RDONLY | os.O_CLOEXEC]))
 
     def private_bytes(self) -> int:
         """Return the figure of now, in bytes; once closed, it needs a descriptor as `private_bytes_now` does."""
-        if self._descriptor < 0:
+        descriptor = self._descriptors.fileno()
+        if descriptor < 0:
             return private_bytes_now()
-        return _private_bytes(os.pread(self._descriptor, _STATM_SIZE, 0))
+        return _private_bytes(os.pread(descriptor, _STATM_SIZE, 0))
 
     def close(self) -> None:
         """Close the descriptor; once or many times."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._descriptors.close()
 
 
 def _private_bytes(statm: bytes) -> int:

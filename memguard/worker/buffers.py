@@ -19,8 +19,9 @@ from typing import Any, Final
 import cloudpickle
 
 from memguard.errors import TransferError
+from memguard.host.descriptors import Descriptors
 from memguard.worker.mapping import PageReturn, map_part
-from memguard.worker.protocol import above_streams
+from memguard.worker.protocol import open_above_streams
 
 __all__ = ["Packed", "create_segment", "pack", "pickle_outside", "unpack", "write_packed"]
 
@@ -113,7 +114,7 @@ def _round_up(count: int) -> int:
     return -(-count // _PAGE) * _PAGE
 
 
-def create_segment(name: str, size_bytes: int) -> int:
+def create_segment(name: str, size_bytes: int) -> Descriptors:
     """Create an anonymous shared-memory file.
 
     Args:
@@ -121,15 +122,11 @@ def create_segment(name: str, size_bytes: int) -> int:
         size_bytes: its length; pages come into being when they are written.
 
     Returns:
-        A descriptor, closed on exec; the caller owns it.
+        The owner of its descriptor, which is closed on exec.
     """
-    descriptor = above_streams(os.memfd_create(name, os.MFD_CLOEXEC))
-    try:
-        os.ftruncate(descriptor, size_bytes)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    segment = open_above_streams(os.memfd_create, name, os.MFD_CLOEXEC)
+    os.ftruncate(segment.fileno(), size_bytes)
+    return segment
 
 
 def write_packed(packed: Packed, descriptor: int) -> None:

@@ -18,15 +18,16 @@ from memguard.settling import ReportSlot
 from memguard.story import tell_death
 from memguard.worker.call import pack_call
 from memguard.worker.compose import JobFrame, compose_report, is_back
-from memguard.worker.launch import EndedJob, launch
+from memguard.worker.launch import EndedJob, RunningJob
 from memguard.worker.preload import modules_used_by
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress, JobRecorder
+from memguard.worker.refusal import explained
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
 from memguard.worker.verdict import Delivery
 
-__all__ = ["GuardedJob", "JobResult", "RemoteTraceback"]
+__all__ = ["GuardedJob", "JobResult", "RemoteTraceback", "raise_free"]
 
 T = TypeVar("T")
 
@@ -78,13 +79,38 @@ class JobResult(Generic[T]):
             JobInterrupted: it was stopped.
             BaseException: what the job raised, with the remote traceback as its cause.
         """
+        error = self._called_for()
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del self, error  # the traceback has this frame, which must not lead back to it
+
+    def take_error(self) -> BaseException | None:
+        """Return what the ending calls for, which nobody has from here any more; ``None`` if the job completed."""
+        error = self._called_for()
+        self.error = None
+        return error
+
+    def _called_for(self) -> BaseException | None:
         report = self.report
         if report.outcome is Outcome.COMPLETED:
-            return
+            return None
         if report.outcome is Outcome.RAISED and self.error is not None:
-            raise self.error
+            return self.error
         kind = _ERRORS.get(report.outcome, JobError)
-        raise kind(tell_death(report) or report.error or report.outcome.value, report=report) from self.error
+        error = kind(tell_death(report) or report.error or report.outcome.value, report=report)
+        error.__cause__ = self.error
+        return error
+
+
+def raise_free(error: BaseException | None) -> None:
+    """Raise an error, if there is one, without a cycle: its frames hold a job's arguments, and nobody collects here."""
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error
 
 
 _ERRORS: Mapping[Outcome, type[JobError]] = {
@@ -100,37 +126,26 @@ _ERRORS: Mapping[Outcome, type[JobError]] = {
 
 
 class GuardedJob:
-    """A job that has been started; `wait` for its end, `stop` it from any thread.
+    """A job that its caller is to `run`; `stop` it from any thread, at any time.
 
     Attributes:
-        result: how it ended, also where `wait` raised; ``None`` before.
+        result: how it ended, also where `run` raised; ``None`` before, and if it never began.
+
+    Raises:
+        OSError: if the machine has not what it takes to follow a job.
     """
 
     def __init__(
-        self,
-        pool: TemplatePool,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        *,
-        frame: JobFrame,
-        spec: JobSpec,
-        preload: frozenset[str],
-        on_message: Callable[[Message, JobProgress], None],
+        self, frame: JobFrame, spec: JobSpec, on_message: Callable[[Message, JobProgress], None]
     ) -> None:
         self.result: JobResult[Any] | None = None
         self._frame = frame
         self._on_message = on_message
         self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
-        modules = preload | modules_used_by(function, (*args, *kwargs.values()))
         self._started_s = time.monotonic()
         self._memory = OwnMemory()
-        try:
-            self._before_bytes = self._memory.private_bytes()
-            self._running = launch(pool, modules, spec, pack_call(function, args, kwargs))
-        except BaseException:
-            self._memory.close()
-            raise
+        self._before_bytes = self._memory.private_bytes()
+        self._running = RunningJob(spec)
 
     @property
     def recorder(self) -> JobRecorder:
@@ -141,20 +156,49 @@ class GuardedJob:
         """Ask the job to end; asked twice, it is killed."""
         self._running.stop()
 
-    def wait(self) -> JobResult[Any]:
-        """Wait for the end.
+    def run(
+        self,
+        pool: TemplatePool,
+        call: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]],
+        preload: frozenset[str],
+    ) -> JobResult[Any]:
+        """Launch it and wait for its end; whatever is raised, nothing of it goes on afterwards.
 
         Raises:
+            WorkerStartError: if no worker can be started.
+            TransferError: if function or arguments cannot cross.
             KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
         """
         try:
+            self._launch(pool, call, preload)
             self.result = self._finish(self._running.wait(self._take))
         except BaseException as interruption:
-            self._running.stop()
-            self.result = self._finish(self._end_interrupted())
-            interruption.add_note(f"memguard: job {self._frame.name} was stopped and cleaned up")
+            self._stop_for(interruption)
             raise
+        finally:
+            self._running.close()
+            self._memory.close()
         return self.result
+
+    def _launch(
+        self,
+        pool: TemplatePool,
+        call: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]],
+        preload: frozenset[str],
+    ) -> None:
+        function, args, kwargs = call
+        with explained():
+            modules = preload | modules_used_by(function, (*args, *kwargs.values()))
+            self._running.launch(pool, modules, pack_call(function, args, kwargs))
+
+    def _stop_for(self, interruption: BaseException) -> None:
+        if not self._running.may_run:
+            return
+        self._running.stop()
+        ended = self._end_interrupted()
+        if self._running.was_heard:  # else it was not handed over
+            self.result = self._finish(ended)
+            interruption.add_note(f"memguard: job {self._frame.name} was stopped and cleaned up")
 
     def _end_interrupted(self) -> EndedJob:
         try:
@@ -171,7 +215,6 @@ class GuardedJob:
 
     def _finish(self, ended: EndedJob) -> JobResult[Any]:
         after = self._memory.private_bytes()
-        self._memory.close()
         settled = after if is_back(self._before_bytes, after) else None
         error = ended.error
         if error is not None and ended.remote_traceback:

@@ -40,7 +40,8 @@ def run_job_and_exit(channel: Channel, enclosure: Enclosure, parent_pid: int) ->
         os._exit(1)
     if received is None:  # there is no job for it
         os._exit(0)
-    message, (stdout, stderr, arguments) = received
+    message, descriptors = received
+    stdout, stderr, arguments = descriptors.give_away()
     _run(JobSpec.from_message(message["spec"]), channel, enclosure, (stdout, stderr), arguments)
 
 
@@ -106,8 +107,8 @@ def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
             raise MemoryError(message["why"])
         refused = MemoryError(message["why"])
         return _deliver(channel, Delivery.MEMORY_ERROR, pack_error(refused))
-    write_packed(packed, descriptors[0])
-    os.close(descriptors[0])
+    write_packed(packed, descriptors.fileno())
+    descriptors.close()
     channel.send({"kind": "delivered", "delivery": delivery.value})
     return None
 

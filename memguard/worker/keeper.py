@@ -67,7 +67,8 @@ def wait_and_keep(template: Channel, closing: int, fence: str) -> None:
     received = template.receive()
     template.close()
     if received is not None:
-        message, (connection, stdout, stderr, arguments) = received
+        message, descriptors = received
+        connection, stdout, stderr, arguments = descriptors.give_away()
         with Channel.adopt(connection) as caller:
             spec = JobSpec.from_message(message["spec"])
             if _keep(spec, caller, (stdout, stderr), arguments, closing=closing, standby=standby):
@@ -324,7 +325,7 @@ class _Keeper:
             self._forget(self._job.fileno())
             return
         message, descriptors = received
-        _close_all(*descriptors)  # the job has none to give
+        descriptors.close()  # the job has none to give
         match understand(message):
             case Need(size_bytes):
                 self._provide_segment(size_bytes)

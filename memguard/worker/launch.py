@@ -9,24 +9,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from weakref import WeakSet
 
 from memguard.errors import TransferError, WorkerStartError
 from memguard.host import remove_abandoned, sweep_stale_fences, wait_all_gone
+from memguard.host.descriptors import Descriptors
 from memguard.host.readings import SharedFile
 from memguard.redact import redact_error
 from memguard.report import CleanupSummary
 from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
 from memguard.worker.call import flush_streams
-from memguard.worker.protocol import Channel, Message, channel_pair
+from memguard.worker.protocol import Message, channel_pair
 from memguard.worker.raised import load_error
 from memguard.worker.spec import EndRecord, JobSpec
 from memguard.worker.templates import Template, TemplatePool, is_open
 from memguard.worker.verdict import Delivery, Ending
 
-__all__ = ["EndedJob", "RunningJob", "launch"]
+__all__ = ["EndedJob", "RunningJob"]
 
 # After its keeper is killed the kernel kills the job's first process at once; this is for a busy machine.
 _LOST_WAIT_S: Final = 5.0
@@ -49,36 +51,6 @@ class EndedJob:
     remote_traceback: str
 
 
-def launch(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, call: Packed) -> RunningJob:
-    """Start a job and return at once.
-
-    Raises:
-        WorkerStartError: if no worker can be started.
-    """
-    segment = create_segment(f"memguard-call-{spec.job_id}", call.total_bytes)
-    try:
-        write_packed(call, segment)
-        return RunningJob(_submit(pool, modules, spec, segment), spec)
-    finally:
-        os.close(segment)
-
-
-def _submit(pool: TemplatePool, modules: frozenset[str], spec: JobSpec, segment: int) -> Channel:
-    ours, theirs = channel_pair()
-    try:
-        with theirs, _standard_streams() as streams:
-            descriptors = [theirs.fileno(), *streams, segment]
-            # A template that was killed is noticed at the latest when it is written to; then one more is started.
-            for _ in range(2):
-                template: Template = pool.template_for(modules)
-                if template.submit({"kind": "run", "spec": spec.to_message()}, descriptors):
-                    return ours
-        raise WorkerStartError("the worker template keeps dying; see its last words above")
-    except BaseException:
-        ours.close()
-        raise
-
-
 @contextmanager
 def _standard_streams() -> Iterator[tuple[int, int]]:
     """Give the descriptors a job writes to: the process's own, flushed so that order is kept.
@@ -86,27 +58,75 @@ def _standard_streams() -> Iterator[tuple[int, int]]:
     A process without one, as a daemon is, gives its jobs the null device.
     """
     flush_streams()
-    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    nothing = Descriptors(map(os.open, [os.devnull], [os.O_WRONLY | os.O_CLOEXEC]))
     try:
-        yield 1 if is_open(1) else nothing, 2 if is_open(2) else nothing
+        yield 1 if is_open(1) else nothing.fileno(), 2 if is_open(2) else nothing.fileno()
     finally:
-        os.close(nothing)
+        nothing.close()
 
 
 class RunningJob:
-    """A job between its start and its end. Wait for it in one thread; stop it from any."""
+    """A job from its launch to its end. Launch it and wait for it in one thread; stop it from any, at any time.
 
-    def __init__(self, channel: Channel, spec: JobSpec) -> None:
-        self._channel = channel
+    Owns its channel until `close`: the job does not outlive that. A forked copy of the caller has no part in it.
+
+    Attributes:
+        may_run: whether it was handed over, or is being handed over; False where nothing can be left of it.
+        was_heard: whether it, or its keeper, has said anything.
+    """
+
+    def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
+        self.may_run = False
+        self.was_heard = False
         self.pid: int | None = None
         self.start_ticks: int | None = None
         self._ended: EndedJob | None = None
+        self._is_copy = False
         self._began_s = time.monotonic()
         self._began_wall_s = time.time()
         self._shared: tuple[SharedFile, ...] = ()
         self._peak_bytes = 0
         self._fence_kind = "unknown"
+        self._channel, self._theirs = channel_pair()
+        _running.add(self)
+
+    def launch(self, pool: TemplatePool, modules: frozenset[str], call: Packed) -> None:
+        """Hand it to a template and return at once; what was asked before, to stop above all, is waiting for it.
+
+        Raises:
+            WorkerStartError: if no worker can be started.
+            OSError: if the machine refuses what its call needs.
+        """
+        with (
+            closing(create_segment(f"memguard-call-{self.spec.job_id}", call.total_bytes)) as segment,
+            self._theirs,
+            _standard_streams() as streams,
+        ):
+            write_packed(call, segment.fileno())
+            self._submit(pool, modules, [self._theirs.fileno(), *streams, segment.fileno()])
+
+    def _submit(self, pool: TemplatePool, modules: frozenset[str], descriptors: list[int]) -> None:
+        # A template that was killed is noticed at the latest when it is written to; then one more is started.
+        for _ in range(2):
+            template: Template = pool.template_for(modules)
+            self.may_run = True
+            if template.submit({"kind": "run", "spec": self.spec.to_message()}, descriptors):
+                return
+            self.may_run = False
+        raise WorkerStartError("the worker template keeps dying; see its last words above")
+
+    def close(self) -> None:
+        """Let go of the job, which is killed if it runs still, and of what it handed over."""
+        self._theirs.close()
+        self._channel.hang_up()
+        self._ended = None
+
+    def abandon(self) -> None:
+        """Let go in a forked copy of the caller: the job is not this one's."""
+        self.may_run, self._is_copy = False, True
+        self._theirs.abandon()
+        self._channel.abandon()
 
     def stop(self) -> None:
         """Ask the job to end with SIGINT, and to be killed after its grace; asked again, it is killed at once."""
@@ -117,13 +137,18 @@ class RunningJob:
 
         Args:
             on_message: called with each message of the keeper and the job; what it raises comes out here.
+
+        Raises:
+            RuntimeError: in a forked copy of the caller.
         """
+        self._theirs.close()  # else the end of the job's side could not be seen here
         while self._ended is None:
             received = self._channel.receive()
             if received is None:
                 self._ended = self._lost()
                 break
             message, descriptors = received
+            self.was_heard = True
             if message["kind"] == "ended":
                 self._take_end(EndRecord.from_message(message["record"]), descriptors)
             elif message["kind"] == "failed":
@@ -134,7 +159,7 @@ class RunningJob:
         assert self._ended is not None
         return self._ended
 
-    def _take_end(self, record: EndRecord, descriptors: list[int]) -> None:
+    def _take_end(self, record: EndRecord, descriptors: Descriptors) -> None:
         self._channel.close()
         # What is known even if Ctrl-C comes while the result is rebuilt.
         self._ended = EndedJob(record, None, None, "")
@@ -149,15 +174,17 @@ class RunningJob:
         self._peak_bytes = message.get("peak_bytes", self._peak_bytes)
 
     def _lost(self, why: str = "the keeper of the job vanished") -> EndedJob:
+        if self._is_copy:
+            raise RuntimeError("a forked copy of the process that started a job cannot wait for it")
         self._channel.close()
+        ending = Ending(
+            None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, self._peak_bytes, self._fence_kind
+        )
         gone = True
         if self.pid is not None and self.start_ticks is not None:
             gone = wait_all_gone(((self.pid, self.start_ticks),), _LOST_WAIT_S)
         swept = sweep_stale_fences()
         removed = remove_abandoned(self._shared, self._began_wall_s)
-        ending = Ending(
-            None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, self._peak_bytes, self._fence_kind
-        )
         leftovers = (
             *(f"fence {path} was removed" for path in swept),
             *(f"shared memory {file.path} ({file.allocated_bytes} bytes) was removed" for file in removed),
@@ -167,7 +194,7 @@ class RunningJob:
         return EndedJob(record, None, None, "")
 
 
-def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
+def _collect(record: EndRecord, descriptors: Descriptors) -> EndedJob:
     if record.ending.delivery is Delivery.NOTHING:
         return EndedJob(record, None, None, "")
     try:
@@ -175,8 +202,7 @@ def _collect(record: EndRecord, descriptors: list[int]) -> EndedJob:
     except TransferError as failure:
         return EndedJob(_as_raised(record), None, failure, "")
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        descriptors.close()
     if record.ending.delivery is Delivery.VALUE:
         return EndedJob(record, content, None, "")
     return EndedJob(record, None, *load_error(content))
@@ -192,16 +218,25 @@ def _as_raised(record: EndRecord) -> EndRecord:
     return replace(record, ending=replace(record.ending, delivery=Delivery.EXCEPTION))
 
 
-def _open_result(descriptors: list[int]) -> Any:
+def _open_result(descriptors: Descriptors) -> Any:
     if not descriptors:
         raise TransferError(
             "the job's result could not be handed over: this process has no descriptor left for it; "
             "close files, or raise the limit (`ulimit -n`)"
         )
     try:
-        return unpack(descriptors[0], give_back=True)
+        return unpack(descriptors.fileno(), give_back=True)
     except Exception as error:  # unpickling runs the classes' own code
         raise TransferError(
             f"the job's result arrived but cannot be rebuilt here: {redact_error(error)}; "
             "import the module of its class, or return plain data"
         ) from error
+
+
+def _abandon_in_child() -> None:
+    for job in list(_running):
+        job.abandon()
+
+
+_running: WeakSet[RunningJob] = WeakSet()
+os.register_at_fork(after_in_child=_abandon_in_child)

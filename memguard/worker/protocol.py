@@ -15,20 +15,32 @@ import select
 import socket
 import termios
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-__all__ = ["Channel", "GarbledMessageError", "Message", "above_streams", "channel_pair", "leading_that_fit"]
+from memguard.host.descriptors import Descriptors
+
+__all__ = [
+    "Channel",
+    "GarbledMessageError",
+    "Message",
+    "above_streams",
+    "channel_pair",
+    "leading_that_fit",
+    "open_above_streams",
+]
 
 T = TypeVar("T")
 
 Message = Mapping[str, Any]
+_Packet = tuple[bytes, list[tuple[int, int, bytes]], int, Any]
 
 # Larger than any message we send; a packet that does not fit would be cut, so the size is checked on sending. What is
 # long because people named files or wrote texts is shortened before, see `leading_that_fit`.
 _LARGEST_MESSAGE: Final = 64 * 1024
 _MOST_DESCRIPTORS: Final = 8
+_RIGHTS_BYTES: Final = socket.CMSG_LEN(_MOST_DESCRIPTORS * array.array("i").itemsize)
 _LAST_STREAM: Final = 2
 
 
@@ -80,11 +92,11 @@ class Channel:
                 raise
         return True
 
-    def receive(self) -> tuple[Message, list[int]] | None:
+    def receive(self) -> tuple[Message, Descriptors] | None:
         """Wait for a message.
 
         Returns:
-            The message and the descriptors it brought (the receiver's to close), or ``None`` once the peer is gone.
+            The message and the descriptors it brought, or ``None`` once the peer is gone.
 
         Raises:
             GarbledMessageError: if the peer sent something else; its descriptors are closed.
@@ -99,12 +111,7 @@ class Channel:
             raise
         if not data and _is_over(self._socket):
             return None
-        try:
-            return _decode(data), descriptors
-        except ValueError:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            raise
+        return _decode(data), descriptors
 
     def close(self) -> None:
         """Close this end; once or many times. The peer notices when no forked copy of it is open either."""
@@ -180,14 +187,39 @@ def _send_packet(connection: socket.socket, data: bytes, descriptors: Sequence[i
     connection.sendmsg([data], rights, flags)
 
 
-def _receive_packet(connection: socket.socket) -> tuple[bytes, list[int]]:
-    descriptors = array.array("i")
-    space = socket.CMSG_LEN(_MOST_DESCRIPTORS * descriptors.itemsize)
-    data, rights, _, _ = connection.recvmsg(_LARGEST_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
+def _receive_packet(connection: socket.socket) -> tuple[bytes, Descriptors]:
+    received = _Received()
+    # One step: as soon as there are descriptors, they have an owner, and Ctrl-C comes before or after it.
+    call = map(connection.recvmsg, [_LARGEST_MESSAGE], [_RIGHTS_BYTES], [socket.MSG_CMSG_CLOEXEC])
+    received.extend(call)  # type: ignore[arg-type]  # until `sort_out`
+    return received.sort_out(), received
+
+
+class _Received(Descriptors):
+    """The descriptors that came with a packet; at first they are inside what `recvmsg` returned."""
+
+    __slots__ = ()
+
+    def sort_out(self) -> bytes:
+        """Put the numbers in the place of the packet that holds them; returns its data."""
+        data, numbers = _contents(cast("_Packet", self[0]))
+        self[:] = numbers
+        return data
+
+    def close(self) -> None:
+        """Close them wherever they are."""
+        if any(not isinstance(each, int) for each in cast("list[object]", self)):
+            self.sort_out()
+        super().close()
+
+
+def _contents(packet: _Packet) -> tuple[bytes, array.array[int]]:
+    numbers = array.array("i")
+    data, rights, _, _ = packet
     for level, kind, content in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors)
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return data, numbers
 
 
 def channel_pair() -> tuple[Channel, Channel]:
@@ -207,6 +239,15 @@ def above_streams(descriptor: int) -> int:
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
     finally:
         os.close(descriptor)
+
+
+def open_above_streams(opener: Callable[..., int], *args: Any) -> Descriptors:
+    """Call what opens a descriptor, and move that out of the numbers of standard streams."""
+    opened = Descriptors(map(opener, *([each] for each in args)))
+    if opened.fileno() <= _LAST_STREAM:
+        opened.extend(map(fcntl.fcntl, [opened[0]], [fcntl.F_DUPFD_CLOEXEC], [_LAST_STREAM + 1]))
+        next(map(os.close, map(list.pop, [opened], [0])))
+    return opened
 
 
 def _above_streams(connection: socket.socket) -> socket.socket:

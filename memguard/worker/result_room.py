@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from memguard.host import read_machine
+from memguard.host.descriptors import Descriptors
 from memguard.worker.buffers import create_segment
 
 __all__ = ["ResultRoom"]
@@ -23,15 +24,16 @@ _MARGIN_FRACTION: Final = 0.05
 
 
 class ResultRoom:
-    """Makes a segment whenever the job asks for one; the last one counts.
-
-    Attributes:
-        descriptor: the segment, or -1; the maker's to send on, and open as long as its process lives.
-    """
+    """Makes a segment whenever the job asks for one; the last one counts."""
 
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
-        self.descriptor = -1
+        self._segment = Descriptors()
+
+    @property
+    def descriptor(self) -> int:
+        """The segment, or -1; to send on."""
+        return self._segment.fileno()
 
     def provide(self, size_bytes: int, *, on_made: Callable[[int], None], on_step: Callable[[], None]) -> str:
         """Make a segment with pages.
@@ -44,25 +46,20 @@ class ResultRoom:
         Returns:
             Why there is none, or ``""``.
         """
-        self._drop()
+        self._segment.close()
         refusal = _shortage(size_bytes)
         if refusal:
             return refusal
         try:
-            self.descriptor = create_segment(f"memguard-result-{self._job_id}", size_bytes)
+            self._segment = create_segment(f"memguard-result-{self._job_id}", size_bytes)
             on_made(self.descriptor)
             for start in range(0, size_bytes, _STEP_BYTES):
                 os.posix_fallocate(self.descriptor, start, min(_STEP_BYTES, size_bytes - start))
                 on_step()
         except (OSError, OverflowError) as error:
-            self._drop()
+            self._segment.close()
             return f"no memory for a result of {size_bytes} bytes: {error}"
         return ""
-
-    def _drop(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
 
 
 def _shortage(size_bytes: int) -> str:

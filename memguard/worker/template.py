@@ -45,7 +45,8 @@ def main(descriptor: int) -> None:
         received = caller.receive()
         if received is None:
             return
-        message, (closing,) = received
+        message, descriptors = received
+        (closing,) = descriptors.give_away()
         # Its parent, until that dies: the end of the channel alone does not tell, a forked copy may hold it open.
         owner = os.pidfd_open(message["owner"])
         if os.getppid() != message["owner"]:
@@ -110,8 +111,7 @@ class _Template:
         if not self._spare.send(message, descriptors):  # somebody killed the one that waited
             self._renew_spare()
             self._spare.send(message, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        descriptors.close()
         self._renew_spare()
         return True
 

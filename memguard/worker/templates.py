@@ -18,8 +18,9 @@ from typing import Final
 from weakref import WeakSet
 
 from memguard.errors import WorkerStartError
+from memguard.host.descriptors import Descriptors
 from memguard.worker.preload import root_of
-from memguard.worker.protocol import Message, above_streams, channel_pair
+from memguard.worker.protocol import Message, channel_pair, open_above_streams
 
 __all__ = ["Template", "TemplatePool", "is_open"]
 
@@ -49,7 +50,7 @@ def _sticky(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 
 
 class Template:
-    """One template process. Owns the process and the channel; `close` ends both. Serves once it has been greeted.
+    """One template process. Owns the process and the channel; `close` ends both. Serves once started and greeted.
 
     Args:
         modules: what it imports.
@@ -62,20 +63,29 @@ class Template:
         self.roots = frozenset(root_of(each) for each in modules)
         self.sticky = _sticky(os.environ)
         self.missing: Mapping[str, str] = {}
-        self._channel, theirs = channel_pair()
+        self._wishes = {"kind": "preload", "modules": sorted(modules), "owner": os.getpid(), "fence": fence}
+        self._closing = closing
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel, self._theirs = channel_pair()
+
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            WorkerStartError: if the machine lets none be made.
+        """
         try:
-            self._process = _spawn(theirs.fileno())
+            self._process = _spawn(self._theirs.fileno())
         except OSError as error:
-            self._channel.close()
             raise WorkerStartError(f"no worker could be started: {error}") from error
         finally:
-            theirs.close()
-        wishes = {"kind": "preload", "modules": sorted(modules), "owner": os.getpid(), "fence": fence}
-        self._channel.send(wishes, [closing])
+            self._theirs.close()
+        self._channel.send(self._wishes, [self._closing])
 
     @property
     def pid(self) -> int:
         """The process id of the template."""
+        assert self._process is not None
         return self._process.pid
 
     def greet(self) -> None:
@@ -96,7 +106,7 @@ class Template:
 
     def serves(self, roots: frozenset[str]) -> bool:
         """Whether it lives, has the packages, and saw the same settings of thread pools and allocators."""
-        return self.roots >= roots and self.sticky == _sticky(os.environ) and self._process.poll() is None
+        return self.roots >= roots and self.sticky == _sticky(os.environ) and not self.has_ended()
 
     def submit(self, message: Message, descriptors: Sequence[int]) -> bool:
         """Hand over a job; False if the template is gone."""
@@ -115,25 +125,29 @@ class Template:
 
     def has_ended(self) -> bool:
         """Whether its process is gone."""
-        return self._process.poll() is not None
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """End the template now; its keepers go on without it."""
         self._channel.hang_up()
-        self._process.kill()
+        self._theirs.close()
+        if self._process is not None:
+            self._process.kill()
         self._end_within(_GONE_WAIT_S)
 
     def _end_within(self, wait_s: float) -> int | None:
         # Never without a limit: then Popen would hold a lock that a signal handler in this thread waits for.
         try:
-            return self._process.wait(max(0.0, wait_s))
+            return 0 if self._process is None else self._process.wait(max(0.0, wait_s))
         except subprocess.TimeoutExpired:
             return None
 
     def abandon(self) -> None:
         """Let go in a forked copy of the owner: the process is not this one's child."""
         self._channel.abandon()
-        self._process.returncode = 0  # else Popen would wait for it, or complain
+        self._theirs.abandon()
+        if self._process is not None:
+            self._process.returncode = 0  # else Popen would wait for it, or complain
 
 
 def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
@@ -160,21 +174,25 @@ def is_open(descriptor: int) -> bool:
 
 
 class _Start:
-    """One start of a template: several threads may wait for it, one carries it out."""
+    """One start of a template: several threads may wait for it, one carries it out.
+
+    Attributes:
+        modules: what the template is to import.
+        under_way: held from before anybody knows of the start to its end. A lock as a context manager has no line on
+            which Ctrl-C could come before it is released, nor could a signal handler find it half locked.
+    """
 
     def __init__(self, modules: frozenset[str]) -> None:
         self.modules = modules
-        self.roots = frozenset(root_of(each) for each in modules)
         self.template: Template | None = None
-        self.failure: BaseException | None = None
+        self.failure = ""
+        self.under_way = threading.Lock()
         self._thread = threading.get_ident()
-        # Nothing that a signal handler could find half locked, as an Event is.
-        self._over = threading.Lock()
-        self._over.acquire()
 
-    def end(self) -> None:
-        """Let go who waits."""
-        self._over.release()
+    @property
+    def roots(self) -> frozenset[str]:
+        """The packages of its modules."""
+        return frozenset(root_of(each) for each in self.modules)
 
     def wait(self) -> None:
         """Wait for the end of the start.
@@ -186,7 +204,7 @@ class _Start:
             raise WorkerStartError(
                 "this thread is starting a worker already; a signal handler cannot have another"
             )
-        with self._over:
+        with self.under_way:
             pass
 
     def check(self, roots: frozenset[str]) -> None:
@@ -195,8 +213,8 @@ class _Start:
         Raises:
             WorkerStartError: if this one failed, and had them too.
         """
-        if isinstance(self.failure, WorkerStartError) and self.roots >= roots:
-            raise WorkerStartError(str(self.failure)) from self.failure
+        if self.failure and self.roots >= roots:
+            raise WorkerStartError(self.failure)
 
 
 class TemplatePool:
@@ -213,7 +231,7 @@ class TemplatePool:
         self._current: Template | None = None
         self._retired: list[Template] = []
         self._starting: _Start | None = None
-        self._closing = -1
+        self._closing = Descriptors()
         self._closed = False
         _pools.add(self)
 
@@ -225,44 +243,55 @@ class TemplatePool:
         """
         roots = frozenset(root_of(each) for each in modules)
         while True:
-            with self._lock:
-                self._check_open()
-                if self._current is not None and self._current.serves(roots):
-                    return self._current
-                others = self._starting
-                if others is None:
-                    mine = self._starting = self._new_start(modules)
-            if others is None:
-                return self._carry_out(mine)
-            others.wait()
+            start = _Start(modules)
+            with start.under_way:
+                found = self._find_or_begin(roots, start)
+                if found is start:
+                    return self._carry_out(start)
+            if isinstance(found, Template):
+                return found
+            found.wait()
             self._check_open()
-            others.check(roots)
+            found.check(roots)
+
+    def _find_or_begin(self, roots: frozenset[str], start: _Start) -> Template | _Start:
+        """Return a template that serves, else the start that is under way, which is the given one if there was none."""
+        with self._lock:
+            self._check_open()
+            if self._current is not None and self._current.serves(roots):
+                return self._current
+            if self._starting is not None and self._starting.under_way.locked():
+                return self._starting
+            if not self._closing:
+                self._closing = open_above_streams(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            if self._current is not None:
+                start.modules |= self._current.modules
+            if self._starting is not None and self._starting.template is not None:
+                self._starting.template.retire()  # Ctrl-C kept the one who began it even from this
+            self._starting = start
+            return start
 
     def _check_open(self) -> None:
         if self._closed:
             raise WorkerStartError("the manager is closed")
 
-    def _new_start(self, modules: frozenset[str]) -> _Start:
-        if self._closing < 0:
-            self._closing = above_streams(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        return _Start(modules | (self._current.modules if self._current is not None else frozenset()))
-
     def _carry_out(self, start: _Start) -> Template:
         try:
-            template = start.template = Template(start.modules, self._fence, self._closing)
+            template = start.template = Template(start.modules, self._fence, self._closing.fileno())
+            template.start()
             self._check_open()  # who closed the pool before this may not have seen the template
             template.greet()
             self._install(template)
         except BaseException as error:  # Ctrl-C among them: its imports take seconds
-            start.failure = error
             if start.template is not None:
                 start.template.kill()
             if isinstance(error, WorkerStartError):
                 self._check_open()
+                # Its words only: the error has the frames of its caller, and with them all that he holds.
+                start.failure = str(error)
             raise
         finally:
             self._starting = None
-            start.end()
             self._close_closing()
         return template
 
@@ -270,10 +299,11 @@ class TemplatePool:
         """Let a new template serve from now on, and the one before it end with its jobs."""
         with self._lock:
             self._check_open()
-            former, self._current = self._current, template
-            self._retired = [each for each in (*self._retired, former) if each and not each.has_ended()]
-        if former is not None:
-            former.retire()
+            former = self._templates()
+            self._retired = [each for each in former if not each.has_ended()]
+            self._current = template
+        for each in former:  # all, for Ctrl-C may have come before the last one was
+            each.retire()
 
     def _templates(self) -> list[Template]:
         return [*self._retired, *([self._current] if self._current else [])]
@@ -283,9 +313,7 @@ class TemplatePool:
         for template in (*self._templates(), *([starting] if starting else [])):
             template.abandon()
         self._retired, self._current, self._starting = [], None, None
-        if self._closing >= 0:
-            os.close(self._closing)
-            self._closing = -1
+        self._closing.close()
         # The thread that held it at the fork does not exist here.
         self._lock = threading.RLock()
 
@@ -297,8 +325,8 @@ class TemplatePool:
         with self._lock:
             self._closed = True
             templates, start = self._templates(), self._starting
-            if self._closing >= 0:
-                os.eventfd_write(self._closing, 1)  # nobody reads it: all who hold it see it
+            if self._closing:
+                os.eventfd_write(self._closing.fileno(), 1)  # nobody reads it: all who hold it see it
         if start is not None and start.template is not None:
             start.template.kill()
         for template in templates:
@@ -312,9 +340,8 @@ class TemplatePool:
     def _close_closing(self) -> None:
         """Close the descriptor that tells of the closing, once that is told and no start needs it any more."""
         with self._lock:
-            if self._closed and self._starting is None and self._closing >= 0:
-                os.close(self._closing)
-                self._closing = -1
+            if self._closed and (self._starting is None or not self._starting.under_way.locked()):
+                self._closing.close()
 
 
 def _forget_in_child() -> None:

@@ -27,7 +27,7 @@ PAGES = -(-LENGTH // resource.getpagesize())
 def received(count: int) -> Iterator[tuple[list[Any], int]]:
     """A result of arrays of ones as a caller gets it, and a descriptor of its segment, which he does not keep."""
     packed = pack([np.ones(LENGTH, dtype=np.uint8) for _ in range(count)], what="a test's value")
-    descriptor = create_segment("memguard-test", packed.total_bytes)
+    descriptor = create_segment("memguard-test", packed.total_bytes).give_away()[0]
     try:
         write_packed(packed, descriptor)
         yield unpack(descriptor, give_back=True), descriptor

@@ -22,7 +22,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 @contextmanager
 def segment_of(value: Any) -> Iterator[int]:
     packed = pack(value, what="a test's value")
-    descriptor = create_segment("memguard-test", packed.total_bytes)
+    descriptor = create_segment("memguard-test", packed.total_bytes).give_away()[0]
     try:
         write_packed(packed, descriptor)
         yield descriptor
@@ -161,7 +161,7 @@ def test_what_cannot_be_pickled_is_named() -> None:
 def test_a_segment_that_was_cut_is_an_error() -> None:
     """A segment shorter than its header says is refused, not read as zeros."""
     packed = pack(b"x" * 50_000, what="x")
-    descriptor = create_segment("memguard-test", packed.total_bytes)
+    descriptor = create_segment("memguard-test", packed.total_bytes).give_away()[0]
     try:
         write_packed(packed, descriptor)
         os.ftruncate(descriptor, 20_000)
@@ -175,7 +175,7 @@ def test_a_call_crosses_with_its_surroundings(monkeypatch: pytest.MonkeyPatch) -
     """Function, arguments, directory, environment and import path; the function is unpickled only when asked."""
     monkeypatch.setenv("COLOUR", "blue")
     packed = pack_call(sorted, ([3, 1, 2],), {"reverse": True})
-    descriptor = create_segment("memguard-test", packed.total_bytes)
+    descriptor = create_segment("memguard-test", packed.total_bytes).give_away()[0]
     try:
         write_packed(packed, descriptor)
         call = unpack_call(descriptor)

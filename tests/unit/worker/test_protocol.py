@@ -50,15 +50,15 @@ def test_descriptors_arrive_beside_their_message(pair: tuple[Channel, Channel]) 
         os.close(each)
     received = right.receive()
     assert received is not None
-    message, (its_reader, its_writer) = received
+    message, descriptors = received
+    its_reader, its_writer = descriptors
     assert message == {"kind": "pipe"}
     os.write(its_writer, b"through")
     assert os.read(its_reader, 10) == b"through"
     assert not os.get_inheritable(its_reader)
     assert not os.get_inheritable(its_writer)
     assert right.receive() == ({"kind": "bare"}, [])
-    for each in (its_reader, its_writer):
-        os.close(each)
+    descriptors.close()
 
 
 def test_a_closed_peer_is_told_not_raised(pair: tuple[Channel, Channel]) -> None:
