@@ -7,7 +7,6 @@ what all blocks around it hold (`Surroundings`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import itertools
 import os
@@ -59,9 +58,11 @@ class Nesting(Generic[_N]):
         with self._lock:
             if each in self._entered:
                 self._entered.remove(each)
-        # Left in another context than it was entered in, as fixtures do, there is nothing to take back.
-        with contextlib.suppress(ValueError):
-            self._here.reset(token)
+        # Left in another context than it was entered in, or before one inside of it, there is nothing to take back:
+        # what has ended encloses nobody.
+        if self._here.get() is each:
+            former = token.old_value
+            self._here.set(None if former is contextvars.Token.MISSING else former)
 
     def current(self) -> _N | None:
         """Return whose block encloses this code.

@@ -63,6 +63,19 @@ class TestNesting:
         outer.is_closed = True
         assert in_new_thread(nesting.current) is nesting.current() is None
 
+    def test_any_order_of_leaving(self) -> None:
+        """Who leaves the outer block first is still in the inner one, also where independent ones are in use."""
+        nesting: Nesting[Block] = Nesting("test")
+        in_new_thread(lambda: nesting.enter(Block()))
+        outer, inner = Block(), Block()
+        tokens = [nesting.enter(each) for each in (outer, inner)]
+        nesting.leave(outer, tokens[0])
+        outer.is_closed = True
+        assert nesting.current() is inner
+        nesting.leave(inner, tokens[1])
+        inner.is_closed = True
+        assert nesting.current() is not inner
+
     def test_independent_ones_stay_so_when_others_close(self) -> None:
         """Two that do not enclose each other tell nothing, whatever has closed inside of them."""
         nesting: Nesting[Block] = Nesting("test")
