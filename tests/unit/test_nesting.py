@@ -18,7 +18,7 @@ from memguard.nesting import Nesting, Surroundings
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """Something that can be entered and left."""
 
@@ -26,7 +26,7 @@ class Block:
     is_closed: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Room:
     """Something that a block holds."""
 
