@@ -5,6 +5,7 @@ Comes in: messages of a job, and words of its manager. Goes out: events (`memgua
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from memguard.events import Event, EventBus
@@ -14,8 +15,11 @@ from memguard.report import JobReport
 from memguard.story import events_of
 from memguard.worker.compose import JobFrame
 from memguard.worker.protocol import Message
+from memguard.worker.recorder import JobProgress
 
-__all__ = ["Announcer"]
+__all__ = ["Announcer", "ProgressCallback"]
+
+ProgressCallback = Callable[[JobProgress], None]
 
 
 class Announcer:
@@ -54,6 +58,18 @@ class Announcer:
         """Tell what follows from how a job or a block ended."""
         for event in events_of(report):
             self.announce(event)
+
+    def listener(
+        self, frame: JobFrame, on_progress: ProgressCallback | None
+    ) -> Callable[[Message, JobProgress], None]:
+        """Return what a job's messages are passed to: it tells subscribers, then whoever follows this job."""
+
+        def hear(message: Message, progress: JobProgress) -> None:
+            self.message(frame, message)
+            if on_progress is not None:
+                on_progress(progress)
+
+        return hear
 
     def message(self, frame: JobFrame, message: Message) -> None:
         """Tell what a job's keeper said, where that is news for subscribers."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
 from memguard.budget import Budget
 from memguard.config import Settings
@@ -32,7 +34,10 @@ __all__ = [
     "machine_for",
     "new_job_id",
     "plan_from",
+    "request_here",
 ]
+
+T = TypeVar("T")
 
 
 # A name is for messages; it travels with each of them.
@@ -43,8 +48,12 @@ class StopRequest:
     """The wish to stop a job wherever it is: waiting in line, starting or running. Asked again, it stops harder."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._asked = False
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget whom it stops, as a forked child must: that is its parent's."""
+        self._lock = threading.RLock()
         self._stops: list[Callable[[], None]] = []
 
     def is_asked(self) -> bool:
@@ -67,6 +76,14 @@ class StopRequest:
         for stop in stops:
             stop()
 
+    def cover(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call something whose jobs this request is for."""
+        token = _here.set(self)
+        try:
+            return work(*args, **kwargs)
+        finally:
+            _here.reset(token)
+
     async def outlast(self, task: asyncio.Future[Any]) -> None:
         """Wait until a job that was asked to stop is gone; each further cancellation asks harder."""
         import asyncio  # noqa: PLC0415 - loaded wherever there is a task; `memguard run` starts 20 ms sooner without
@@ -78,6 +95,16 @@ class StopRequest:
                 self.ask()
         if not task.cancelled():
             task.exception()  # how it ended is in its report; the caller gets the cancellation
+
+
+_here: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(
+    "memguard_stop_request", default=None
+)
+
+
+def request_here() -> StopRequest:
+    """Return the request that this code is covered by, else a new one."""
+    return _here.get() or StopRequest()
 
 
 class StopBoard:
@@ -92,6 +119,14 @@ class StopBoard:
         self._lock = threading.RLock()  # a signal's handler may close in the midst of a call
         self._requests: set[StopRequest] = set()
         self.is_closed = False
+        _boards.add(self)
+
+    def start_over(self) -> None:
+        """Forget what runs, as a forked child must: it is its parent's, and the lock may be held."""
+        self._lock = threading.RLock()
+        for request in self._requests:
+            request.start_over()
+        self._requests = set()
 
     @contextmanager
     def under(self, request: StopRequest) -> Iterator[StopRequest]:
@@ -101,11 +136,11 @@ class StopBoard:
             WorkerStartError: once all were stopped.
         """
         request.on_ask(self._wake)
-        with self._lock:
-            if self.is_closed:
-                raise WorkerStartError("the manager is closed")
-            self._requests.add(request)
         try:
+            with self._lock:
+                if self.is_closed:
+                    raise WorkerStartError("the manager is closed")
+                self._requests.add(request)
             yield request
         finally:
             with self._lock:
@@ -118,6 +153,15 @@ class StopBoard:
             requests = tuple(self._requests)
         for request in requests:
             request.ask()
+
+
+def _start_over_in_child() -> None:
+    for board in list(_boards):
+        board.start_over()
+
+
+_boards: WeakSet[StopBoard] = WeakSet()
+os.register_at_fork(after_in_child=_start_over_in_child)
 
 
 def new_job_id() -> str:

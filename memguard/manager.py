@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import dataclasses
 import functools
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from memguard.allocator import Reservation, ResourceAllocator
-from memguard.announcing import Announcer
+from memguard.announcing import Announcer, ProgressCallback
 from memguard.aside import complete_aside, start_aside
 from memguard.budget import Budget, OuterBound, resolve_budget
 from memguard.cleanup import CleanupManager
@@ -27,7 +28,15 @@ from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
 from memguard.errors import MemoryLimitExceeded
 from memguard.events import EventBus
 from memguard.host import MachineReading, identify
-from memguard.jobs import StopBoard, StopRequest, describe_function, frame_for, machine_for, plan_from
+from memguard.jobs import (
+    StopBoard,
+    StopRequest,
+    describe_function,
+    frame_for,
+    machine_for,
+    plan_from,
+    request_here,
+)
 from memguard.leaks.registry import ModelRegistry
 from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
 from memguard.nesting import Nesting
@@ -37,15 +46,12 @@ from memguard.tracking import AllocationTracker
 from memguard.units import Size
 from memguard.worker.compose import JobFrame
 from memguard.worker.job import GuardedJob, JobResult, raise_free
-from memguard.worker.protocol import Message
-from memguard.worker.recorder import JobProgress
 from memguard.worker.refusal import explained
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
 
 __all__ = ["MemoryManager", "current_manager", "open_managers"]
 
-ProgressCallback = Callable[[JobProgress], None]
 T = TypeVar("T")
 
 # Reports are small; a manager that lives for weeks keeps the last ones only.
@@ -100,13 +106,21 @@ class MemoryManager:
         self.cleanup: CleanupManager = cleanup_for(self.settings, self._announcer.bus, around)
         self._preload = frozenset(preload)
         self._pool = TemplatePool(self.settings.fence)
+        self._register_endings()
+        self._token: contextvars.Token[MemoryManager | None] | None = None
+        _open_managers.add(self)
+
+    def _register_endings(self) -> None:
         # Without a deadline: each of the three ends by itself, and the templates need their jobs' time of grace.
         self.cleanup.register("worker templates", self._pool.close, deadline_s=None)
         self.cleanup.register("reports that settle", self._settler.close, deadline_s=None)
         # Before the templates, which wait for their jobs to end.
         self.cleanup.register("running jobs", self._stops.stop_all, deadline_s=None)
-        self._token: contextvars.Token[MemoryManager | None] | None = None
-        _open_managers.add(self)
+
+    def start_over(self) -> None:
+        """Have a forked child end what it starts itself; its cleanup has forgotten all that is its parent's."""
+        if not self.cleanup.is_closed:
+            self._register_endings()
 
     @property
     def events(self) -> EventBus:
@@ -162,13 +176,14 @@ class MemoryManager:
         with explained():
             frame = self._frame(function, name, self._job_budget(memory), estimate)
         plan = plan_from(self.settings, frame.limit_bytes, timeout)
+        frame = dataclasses.replace(frame, timeout_s=plan.timeout_s)
         with (
-            self._stops.under(_stop_request.get() or StopRequest()) as request,
+            self._stops.under(request_here()) as request,
             self._reserved(frame, request),
         ):
             with explained():
                 spec = JobSpec(frame.job_id, frame.name, identify(), plan)
-                job = GuardedJob(frame, spec, self._listener(frame, on_progress))
+                job = GuardedJob(frame, spec, self._announcer.listener(frame, on_progress))
             request.on_ask(job.stop)
             result = self._follow(job, (function, args, kwargs), preload)
         if check:
@@ -180,7 +195,7 @@ class MemoryManager:
     ) -> JobResult[T]:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
         request = StopRequest()
-        work = functools.partial(self._run_stoppable, request, function, *args, check=check, **options)
+        work = functools.partial(request.cover, self.run, function, *args, check=check, **options)
         task = start_aside(work, "memguard-run")
         try:
             return await asyncio.shield(task)
@@ -193,25 +208,6 @@ class MemoryManager:
                 task
             )  # which has what the job raised, whose frames have this one: a cycle with the arguments in it
 
-    def _run_stoppable(
-        self, request: StopRequest, function: Callable[..., T], /, *args: Any, **options: Any
-    ) -> JobResult[T]:
-        token = _stop_request.set(request)
-        try:
-            return self.run(function, *args, **options)
-        finally:
-            _stop_request.reset(token)
-
-    def _listener(
-        self, frame: JobFrame, on_progress: ProgressCallback | None
-    ) -> Callable[[Message, JobProgress], None]:
-        def on_message(message: Message, progress: JobProgress) -> None:
-            self._announcer.message(frame, message)
-            if on_progress is not None:
-                on_progress(progress)
-
-        return on_message
-
     def _follow(
         self,
         job: GuardedJob,
@@ -222,11 +218,8 @@ class MemoryManager:
             return job.run(self._pool, call, self._preload | frozenset(preload))
         finally:
             if job.result is not None:
-                self._note_end(job.result)
-
-    def _note_end(self, result: JobResult[Any]) -> None:
-        self._keep_report(result.slot)
-        self._announcer.ended(result.report)
+                self._keep_report(job.result.slot)
+                self._announcer.ended(job.result.report)
 
     @contextmanager
     def _managed(
@@ -332,7 +325,11 @@ class MemoryManager:
         Raises:
             CleanupFailed: if a handler failed; all were run.
         """
-        self.cleanup.close("manager closed").raise_if_failed()
+        report = self.cleanup.close("manager closed")
+        # Handlers are called once. What Ctrl-C kept them from is done by whoever closes again.
+        self._pool.close()
+        self._settler.close()
+        report.raise_if_failed()
 
     @property
     def is_closed(self) -> bool:
@@ -364,12 +361,15 @@ class MemoryManager:
         await complete_aside(self.close, "memguard-close")
 
 
-_stop_request: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(
-    "memguard_stop_request", default=None
-)
-
-
 _nesting: Nesting[MemoryManager] = Nesting("memguard_manager")
+
+
+def _start_over_in_child() -> None:
+    for manager in list(_open_managers):
+        manager.start_over()
+
+
+os.register_at_fork(after_in_child=_start_over_in_child)
 
 
 def current_manager() -> MemoryManager | None:

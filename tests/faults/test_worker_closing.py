@@ -287,3 +287,26 @@ def test_a_job_of_a_replaced_template_ends_with_the_close(slow: SlowImport) -> N
         assert running.result().report.outcome is Outcome.INTERRUPTED
         assert not jobs.processes()
         assert len(descriptors()) < len(before)
+
+
+def test_a_second_close_finishes_what_ctrl_c_kept_the_first_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a close waits for a job's grace: whoever closes again leaves no process and no descriptor."""
+    interrupts: list[BaseException] = [KeyboardInterrupt()]
+    wait = templates.Template._end_within
+
+    def interrupted_once(self: Any, wait_s: float) -> int | None:
+        if interrupts:
+            raise interrupts.pop()
+        return wait(self, wait_s)
+
+    with unchanged_caller(), guarded(grace=f"{GRACE_S}s") as jobs:
+        running = Running(jobs, stubborn)
+        template = jobs.template_pid
+        monkeypatch.setattr(templates.Template, "_end_within", interrupted_once)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.manager.close()
+        assert jobs.manager.is_closed
+        jobs.manager.close()
+        check_gone([template])
+        assert not jobs.processes()
+        assert running.result().report.outcome is Outcome.INTERRUPTED
