@@ -7,16 +7,12 @@ error that gives the figures. Reserving it is the allocator's, enforcing it the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from memguard.errors import CapacityExceeded, ConfigError, SizeSyntaxError
 from memguard.host.readings import MachineReading, MemoryLimit
-from memguard.units import MIB, Size, format_bytes, parse_size
+from memguard.units import SMALLEST_BUDGET_BYTES, Size, format_bytes, guess_unit, parse_size
 
-__all__ = ["SMALLEST_BUDGET_BYTES", "Budget", "OuterBound", "bound_told_as", "resolve_budget"]
-
-# A forked interpreter with nothing to do needs 3 to 8 MiB of its own; below this a budget is a typing error.
-SMALLEST_BUDGET_BYTES: Final = 16 * MIB
+__all__ = ["Budget", "OuterBound", "bound_told_as", "resolve_budget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +45,7 @@ def resolve_budget(
     default: Size,
     outer: OuterBound | None = None,
     source: str = "memory",
+    default_source: str = "the setting memory",
 ) -> Budget:
     """Turn a request into a budget.
 
@@ -59,6 +56,7 @@ def resolve_budget(
         default: the share for those who ask for nothing and have no outer bound.
         outer: the enclosing budget.
         source: the name of the argument or flag, for messages.
+        default_source: the name of the setting and where it was set, for messages.
 
     Raises:
         SizeSyntaxError: for a text that is no size.
@@ -69,7 +67,7 @@ def resolve_budget(
     if asked is None:
         if outer is not None:
             return Budget(bound.limit_bytes, f"all of {outer.name}")
-        return _checked(default, bound, "the setting memory", "default")
+        return _checked(default, bound, default_source, "default")
     return _checked(_size_of(asked, source), bound, source, source)
 
 
@@ -103,7 +101,7 @@ def _name_of(limit: MemoryLimit) -> str:
 
 def _check(limit_bytes: int, size: Size, bound: OuterBound, source: str) -> None:
     if limit_bytes < SMALLEST_BUDGET_BYTES:
-        guess = f"; did you mean {size.text}MiB or {size.text}%?" if size.text.isdecimal() else ""
+        guess = guess_unit(size.text, bound.limit_bytes)
         raise ConfigError(
             f"{source} {size.text}: {format_bytes(limit_bytes)} is too small to run anything, the least is "
             f"{format_bytes(SMALLEST_BUDGET_BYTES)}{guess}",
@@ -112,9 +110,15 @@ def _check(limit_bytes: int, size: Size, bound: OuterBound, source: str) -> None
         )
     if limit_bytes > bound.limit_bytes:
         raise CapacityExceeded(
-            f"{source} {size.text} is more than there is: {format_bytes(limit_bytes)} of "
+            f"{source} {size.text} is more than there is: {_as_typed(size, limit_bytes)} of "
             f"{format_bytes(bound.limit_bytes)} ({bound.name}); ask for at most that, or for a share such as 80%",
             requested_bytes=limit_bytes,
             capacity_bytes=bound.limit_bytes,
             limited_by=bound.name,
         )
+
+
+def _as_typed(size: Size, limit_bytes: int) -> str:
+    """Return the figure in memguard's units where that is the very same one, else as it was typed: 100TB."""
+    shown = format_bytes(limit_bytes)
+    return shown if size.text.isdecimal() or parse_size(shown).absolute_bytes == limit_bytes else size.text

@@ -26,7 +26,7 @@ from memguard.files import LossyStream
 if TYPE_CHECKING:
     from memguard.events import Event
 
-__all__ = ["configure_logging", "get_logger", "log_event", "preserved_logging"]
+__all__ = ["configure_logging", "get_logger", "log_event", "log_words", "preserved_logging", "shows_json"]
 
 _ROOT_NAME: Final = "memguard"
 # What a record carries besides its text, for formatters that want the fields apart.
@@ -106,11 +106,29 @@ def configure_logging(
     else:
         handler.setFormatter(_TextFormatter(coloured=log_format == LogFormat.AUTO and _wants_colour(handler)))
     logger = logging.getLogger(_ROOT_NAME)
-    for former in [each for each in logger.handlers if isinstance(each, _CommandHandler)]:
+    for former in _command_handlers():
         logger.removeHandler(former)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
+
+
+def shows_json() -> bool:
+    """Whether the command line writes its log as JSON lines; its words must be such lines too then."""
+    return any(isinstance(each.formatter, _JsonFormatter) for each in _command_handlers())
+
+
+def log_words(text: str, level: LogLevel, fields: Mapping[str, str]) -> None:
+    """Write what the command line says to its log, whatever level was asked for: words are always said."""
+    logger, number = logging.getLogger(f"{_ROOT_NAME}.cli"), getattr(logging, level.upper())
+    extra = {_EVENT: text, _FIELDS: fields}
+    record = logger.makeRecord(logger.name, number, "", 0, text, (), None, extra=extra)
+    for handler in _command_handlers():
+        handler.handle(record)
+
+
+def _command_handlers() -> list[_CommandHandler]:
+    return [each for each in logging.getLogger(_ROOT_NAME).handlers if isinstance(each, _CommandHandler)]
 
 
 @contextmanager

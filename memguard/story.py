@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from memguard.budget import SMALLEST_BUDGET_BYTES
 from memguard.events import Event, JsonScalar
 from memguard.report import Death, JobReport, Outcome, OuterBudget
-from memguard.units import format_bytes, format_duration, format_setting
+from memguard.units import SMALLEST_BUDGET_BYTES, format_bytes, format_duration, format_setting
 
 __all__ = ["RUNBOOKS", "events_of", "suggested_budget", "tell_death", "tell_stray_signal", "with_story"]
 

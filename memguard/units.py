@@ -20,11 +20,13 @@ __all__ = [
     "KIB",
     "MIB",
     "SIZE_FORMS",
+    "SMALLEST_BUDGET_BYTES",
     "Size",
     "format_bytes",
     "format_duration",
     "format_setting",
     "format_share",
+    "guess_unit",
     "parse_bytes",
     "parse_duration",
     "parse_size",
@@ -33,6 +35,9 @@ __all__ = [
 KIB: Final = 1024
 MIB: Final = 1024**2
 GIB: Final = 1024**3
+
+# A forked interpreter with nothing to do needs 3 to 8 MiB of its own; below this a budget is a typing error.
+SMALLEST_BUDGET_BYTES: Final = 16 * MIB
 
 SIZE_FORMS: Final = "4GiB, 4Gi, 4G (all 2^30 each), 4GB (10^9), 512M, 80% (of capacity), or plain bytes"
 DURATION_FORMS: Final = "250ms, 30s, 5m, 4h, 1d, 1h30m, or plain seconds"
@@ -47,6 +52,8 @@ _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # 2^60 bytes is a million times the largest machine; beyond it a size is a typing error.
 _LARGEST: Final = 2**60
+# A machine as large as many have; what is guessed of an unknown one must fit it.
+_PLAUSIBLE: Final = 1024 * GIB
 # Digits enough for 2^60 with any number of decimals that still matter; int() itself refuses over 4300.
 _LONGEST_NUMBER: Final = 40
 
@@ -175,6 +182,24 @@ def format_bytes(count: float) -> str:
         magnitude, exponent = magnitude / KIB, exponent + 1
     digits = f"{magnitude:.{min(exponent, 1)}f}".removesuffix(".0")
     return f"{'-' if count < 0 else ''}{digits} {_IEC_UNITS[exponent]}"
+
+
+def guess_unit(text: str, most_bytes: int = _PLAUSIBLE) -> str:
+    """Return what a bare number may have meant that is too small as bytes: ``"; did you mean 80MiB or 80%?"``.
+
+    Args:
+        text: what was typed.
+        most_bytes: what would be refused is not suggested: more than this, or a share of it that is too small.
+
+    Returns:
+        ``""`` where nothing would do.
+    """
+    count = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 0
+    factor, unit = (MIB, "MiB") if count * MIB >= SMALLEST_BUDGET_BYTES else (GIB, "GiB")
+    guesses = [f"{count}{unit}"] if 0 < count * factor <= most_bytes else []
+    if 0 < count <= 100 and most_bytes * count // 100 >= SMALLEST_BUDGET_BYTES:
+        guesses.append(f"{count}%")
+    return f"; did you mean {' or '.join(guesses)}?" if guesses else ""
 
 
 def format_share(fraction: float) -> str:

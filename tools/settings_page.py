@@ -24,8 +24,10 @@ What can be set, and where. The first of these wins, setting by setting:
 
 Parent directories are not searched: a limit must not come from a place nobody looked at. To use a file from
 elsewhere, name it in `{CONFIG_VARIABLE}`; then it is the only file that is read (a `pyproject.toml` by its
-table). Relative paths in a file start where the file lies. An unknown name or an impossible value is an error
-that names the setting, where it was set, and what would be accepted. `unset` takes an optional setting back.
+table). Relative paths in a file start where the file lies. An impossible value, or an unknown name in a file, is an
+error that names the setting, where it was set, and what would be accepted. An unknown `MEMGUARD_*` variable is told
+in one line by every command and counts for nothing: a job inherits variables that another version may know. `unset`
+takes an optional setting back.
 
 `memguard config` shows every setting, its value and where that came from; `memguard config --json` is for
 programs.

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from memguard.cli.exits import say, show
+from memguard.cli.exits import show
 from memguard.cli.setting_flags import read_settings
 from memguard.config import SETTINGS, Setting, Settings, unknown_environment
 
@@ -28,8 +28,6 @@ def config_command(*, as_json: bool) -> None:
     """
     settings, unknown = read_settings(), unknown_environment(os.environ)
     show(json.dumps(document(settings, unknown), indent=2) if as_json else table(settings))
-    for name in unknown:
-        say(f"{name} is set but is not a setting of memguard")
 
 
 def document(settings: Settings, unknown: tuple[str, ...]) -> dict[str, object]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import click
 
+from memguard.config import LogLevel
 from memguard.errors import (
     CapacityExceeded,
     ConfigError,
@@ -27,6 +31,7 @@ from memguard.errors import (
 )
 from memguard.files import give_up_on
 from memguard.report import JobReport, Outcome
+from memguard.story import tell_death
 
 __all__ = [
     "EXIT_CANNOT_EXECUTE",
@@ -39,8 +44,10 @@ __all__ = [
     "EXIT_TIMEOUT",
     "EXIT_USAGE",
     "fill_streams",
+    "log_is_json",
     "printable",
     "say",
+    "say_death",
     "say_nowait",
     "show",
     "status_of_command",
@@ -87,7 +94,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
 def status_of_error(error: BaseException) -> int | None:
     """Return the exit status for an error, or ``None`` for one that is a fault of memguard itself."""
     own = getattr(error, "exit_status", None)
-    if isinstance(error, MemguardError) and isinstance(own, int):
+    if isinstance(error, MemguardError | KeyboardInterrupt) and isinstance(own, int):
         return own
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), None)
 
@@ -107,14 +114,23 @@ def status_of_command(report: JobReport, exit_code: int) -> int:
 def tell_error(error: BaseException) -> None:
     """Say what went wrong, on stderr."""
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
-        say("interrupted")
+        _end_line_of_ctrl_c()
+        say(str(error) or "interrupted", LogLevel.ERROR)
+    elif isinstance(error, JobError) and error.report is not None and error.report.death is not None:
+        say_death(error.report)
     elif isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), file=sys.stderr)
     elif isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx is not None else "memguard"
-        say(f"{' '.join(error.format_message().split())} (see `{where} --help`)")
+        say(f"{' '.join(error.format_message().split())} (see `{where} --help`)", LogLevel.ERROR)
     else:
-        say(str(error))
+        say(str(error), LogLevel.ERROR)
+
+
+def _end_line_of_ctrl_c() -> None:
+    # A terminal has shown ^C, and the cursor stands behind it.
+    if sys.stderr is not None and sys.stderr.isatty() and not log_is_json():
+        click.echo(file=sys.stderr)
 
 
 def printable(text: str) -> str:
@@ -133,17 +149,47 @@ def show(text: str) -> None:
         give_up_on(sys.stdout)
 
 
-def say(text: str) -> None:
-    """Write words to stderr, marked as memguard's own.
+def say(text: str, level: LogLevel = LogLevel.INFO, fields: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write words to stderr: marked as memguard's own, or as a line of the log where that is JSON.
 
     Where stderr is closed, full or read by nobody they are lost, and never the reason why a job fails.
+
+    Args:
+        text: what to say.
+        level: how serious it is, for the log.
+        fields: parts of it, for the log.
     """
     if sys.stderr is None:
+        return
+    if log_is_json():
+        from memguard.log import log_words  # noqa: PLC0415 - as below
+
+        log_words(text, level, fields)
         return
     try:
         click.echo(f"memguard: {text}", file=sys.stderr)
     except OSError:
         give_up_on(sys.stderr)
+
+
+def log_is_json() -> bool:
+    """Whether stderr has JSON lines, and no other words."""
+    if "memguard.log" not in sys.modules:
+        return False
+    from memguard.log import shows_json  # noqa: PLC0415 - who asked for a log has loaded it
+
+    return shows_json()
+
+
+def say_death(report: JobReport) -> None:
+    """Tell how a job died; in a log of JSON lines each part is a field."""
+    death = report.death
+    if death is None or not log_is_json():
+        say(tell_death(report))
+        return
+    parts = dataclasses.asdict(death)
+    parts["what_next"] = "; ".join(death.what_next)
+    say(f"{parts.pop('who')}: {parts.pop('why_now')}", LogLevel.ERROR, parts)
 
 
 def say_nowait(text: str) -> None:

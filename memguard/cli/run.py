@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -18,21 +19,23 @@ from memguard.budget import bound_told_as, resolve_budget
 from memguard.cli.exits import (
     EXIT_CANNOT_EXECUTE,
     EXIT_NOT_FOUND,
+    log_is_json,
     printable,
     say,
+    say_death,
     say_nowait,
     status_of_command,
 )
 from memguard.cli.job_log import LoggedRecorder, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
-from memguard.config import Settings
+from memguard.config import LogLevel, Settings
 from memguard.files import check_output, give_up_on
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
-from memguard.story import tell_death, tell_stray_signal
+from memguard.story import tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.spec import BUDGET_VARIABLE
@@ -76,7 +79,12 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     is_flag=True,
     help="Print the report as one JSON line on stdout, after the command's output.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit status and the report tell.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Say nothing of the job: exit status and report tell. What keeps memguard from its own work is said.",
+)
 @setting_flags(*JOB_SETTINGS)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
 def run_command(
@@ -95,7 +103,7 @@ def run_command(
     tree is bounded; what it leaves running is ended with it. If it reaches its budget it is killed (exit status 137)
     and told why on stderr.
     """
-    settings = read_settings()
+    settings = read_settings(quiet=quiet)
     if report is not None:
         check_output(report, force=force)
     wish = ReportWish(report, settings.report_dir, force)
@@ -131,7 +139,14 @@ def _nothing(_: str) -> None: ...
 def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> JobFrame:
     machine = machine_for(settings)
     bound = bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the enclosing `memguard run` or job")
-    budget = resolve_budget(wishes.memory, machine, default=settings.memory, outer=bound, source="--memory")
+    budget = resolve_budget(
+        wishes.memory,
+        machine,
+        default=settings.memory,
+        outer=bound,
+        source="--memory",
+        default_source=f"memory ({settings.origins['memory']})",
+    )
     words, job_id = redact_arguments(command, mode=settings.redact), new_job_id()
     return JobFrame(
         job_id=job_id,
@@ -152,15 +167,24 @@ def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> Job
 
 def _tell_not_started(command: str, error: CommandNotStarted) -> int:
     word = printable(command)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        say(f"{word}: command not found; check the name, or give its full path")
+    if not command:
+        say("the command's name is empty; check the words after --", LogLevel.ERROR)
         return EXIT_NOT_FOUND
-    say(f"{word}: cannot be executed: {error.strerror}; check that it is a program and may be run (chmod +x)")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        remedy = "check the name, or give its full path"
+        if any(each.isspace() for each in command):
+            remedy = f"name and arguments are words of their own: drop the quotes, or use sh -c {shlex.quote(word)}"
+        say(f"{word}: command not found; {remedy}", LogLevel.ERROR)
+        return EXIT_NOT_FOUND
+    say(
+        f"{word}: cannot be executed: {error.strerror}; check that it is a program and may be run (chmod +x)",
+        LogLevel.ERROR,
+    )
     return EXIT_CANNOT_EXECUTE
 
 
 def _publish(report: JobReport, wishes: _Wishes) -> None:
-    if not wishes.quiet:
+    if not wishes.quiet or log_is_json():  # who asks for a log for programs wants all of it
         _tell(report)
     wishes.report.keep_or_say(report)  # the command has run; its status is what counts
     if wishes.as_json and sys.stdout is not None:
@@ -184,6 +208,6 @@ def _tell(report: JobReport) -> None:
     for line in report.cleanup.leftovers:
         say(line)
     if report.outcome.is_memory_death or report.outcome is Outcome.TIMEOUT:
-        say(tell_death(report))
+        say_death(report)
     elif stray := tell_stray_signal(report):
-        say(stray)
+        say(stray, LogLevel.WARNING)

@@ -8,7 +8,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from memguard.config import SETTINGS, LogLevel, Setting, Settings, load_settings
+from memguard.cli.exits import say
+from memguard.config import (
+    SETTINGS,
+    LogLevel,
+    Setting,
+    Settings,
+    describe_unknown,
+    load_settings,
+    unknown_environment,
+)
 
 __all__ = ["JOB_SETTINGS", "read_settings", "setting_flags"]
 
@@ -50,8 +59,8 @@ def _option(setting: Setting) -> Callable[[_F], _F]:
     )
 
 
-def read_settings() -> Settings:
-    """Read the settings for the command that is running, and set up its log.
+def read_settings(*, quiet: bool = False) -> Settings:
+    """Read the settings for the command that is running, set up its log, and tell of variables that are none.
 
     Raises:
         ConfigError: as `memguard.config.load_settings`.
@@ -59,6 +68,8 @@ def read_settings() -> Settings:
     context = click.get_current_context(silent=True)
     settings = load_settings(context.meta.get(_KEPT) if context is not None else None)
     _set_up_log(settings)
+    for name in () if quiet else unknown_environment():
+        say(describe_unknown(name), LogLevel.WARNING)
     return settings
 
 

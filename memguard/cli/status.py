@@ -86,7 +86,10 @@ def _facts(machine: MachineReading) -> list[tuple[str, str]]:
         stalled = f"{some:g} % of the last 10 s lost to waiting, {full:g} % by all at once"
     return [
         ("capacity", f"{format_bytes(machine.capacity_bytes)}, bound by {binding.source} ({binding.path})"),
-        ("used", f"{format_bytes(machine.used_bytes)} = {format_share(machine.used_fraction)} of the capacity"),
+        (
+            "used",
+            f"{format_bytes(machine.used_bytes)} = {format_share(machine.used_fraction)} of the capacity",
+        ),
         ("available", format_bytes(machine.available_bytes)),
         ("free swap", f"{format_bytes(machine.swap_free_bytes)}, not counted as available"),
         ("pressure", stalled),

@@ -6,7 +6,7 @@ share. Read ``table.py`` first.
 """
 
 from memguard.config.kinds import FenceChoice, LogFormat, LogLevel, Redaction
-from memguard.config.load import CONFIG_VARIABLE, load_settings, unknown_environment
+from memguard.config.load import CONFIG_VARIABLE, describe_unknown, load_settings, unknown_environment
 from memguard.config.table import SETTINGS, Setting, Settings
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Redaction",
     "Setting",
     "Settings",
+    "describe_unknown",
     "load_settings",
     "unknown_environment",
 ]

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from memguard.errors import DurationSyntaxError
-from memguard.units import DURATION_FORMS, SIZE_FORMS, Size, parse_duration, parse_size
+from memguard.units import (
+    DURATION_FORMS,
+    SIZE_FORMS,
+    SMALLEST_BUDGET_BYTES,
+    Size,
+    format_bytes,
+    guess_unit,
+    parse_duration,
+    parse_size,
+)
 
 __all__ = [
     "FRACTION",
@@ -100,6 +109,11 @@ def _parse_size(text: str) -> Size:
     size = parse_size(text)
     if not (size.absolute_bytes or size.fraction):
         raise ValueError(f"{shown(text)} is no memory at all")
+    if size.absolute_bytes is not None and size.absolute_bytes < SMALLEST_BUDGET_BYTES:
+        least = f"too small to run anything, the least is {format_bytes(SMALLEST_BUDGET_BYTES)}"
+        raise ValueError(
+            f"{shown(text)} is {format_bytes(size.absolute_bytes)}, {least}{guess_unit(size.text)}"
+        )
     return size
 
 

@@ -19,7 +19,13 @@ from memguard.config.kinds import show_duration, shown
 from memguard.config.table import ENVIRONMENT_PREFIX, SETTINGS, UNSET, Setting, Settings
 from memguard.errors import ConfigError
 
-__all__ = ["CONFIG_VARIABLE", "INTERNAL_PREFIX", "load_settings", "unknown_environment"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "INTERNAL_PREFIX",
+    "describe_unknown",
+    "load_settings",
+    "unknown_environment",
+]
 
 CONFIG_VARIABLE: Final = "MEMGUARD_CONFIG"
 # memguard tells its own children things through variables with this prefix; they are no settings.
@@ -30,6 +36,7 @@ PROJECT_FILE_NAME: Final = "pyproject.toml"
 _LARGEST_BYTES: Final = 4 << 20
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_VARIABLES: Final = tuple(setting.environment for setting in SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def load_settings(
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     layers = [
-        _checked_names(_Layer(given, lambda setting: f"flag {setting.flag}"), "the flags"),
+        _checked_names(_Layer(given, _flag_origin), "the flags"),
         _environment_layer(environ),
         *_file_layers(environ, directory or Path()),
     ]
@@ -78,7 +85,7 @@ def unknown_environment(environ: Mapping[str, str] = os.environ) -> tuple[str, .
     They are no error, since a job inherits variables that another version may know; they are worth
     showing, since one of them may be a typing error.
     """
-    known = {CONFIG_VARIABLE, *(setting.environment for setting in SETTINGS)}
+    known = {CONFIG_VARIABLE, *_VARIABLES}
     return tuple(
         sorted(
             name
@@ -88,6 +95,17 @@ def unknown_environment(environ: Mapping[str, str] = os.environ) -> tuple[str, .
             and name not in known
         )
     )
+
+
+def describe_unknown(variable: str) -> str:
+    """Return what to say of a variable that `unknown_environment` lists."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed for a typing error only
+
+    # Without what all have in common, which would make any two alike.
+    known = [each.removeprefix(ENVIRONMENT_PREFIX) for each in (CONFIG_VARIABLE, *_VARIABLES)]
+    near = get_close_matches(variable.removeprefix(ENVIRONMENT_PREFIX)[:100].upper(), known, n=1)
+    hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0]}?" if near else "see `memguard config`, or unset it"
+    return f"{shown(variable)} is not a setting, and counts for nothing; {hint}"
 
 
 def _first_value(setting: Setting, layers: list[_Layer]) -> tuple[Any, str]:
@@ -107,13 +125,19 @@ def _parsed(setting: Setting, raw: object, origin: str, base: Path | None) -> An
 
 
 def _bad_value(setting: Setting, origin: str, error: ValueError) -> ConfigError:
-    message = f"{setting.name} ({origin}): {error}"
+    # A flag is its own name, as in every other message on one.
+    told = setting.flag if origin == _flag_origin(setting) else f"{setting.name} ({origin})"
+    message = f"{told}: {error}"
     # A SizeSyntaxError names the forms itself, with a hint; the others leave it to this line.
     if setting.kind.forms not in message:
         message += f"; write {setting.kind.forms}"
     if setting.optional:
         message += f"; or {UNSET}"
     return ConfigError(message, setting=setting.name, origin=origin)
+
+
+def _flag_origin(setting: Setting) -> str:
+    return f"flag {setting.flag}"
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
@@ -169,9 +193,17 @@ def _decoded(content: bytes, origin: str) -> Mapping[str, object]:
     try:
         return tomllib.loads(content.decode())
     except RecursionError as error:
-        raise _unreadable(origin, "its values are nested too deeply") from error
+        raise _no_toml(origin, "its values are nested too deeply") from error
     except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than Python takes
-        raise _unreadable(origin, str(error)) from error
+        raise _no_toml(origin, str(error)) from error
+
+
+def _no_toml(origin: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{origin} cannot be read as TOML ({why}); correct that place, or move the file away",
+        setting="",
+        origin=origin,
+    )
 
 
 def _unreadable(origin: str, why: str) -> ConfigError:

@@ -171,7 +171,8 @@ SETTINGS: Final = (
         "log_format",
         choice(LogFormat),
         "auto",
-        "How the command line writes its log: text, JSON lines, or (auto) text, with colour on a terminal.",
+        "How the command line writes its log: text, JSON lines, or (auto) text, with colour on a terminal. With json "
+        "whatever else it says on stderr is a JSON line too.",
     ),
     Setting(
         "log_level",

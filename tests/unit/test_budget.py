@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memguard.budget import SMALLEST_BUDGET_BYTES, OuterBound, bound_told_as, resolve_budget
+from memguard.budget import OuterBound, bound_told_as, resolve_budget
 from memguard.errors import CapacityExceeded, ConfigError, SizeSyntaxError
 from memguard.host.readings import MachineReading, MemoryLimit
-from memguard.units import GIB, MIB, parse_size
+from memguard.units import GIB, MIB, SMALLEST_BUDGET_BYTES, parse_size
 
 DEFAULT = parse_size("80%")
 

@@ -353,7 +353,9 @@ def test_the_json_of_the_command_obeys_its_schema(tmp_path: Path, monkeypatch: p
     assert (lines["warn_at"]["value"], lines["warn_at"]["unit"]) == (0.8, "fraction")
     assert (lines["capacity"]["value"], lines["capacity"]["text"]) == (None, "unset")
     assert document["unknown_environment"] == ["MEMGUARD_TYPO"]
-    assert done.stderr == "memguard: MEMGUARD_TYPO is set but is not a setting of memguard\n"
+    assert done.stderr == (
+        "memguard: 'MEMGUARD_TYPO' is not a setting, and counts for nothing; see `memguard config`, or unset it\n"
+    )
 
 
 def test_the_schema_refuses_what_the_command_does_not_print() -> None:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memguard.budget import SMALLEST_BUDGET_BYTES
 from memguard.report import (
     BudgetReport,
     CallerMemory,
@@ -25,7 +24,7 @@ from memguard.report import (
     ProcessUse,
 )
 from memguard.story import RUNBOOKS, events_of, suggested_budget, tell_death, tell_stray_signal, with_story
-from memguard.units import GIB, MIB, parse_bytes
+from memguard.units import GIB, MIB, SMALLEST_BUDGET_BYTES, parse_bytes
 
 DEATHS = [each for each in Outcome if each not in (Outcome.COMPLETED, Outcome.RAISED)]
 
@@ -281,7 +280,10 @@ def test_a_command_is_not_told_of_what_only_python_has() -> None:
     ("name", "is_told"),
     [
         *((each, True) for each in ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGXCPU")),
-        *((each, False) for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "signal 40", None)),
+        *(
+            (each, False)
+            for each in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT", "SIGUSR1", "signal 40", None)
+        ),
     ],
 )
 def test_only_an_unusual_signal_is_worth_a_line(name: str | None, is_told: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -37,11 +38,85 @@ def test_death_by_signal_is_128_and_its_number(kit: Any, name: str) -> None:
 
 
 def test_a_command_that_is_not_there_is_127(kit: Any) -> None:
-    """A name that is not on the PATH, a missing path and an empty word are all 127, in one line with a remedy."""
-    for word in ("no-such-command", "./no-such-command", f"{sys.executable}/below-a-file", ""):
+    """A name that is not on the PATH, and a missing path are 127, in one line with a remedy."""
+    for word in ("no-such-command", "./no-such-command", f"{sys.executable}/below-a-file"):
         done = kit.run("--", word)
         assert done.returncode == 127
-        assert only_line(done).startswith(f"memguard: {word}: command not found; ")
+        assert only_line(done).startswith(f"memguard: {word}: command not found; check the name, ")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("", "the command's name is empty; check the words after --"),
+        (
+            "echo 'a b'",
+            "echo 'a b': command not found; name and arguments are words of their own: drop the quotes, ",
+        ),
+    ],
+)
+def test_a_command_that_was_quoted_wrongly_is_127(kit: Any, word: str, told: str) -> None:
+    """An empty word and a whole line in one word are told as what they are; the line can be pasted behind sh -c."""
+    done = kit.run("--", word)
+    assert done.returncode == 127
+    line = only_line(done)
+    assert line.startswith(f"memguard: {told}")
+    if word:
+        pasted = kit.run("--", "/bin/sh", "-c", line.partition("or use ")[2])
+        assert (pasted.returncode, pasted.stdout) == (0, b"a b\n")
+
+
+def test_zero_bytes_suggest_nothing(kit: Any) -> None:
+    """What would be refused again is not suggested."""
+    assert "did you mean" not in only_line(kit.run("--memory", "0", "--", "true"))
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_death_that_nobody_saw_coming_is_one_line(kit: Any, name: str) -> None:
+    """Who dies of a fatal signal without a report asked for is told of in one line, and with -q not at all."""
+    words = ("--memory", "1GiB", "--", "/bin/sh", "-c", f"ulimit -c 0; kill -{int(getattr(signal, name))} $$")
+    told = only_line(kit.run(*words))
+    assert told.startswith(f"memguard: sh: killed by {name}, which memguard did not send; peak ")
+    assert told.endswith(" of its budget of 1 GiB")
+    assert kit.run("-q", *words).stderr == b""
+
+
+def test_a_time_that_is_up_names_its_limit(kit: Any) -> None:
+    """The grace that a deaf command took is told apart from its limit, and what to raise is there to be pasted."""
+    deaf = "trap '' TERM; while :; do sleep 1; done"
+    done = kit.run("--timeout", "200ms", "--grace", "300ms", "--", "/bin/sh", "-c", deaf)
+    told = done.stderr.decode()
+    assert done.returncode == 137
+    assert "its time of 200 ms was up; it did not stop when asked, and was killed " in told
+    assert "--timeout 1s" in told
+
+
+def test_a_misspelt_variable_is_told_and_harms_nobody(kit: Any) -> None:
+    """One line says which variable counts for nothing, and which was meant; what memguard sets itself is none."""
+    done = kit.run("--", "env", environment={"MEMGUARD_MEMROY": "1GiB"})
+    assert only_line(done) == (
+        "memguard: 'MEMGUARD_MEMROY' is not a setting, and counts for nothing; did you mean MEMGUARD_MEMORY?"
+    )
+    assert done.returncode == 0
+    assert b"MEMGUARD_JOB_ID=" in done.stdout
+    nested = kit.run("--", "/bin/sh", "-c", f"{sys.executable} -m memguard config")
+    assert nested.stderr == b""
+    assert kit.run("-q", "--", "true", environment={"MEMGUARD_MEMROY": "1GiB"}).stderr == b""
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_a_log_of_json_lines_has_no_other_words(kit: Any, quiet: list[str]) -> None:
+    """What is said beside the log is a line of it, a death with its parts as fields, and so is a bad command."""
+    json_log = ("--log-format", "json", "--memory", "64MiB", *quiet, "--")
+    grown = kit.run(*json_log, sys.executable, "-c", "x = b'x' * (200 << 20)")
+    lines = [json.loads(line) for line in grown.stderr.splitlines()]
+    assert grown.returncode == 137
+    (death,) = [line for line in lines if "what_next" in line]
+    assert death["level"] == "error"
+    assert "its memory reached its budget" in death["event"]
+    assert "--memory" in death["what_next"]
+    missing = kit.run(*json_log, "no-such-command")
+    assert "command not found" in json.loads(missing.stderr)["event"]
 
 
 def test_a_command_that_cannot_be_executed_is_126(kit: Any) -> None:
@@ -70,7 +145,9 @@ def test_a_script_runs_with_and_without_its_first_line(kit: Any, first_line: str
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--memory", "80"], ["--memory 80", "80 B is too small", "80MiB or 80%"]),
+        (["--memory", "80"], ["--memory 80", "80 B is too small", "did you mean 80MiB or 80%?"]),
+        (["--memory", "1024"], ["1 KiB is too small", "; did you mean 1024MiB?"]),
+        (["--memory", "100TB"], ["more than there is: 100TB of"]),
         (["--memory", "4 bananas"], ["--memory: '4 bananas'", "4GiB", "80%"]),
         (["--memory", "-1GiB"], ["'-1GiB' is not a size"]),
         (["--memory", "101%"], ["'101%'", "more than 100 %"]),
@@ -93,8 +170,16 @@ def test_wrong_usage_is_2_and_one_line(kit: Any, options: list[str], parts: list
 @pytest.mark.parametrize(
     ("variable", "value", "parts"),
     [
-        ("MEMGUARD_MEMORY", "80", ["setting memory 80", "too small"]),
-        ("MEMGUARD_MEMORY", "1000TiB", ["setting memory 1000TiB is more than there is"]),
+        (
+            "MEMGUARD_MEMORY",
+            "80",
+            ["memory (environment MEMGUARD_MEMORY): '80' is 80 B, too small", "80MiB or 80%"],
+        ),
+        (
+            "MEMGUARD_MEMORY",
+            "1000TiB",
+            ["memory (environment MEMGUARD_MEMORY) 1000TiB is more than there is"],
+        ),
         ("MEMGUARD_MEMORY", "lots", ["environment MEMGUARD_MEMORY", "'lots' is not a size"]),
         ("MEMGUARD_TIMEOUT", "soon", ["environment MEMGUARD_TIMEOUT", "'soon' is not a duration"]),
         ("MEMGUARD_FENCE", "wall", ["environment MEMGUARD_FENCE", "wall", "cgroup"]),

@@ -54,7 +54,7 @@ def test_a_bad_flag_is_told_as_a_bad_setting() -> None:
     """What the table of settings refuses is refused of a flag too, by its name; a choice is listed."""
     done = CliRunner().invoke(probe, ["--grace", "soon"])
     assert isinstance(done.exception, ConfigError)
-    assert "grace (flag --grace): 'soon' is not a duration" in str(done.exception)
+    assert "--grace: 'soon' is not a duration" in str(done.exception)
     assert "'auto', 'cgroup'" in CliRunner().invoke(probe, ["--fence", "cage"]).stderr
 
 
