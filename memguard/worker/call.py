@@ -11,14 +11,23 @@ import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from memguard.host import own_umask
 from memguard.worker.buffers import Packed, pack, pickle_outside, unpack
 
-__all__ = ["PackedCall", "Surroundings", "flush_streams", "pack_call", "unpack_call"]
+__all__ = [
+    "PackedCall",
+    "Surroundings",
+    "allow_large_files",
+    "flush_streams",
+    "large_files_allowed",
+    "pack_call",
+    "unpack_call",
+]
 
 # Memory is the budget's to bound, and RLIMIT_DATA may be the fence itself.
 _CARRIED_LIMITS: Final = tuple(
@@ -81,6 +90,22 @@ def _limit(kind: int, soft: int) -> None:
         soft = hard
     if soft != here:
         resource.setrlimit(kind, (soft, hard))
+
+
+def allow_large_files() -> None:
+    """Let this process make files as large as an unprivileged one may: shared memory is files too."""
+    _limit(resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+
+
+@contextmanager
+def large_files_allowed() -> Iterator[None]:
+    """Do so for the length of a block."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    allow_large_files()
+    try:
+        yield
+    finally:
+        _limit(resource.RLIMIT_FSIZE, soft)
 
 
 def flush_streams() -> None:

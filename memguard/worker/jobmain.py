@@ -15,8 +15,9 @@ import threading
 import traceback
 from typing import Final, NoReturn
 
+from memguard.errors import TransferError
 from memguard.worker.buffers import Packed, pack, write_packed
-from memguard.worker.call import flush_streams, unpack_call
+from memguard.worker.call import flush_streams, large_files_allowed, unpack_call
 from memguard.worker.context import JobContext, enter_job, leave_job
 from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
@@ -103,11 +104,12 @@ def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
         raise ConnectionError("the keeper is gone")
     message, descriptors = received
     if message["kind"] == "refused":
+        refused = (TransferError if message["barred"] else MemoryError)(message["why"])
         if delivery is not Delivery.VALUE:
-            raise MemoryError(message["why"])
-        refused = MemoryError(message["why"])
-        return _deliver(channel, Delivery.MEMORY_ERROR, pack_error(refused))
-    write_packed(packed, descriptors.fileno())
+            raise refused
+        return _deliver(channel, delivery_of(refused), pack_error(refused))
+    with large_files_allowed():
+        write_packed(packed, descriptors.fileno())
     descriptors.close()
     channel.send({"kind": "delivered", "delivery": delivery.value})
     return None

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
+from memguard.errors import TransferError
 from memguard.host import (
     become_subreaper,
     children_of,
@@ -339,10 +340,14 @@ class _Keeper:
     def _provide_segment(self, size_bytes: int) -> None:
         """Give the job a segment for its result whose pages are charged to the caller's side, not to its budget."""
         self._guard.look_before_end()
-        refusal = self._room.provide(size_bytes, on_made=self._guard.ignore_shared, on_step=self._look)
+        barred = False
+        try:
+            refusal = self._room.provide(size_bytes, on_made=self._guard.ignore_shared, on_step=self._look)
+        except TransferError as error:
+            refusal, barred = str(error), True
         # Without waiting: a job that asks again and again and does not listen must not stop the guard.
         if refusal:
-            self._job.send_nowait({"kind": "refused", "why": refusal[:_LONGEST_TEXT]})
+            self._job.send_nowait({"kind": "refused", "why": refusal[:_LONGEST_TEXT], "barred": barred})
         else:
             self._job.send_nowait({"kind": "segment"}, [self._room.descriptor])
 

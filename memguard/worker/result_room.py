@@ -7,13 +7,16 @@ second copy must not be brought down by it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import Final
 
+from memguard.errors import TransferError
 from memguard.host import read_machine
 from memguard.host.descriptors import Descriptors
 from memguard.worker.buffers import create_segment
+from memguard.worker.refusal import FILE_SIZE_ADVICE
 
 __all__ = ["ResultRoom"]
 
@@ -45,6 +48,9 @@ class ResultRoom:
 
         Returns:
             Why there is none, or ``""``.
+
+        Raises:
+            TransferError: if not memory is missing but the limit on file sizes is in the way.
         """
         self._segment.close()
         refusal = _shortage(size_bytes)
@@ -58,6 +64,10 @@ class ResultRoom:
                 on_step()
         except (OSError, OverflowError) as error:
             self._segment.close()
+            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                raise TransferError(
+                    f"a result of {size_bytes} bytes cannot cross: {FILE_SIZE_ADVICE}"
+                ) from error
             return f"no memory for a result of {size_bytes} bytes: {error}"
         return ""
 

@@ -27,6 +27,7 @@ from memguard.host import (
     sweep_stale_fences,
 )
 from memguard.log import preserved_logging
+from memguard.worker.call import allow_large_files
 from memguard.worker.keeper import wait_and_keep
 from memguard.worker.protocol import Channel, channel_pair
 
@@ -41,6 +42,7 @@ def main(descriptor: int) -> None:
     """Serve the caller at the other end of ``descriptor`` until it closes."""
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    allow_large_files()  # results lie in files; each job gets the limit of its caller, see `memguard.worker.call`
     with Channel.adopt(descriptor) as caller:
         received = caller.receive()
         if received is None:
