@@ -11,7 +11,7 @@ from memguard.host.abilities import Abilities, Ability, probe
 from memguard.host.aftermath import (
     machine_oom_kills,
     remove_abandoned,
-    shared_memory_there,
+    still_there,
     wait_all_gone,
 )
 from memguard.host.fence import Fence, FenceError, open_fence
@@ -36,7 +36,8 @@ from memguard.host.process import (
     was_started_with,
 )
 from memguard.host.readings import MachineReading
-from memguard.host.shared import machine_shared_bytes
+from memguard.host.shared import SharedMemoryFinder, machine_shared_bytes
+from memguard.host.shared_names import named_after, shared_memory_there
 from memguard.host.signals import ReceivedSignal, SignalStream
 from memguard.host.tree import TreeSampler
 from memguard.host.umask import own_umask
@@ -50,6 +51,7 @@ __all__ = [
     "OwnMemory",
     "ProcessMemory",
     "ReceivedSignal",
+    "SharedMemoryFinder",
     "SignalStream",
     "TreeSampler",
     "become_subreaper",
@@ -63,6 +65,7 @@ __all__ = [
     "limit_data_segment",
     "machine_oom_kills",
     "machine_shared_bytes",
+    "named_after",
     "open_fence",
     "own_umask",
     "peak_resident_bytes_now",
@@ -77,6 +80,7 @@ __all__ = [
     "resident_bytes_now",
     "shared_memory_there",
     "start_ticks",
+    "still_there",
     "sweep_stale_fences",
     "wait_all_gone",
     "was_started_with",

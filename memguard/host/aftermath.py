@@ -1,26 +1,33 @@
 """What is left when a process tree has ended: waiting for the last of it, and clearing shared memory it left.
 
 Comes in: identities and shared files that were seen while the tree lived. Goes out: whether all is gone, and what
-had to be removed. A file is removed only if the tree made it, nobody holds it, and it is still the same file.
+had to be removed. An entry is removed only if the tree made it, nobody holds it, it is still the same one, it is this
+user's, and the process that its name tells as its maker, if it tells one, is proven dead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
+import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from memguard.host._files import parse_flat, read_all
-from memguard.host.identity import pid_is_alive
+from memguard.host.identity import pid_is_alive, pid_is_taken
 from memguard.host.readings import SharedFile
+from memguard.host.shared_names import SHARED_MEMORY, identity_of, maker_of
 
-__all__ = ["machine_oom_kills", "remove_abandoned", "shared_memory_there", "wait_all_gone"]
+__all__ = ["machine_oom_kills", "remove_abandoned", "still_there", "wait_all_gone"]
 
-_SHARED_MEMORY = Path("/dev/shm")
+_Key = tuple[int, int]
+
+# A descriptor is often closed once a file is mapped, and /proc/PID/map_files is for the privileged only.
+_MAPPED: Final = re.compile(rb" ([0-9a-f]+):([0-9a-f]+) (\d+) +/dev/shm/")
 _LOOK_AGAIN_S: Final = 0.01
 
 
@@ -70,75 +77,100 @@ def _poll_gone(pid: int, start_ticks: int, deadline_s: float) -> bool:
     return not alive
 
 
-def shared_memory_there() -> frozenset[tuple[int, int]]:
-    """Return device and inode of every file in /dev/shm now: what a tree that starts now did not make.
-
-    A time would not tell: a file's ``ctime`` is that of its last change, whoever made it.
-    """
-    found = set()
-    for folder, _, names in os.walk(_SHARED_MEMORY):
-        for name in names:
-            with contextlib.suppress(OSError):  # gone meanwhile
-                status = os.lstat(f"{folder}/{name}")
-                found.add((status.st_dev, status.st_ino))
-    return frozenset(found)
-
-
 def remove_abandoned(files: Iterable[SharedFile], since_wall_s: float) -> tuple[SharedFile, ...]:
-    """Unlink /dev/shm files that a dead tree made and left.
+    """Remove entries of /dev/shm that a dead tree made and left, folders with what is in them.
 
     Args:
-        files: what the tree was seen to hold, without what was there before it.
-        since_wall_s: when the tree began, seconds since the epoch; older files are not its own.
+        files: what the tree was seen to hold, and what is named after its processes, without what was there before it.
+        since_wall_s: when the tree began, seconds since the epoch; older entries are not its own.
 
     Returns:
-        What was removed.
+        What was removed. What somebody holds, or what is not this user's, is left; `still_there` tells it.
     """
-    candidates = [file for file in files if _is_ours(file, since_wall_s)]
+    candidates = [file for each in files if _is_ours(each, since_wall_s) for file in _with_contents(each)]
     held = _held_inodes() if candidates else frozenset()
-    abandoned = [file for file in candidates if (file.device, file.inode) not in held]
-    removed = []
-    for file in abandoned:
-        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-            os.unlink(file.path)
-            removed.append(file)
-    return tuple(removed)
+    # A folder last: it must be empty. The same file may be known by itself and as content of its folder.
+    ordered = sorted(dict.fromkeys(candidates), key=lambda file: -file.path.count("/"))
+    return tuple(file for file in ordered if _key(file) not in held and _remove(file.path))
+
+
+def still_there(files: Iterable[SharedFile]) -> tuple[SharedFile, ...]:
+    """Return those of some entries of /dev/shm that exist, under the name they are known by."""
+    inside = (file for file in files if file.path.startswith(f"{SHARED_MEMORY}/"))
+    pairs = ((file, identity_of(file.path)) for file in inside)
+    return tuple(file for file, now in pairs if now is not None and _key(now) == _key(file))
 
 
 def _is_ours(file: SharedFile, since_wall_s: float) -> bool:
-    if _SHARED_MEMORY not in Path(file.path).parents:
+    if Path(SHARED_MEMORY) not in Path(file.path).parents:
         return False
     try:
         status = os.lstat(file.path)
     except OSError:
         return False
-    same = (status.st_dev, status.st_ino) == (file.device, file.inode) and status.st_uid == os.geteuid()
+    same = (status.st_dev, status.st_ino) == _key(file) and status.st_uid == os.geteuid()
+    # Whose it is by what was held counts no more than its name: a living maker, of the tree or not, needs it.
+    maker = maker_of(file.path)
     # The clock that stamps files ticks in steps of up to 10 ms behind the one we read.
-    return same and status.st_ctime >= since_wall_s - 0.1
+    return same and status.st_ctime >= since_wall_s - 0.1 and (maker is None or not pid_is_taken(maker))
 
 
-def _held_inodes() -> frozenset[tuple[int, int]]:
-    """Return identities of all /dev/shm files that any readable process maps or holds open."""
-    held: set[tuple[int, int]] = set()
+def _with_contents(entry: SharedFile) -> Iterator[SharedFile]:
+    """Give an entry, and what a folder holds of this user's."""
+    is_folder = os.path.isdir(entry.path) and not os.path.islink(entry.path)
+    for folder, names, files in os.walk(entry.path) if is_folder else ():
+        for name in (*names, *files):
+            path = f"{folder}/{name}"
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if os.lstat(path).st_uid == os.geteuid() and (content := identity_of(path)):
+                    yield content
+    yield entry
+
+
+def _remove(path: str) -> bool:
+    """Remove a file or an empty folder; tells whether it was there and is gone by this."""
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except OSError:  # somebody else was faster, or put something into it; or it is not ours after all
+        return False
+    return True
+
+
+def _key(file: SharedFile) -> _Key:
+    return file.device, file.inode
+
+
+def _held_inodes() -> frozenset[_Key]:
+    """Return identities of everything in /dev/shm that any readable process maps or holds open."""
+    held: set[_Key] = set()
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
-            held |= _held_by(process)
+            held.update(_mapped_by(process), _opened_by(process))
     return frozenset(held)
 
 
-def _held_by(process: Path) -> set[tuple[int, int]]:
-    held: set[tuple[int, int]] = set()
-    for folder in ("fd", "map_files"):
-        with contextlib.suppress(OSError):  # it ended, or is not ours to look into
-            held |= {
-                identity for link in (process / folder).iterdir() if (identity := _shared_identity(link))
-            }
-    return held
+def _mapped_by(process: Path) -> Iterator[_Key]:
+    try:
+        text = read_all(f"{process}/maps")
+    except OSError:
+        return  # it ended, or is not ours to look into
+    for major, minor, inode in _MAPPED.findall(text):
+        yield os.makedev(int(major, 16), int(minor, 16)), int(inode)
 
 
-def _shared_identity(link: Path) -> tuple[int, int] | None:
+def _opened_by(process: Path) -> Iterator[_Key]:
+    with contextlib.suppress(OSError):  # it ended, or is not ours to look into
+        for link in (process / "fd").iterdir():
+            if (identity := _shared_identity(link)) is not None:
+                yield identity
+
+
+def _shared_identity(link: Path) -> _Key | None:
     with contextlib.suppress(OSError):
-        if os.readlink(link).startswith(f"{_SHARED_MEMORY}/"):
+        if os.readlink(link).startswith(f"{SHARED_MEMORY}/"):
             status = os.stat(link)
             return status.st_dev, status.st_ino
     return None

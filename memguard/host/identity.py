@@ -15,7 +15,16 @@ from memguard.host import portable
 from memguard.host._files import read_once
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["ProcessStat", "identify", "is_alive", "parse_stat", "pid_is_alive", "pid_namespace", "read_stat"]
+__all__ = [
+    "ProcessStat",
+    "identify",
+    "is_alive",
+    "parse_stat",
+    "pid_is_alive",
+    "pid_is_taken",
+    "pid_namespace",
+    "read_stat",
+]
 
 # The kernel's fixed inode of the first pid namespace (PROC_PID_INIT_INO).
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
@@ -121,6 +130,14 @@ def pid_is_alive(pid: int, start_ticks: int) -> bool:
         # proves nothing; the signal that is never sent does.
         return _pid_exists(pid)
     return stat.start_ticks == start_ticks and not stat.is_dead
+
+
+def pid_is_taken(pid: int) -> bool:
+    """Tell whether any process has a pid now; ``False`` only on proof, and for zombies."""
+    try:
+        return not read_stat(pid).is_dead
+    except (OSError, ValueError):
+        return _pid_exists(pid)
 
 
 def _pid_exists(pid: int) -> bool:

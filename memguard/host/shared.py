@@ -2,7 +2,8 @@
 
 Comes in: the pids of a tree. Goes out: each piece once, with the pages it really has. Found through
 /proc/PID/fd and /proc/PID/maps, so a file that is written and closed between two looks, and held by
-nobody afterwards, is missed; a fence sees that, a sampler cannot.
+nobody afterwards, is missed; a fence sees that, a sampler cannot. A piece in /dev/shm is known by its
+identity, and told by the name that it has now.
 A file counts once a process of the tree was seen to hold it for writing: a data file on a tmpfs that
 is only read belongs to whoever put it there.
 """
@@ -20,6 +21,7 @@ from typing import Final
 from memguard.host._files import parse_kilobytes, read_all
 from memguard.host.cgroups import parse_mountinfo
 from memguard.host.readings import SharedFile
+from memguard.host.shared_names import SHARED_MEMORY, shared_paths
 
 __all__ = ["SharedMemoryFinder", "machine_shared_bytes"]
 
@@ -28,6 +30,7 @@ _Key = tuple[int, int]
 _TMPFS_KINDS: Final = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
 # What the kernel names files of its own unmounted tmpfs: memfds, System V segments, shared anonymous maps.
 _KERNEL_NAMES: Final = ("/memfd:", "/SYSV", "/dev/zero (deleted)")
+_DELETED: Final = " (deleted)"
 
 
 def machine_shared_bytes() -> int:
@@ -70,8 +73,15 @@ class SharedMemoryFinder:
                 if file.device in devices and key not in held:
                     size = _mapped_bytes(pid, span, file.path, key)
                     self._note(held, replace(file, allocated_bytes=size), writable)
+        return self._with_names(held)
+
+    def _with_names(self, held: dict[_Key, SharedFile]) -> tuple[SharedFile, ...]:
+        """Return what is held and what is still there, each by the name that it has now."""
+        names = _NamesNow()
+        for key, file in held.items():
+            held[key] = self._named_now(file, names)
         for key in [key for key in self._known if key not in held]:
-            self._keep_or_forget(key, held)
+            self._keep_or_forget(key, held, names)
         return tuple(held.values())
 
     def _note(self, held: dict[_Key, SharedFile], file: SharedFile, writable: bool) -> None:
@@ -80,13 +90,37 @@ class SharedMemoryFinder:
             self._known[key] = file.path
             held[key] = file
 
-    def _keep_or_forget(self, key: _Key, held: dict[_Key, SharedFile]) -> None:
-        path = self._known[key]
+    def _named_now(self, file: SharedFile, names: _NamesNow) -> SharedFile:
+        """Tell a file by the name that it has, where the one it was opened with was only its first."""
+        key = (file.device, file.inode)
+        if not file.path.endswith(_DELETED) or (path := names.find(file.path, key)) is None:
+            return file
+        self._known[key] = path
+        return replace(file, path=path)
+
+    def _keep_or_forget(self, key: _Key, held: dict[_Key, SharedFile], names: _NamesNow) -> None:
+        path = self._known.pop(key)
         allocated_bytes = _still_allocated(path, key)
-        if allocated_bytes is None:
-            del self._known[key]
-        else:
+        if allocated_bytes is None and (renamed := names.find(path, key)):
+            path, allocated_bytes = renamed, _still_allocated(renamed, key)
+        if allocated_bytes is not None:
+            self._known[key] = path
             held[key] = SharedFile(path, *key, allocated_bytes)
+
+
+class _NamesNow:
+    """The names in /dev/shm at one look; listed only if a piece is met that has lost the name it was seen with."""
+
+    def __init__(self) -> None:
+        self._paths: dict[_Key, str] | None = None
+
+    def find(self, path: str, key: _Key) -> str | None:
+        """Return the name that a piece has now, if it was seen in /dev/shm."""
+        if not path.startswith(f"{SHARED_MEMORY}/"):
+            return None
+        if self._paths is None:
+            self._paths = shared_paths()
+        return self._paths.get(key)
 
 
 def _memory_file_systems() -> tuple[tuple[str, ...], frozenset[int]]:

@@ -91,6 +91,7 @@ class TreeSampler:
     ) -> None:
         self._root_pid = root_pid
         self._members: dict[int, _Member] = {}
+        self._met: dict[int, int] = {}
         self._inherited = _INHERITS_NOTHING
         self._shared = SharedMemoryFinder(ignore_shared)
         self._last_pid = b""
@@ -107,8 +108,18 @@ class TreeSampler:
     def adopt(self, pid: int) -> None:
         """Count a process, and its descendants from now on, as part of the tree; a dead one is ignored."""
         if pid not in self._members and (stat := _living(pid)) is not None:
-            self._members[pid] = _Member(pid, stat, time.monotonic())
+            self._join(pid, stat, time.monotonic())
             self._looks_left = _LOOKS_AFTER_CHANGE
+
+    def _join(self, pid: int, stat: ProcessStat, now_s: float) -> _Member:
+        self._members[pid] = member = _Member(pid, stat, now_s)
+        self._met[pid] = stat.start_ticks
+        return member
+
+    def met_since(self) -> tuple[tuple[int, int], ...]:
+        """Return pid and start ticks of everybody seen in the tree since this was asked last, the dead among them."""
+        met, self._met = self._met, {pid: member.start_ticks for pid, member in self._members.items()}
+        return tuple(met.items())
 
     def ignore_shared(self, key: tuple[int, int]) -> None:
         """Leave a piece of shared memory, by device and inode, out of the tree's from now on."""
@@ -172,8 +183,7 @@ class TreeSampler:
             member = waiting.pop()
             for pid in _children(member) if family is None else family.get(member.pid, ()):
                 if pid not in self._members and (stat := _living(pid)) is not None:
-                    self._members[pid] = child = _Member(pid, stat, now_s)
-                    waiting.append(child)
+                    waiting.append(self._join(pid, stat, now_s))
 
     def _measured(self, exact: bool, now_s: float) -> Iterator[ProcessReading]:
         walked = self._walk() if exact else {}

@@ -159,9 +159,16 @@ class CommandGuard:
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
         self._recorder.take({"kind": "started", "fence": enclosure.kind}, 0.0)
-        self._guard = TreeGuard(pid, enclosure.fence, self._plan.watch_limits, adopted=self._adopted)
+        self._guard = TreeGuard(
+            pid,
+            enclosure.fence,
+            self._plan.watch_limits,
+            adopted=self._adopted,
+            shared_before=self._janitor.shared_before,
+        )
         if enclosure.degraded:
             self._guard.degraded[enclosure.degraded] = None
+        self._note_shared()
         self._reaper = Reaper(pid, on_end=self._janitor.note_end)
         try:
             while not self._reaper.reap():
@@ -201,10 +208,7 @@ class CommandGuard:
     def _look(self) -> None:
         now = time.monotonic()
         notices = self._guard.tick()
-        try:
-            self._janitor.note_shared(self._guard.shared_files)
-        except OSError as error:
-            self._guard.degraded[f"shared memory of the command could not be noted: {error}"] = None
+        self._note_shared()
         for notice in notices:
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)
@@ -212,6 +216,12 @@ class CommandGuard:
                 self._stop_reason = self._stop_reason or StopReason.BUDGET
                 self._guard.kill_all()
         self._check_time(now)
+
+    def _note_shared(self) -> None:
+        try:
+            self._janitor.note_shared(self._guard.shared_note)
+        except OSError as error:
+            self._guard.degraded[f"shared memory of the command could not be noted: {error}"] = None
 
     def _check_time(self, now_s: float) -> None:
         timeout_s = self._plan.timeout_s
@@ -227,7 +237,12 @@ class CommandGuard:
         duration_s = time.monotonic() - self._started_s
         self._guard.tick()
         ending = self._ending(enclosure)
-        killed = ending.stop_reason is not None or bool(ending.fence_oom_kills)
+        # Nobody means to die of SIGKILL: whoever sent it, the command had no say in what it left.
+        killed = (
+            ending.stop_reason is not None
+            or bool(ending.fence_oom_kills)
+            or ending.exit_code == -signal.SIGKILL
+        )
         # What had no say in the budget's kill, because it was forked meanwhile, gets no grace to go on growing.
         grace_s = 0.0 if ending.stop_reason is StopReason.BUDGET else self._plan.grace_s
         cleanup = self._guard.finish(grace_s, remove_shared=killed)

@@ -14,22 +14,23 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Final, NoReturn
+from operator import itemgetter
+from typing import Any, Final, NoReturn
 
 from memguard.host import (
     ReceivedSignal,
+    SharedMemoryFinder,
     kill_processes,
     pending_signals,
     processes_with_environment,
-    remove_abandoned,
+    shared_memory_there,
     start_ticks,
     sweep_stale_fences,
     wait_all_gone,
 )
-from memguard.host.readings import SharedFile
 from memguard.worker.protocol import above_streams
+from memguard.worker.shared_traces import SharedNote, SharedTraces
 
 __all__ = ["JOB_VARIABLE", "STOP_SIGNALS", "Janitor"]
 
@@ -50,22 +51,23 @@ class Janitor:
     Attributes:
         pid: its process, a child of the wrapper.
         is_alive: whether it was not yet seen to have ended.
+        shared_before: `memguard.host.shared_memory_there` from before the command.
     """
 
     def __init__(self, job_id: str) -> None:
         owner_pid = os.getpid()
         owner = (owner_pid, start_ticks(owner_pid) or 0)
         reader, self._writer = os.pipe()
-        # Not through the pipe, which would make the wrapper wait for a janitor that was stopped.
-        self._noted = above_streams(os.memfd_create("memguard-janitor", os.MFD_CLOEXEC))
-        self._noted_files: tuple[SharedFile, ...] = ()
+        self.shared_before = shared_memory_there()
+        self._notes = _Notes()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _be_janitor(reader, self._writer, self._noted, job_id, owner)
+                os.close(self._writer)
+                _be_janitor(reader, self._notes, job_id, owner=owner, shared_before=self.shared_before)
         except OSError:
             os.close(self._writer)
-            os.close(self._noted)
+            self._notes.close()
             raise
         finally:
             os.close(reader)
@@ -83,17 +85,17 @@ class Janitor:
             return received.code == _SI_KERNEL
         return number in pending or _was_undone(number, pending)
 
-    def note_shared(self, files: Iterable[SharedFile]) -> None:
+    def note_shared(self, note: SharedNote) -> None:
         """Take note of the shared memory that the command has made: it goes with a command that is killed.
 
         Raises:
-            OSError: if that cannot be noted, as under a limit on the size of files.
+            OSError: if there is any and it cannot be noted, as under a limit on the size of files.
         """
-        files = tuple(files)
-        if [_key(file) for file in files] != [_key(file) for file in self._noted_files]:
-            self._noted_files = files
-            os.ftruncate(self._noted, 0)
-            os.pwrite(self._noted, json.dumps([asdict(file) for file in files]).encode(), 0)
+        try:
+            self._notes.write(note)
+        except OSError:
+            if note.files:
+                raise
 
     def note_end(self, pid: int) -> None:
         """Take note that a child of the wrapper was reaped."""
@@ -108,12 +110,48 @@ class Janitor:
             os.waitpid(self.pid, 0)
             self.is_alive = False
         os.close(self._writer)
-        os.close(self._noted)
+        self._notes.close()
 
 
-def _key(file: SharedFile) -> tuple[str, int, int]:
-    # Its size changes all the time, and the same name may be another file.
-    return file.path, file.device, file.inode
+class _Notes:
+    """The latest `SharedNote`, for the janitor to read when the wrapper is dead.
+
+    Not through the pipe, which would make the wrapper wait for a janitor that was stopped. Two pages in turn: who is
+    killed while he writes one leaves the other whole.
+    """
+
+    def __init__(self) -> None:
+        self._pages = [above_streams(os.memfd_create("memguard-janitor", os.MFD_CLOEXEC)) for _ in range(2)]
+        self._written = 0
+        self._last = SharedNote()
+
+    def write(self, note: SharedNote) -> None:
+        if note.says_the_same(self._last):
+            return
+        page = self._pages[self._written % 2]
+        # A part of what is written is never whole JSON, and nothing older is behind it.
+        os.ftruncate(page, 0)
+        content = json.dumps({"number": self._written, **asdict(note)})
+        os.pwrite(page, content.encode("utf-8", "surrogateescape"), 0)
+        self._written += 1
+        self._last = note
+
+    def read(self) -> SharedNote:
+        whole = [content for page in self._pages if (content := _parsed(page)) is not None]
+        return SharedNote.from_message(max(whole, key=itemgetter("number"))) if whole else SharedNote()
+
+    def close(self) -> None:
+        for page in self._pages:
+            os.close(page)
+
+
+def _parsed(page: int) -> dict[str, Any] | None:
+    content = os.pread(page, os.fstat(page).st_size, 0)
+    try:
+        parsed: dict[str, Any] = json.loads(content)
+    except ValueError:  # nothing was written yet, or the wrapper was killed while it wrote
+        return None
+    return parsed
 
 
 def _was_undone(number: int, pending: frozenset[int]) -> bool:
@@ -123,14 +161,23 @@ def _was_undone(number: int, pending: frozenset[int]) -> bool:
     return number in STOP_SIGNALS and signal.SIGCONT in pending
 
 
-def _be_janitor(reader: int, writer: int, noted: int, job_id: str, owner: tuple[int, int]) -> NoReturn:
+def _be_janitor(
+    reader: int,
+    notes: _Notes,
+    job_id: str,
+    *,
+    owner: tuple[int, int],
+    shared_before: frozenset[tuple[int, int]],
+) -> NoReturn:
     status, since_wall_s = 1, time.time()
     try:
-        os.close(writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         _serve(reader)
-        _clean_up(job_id, owner)
-        remove_abandoned(_read_noted(noted), since_wall_s)
+        # A dying process closes its descriptors before it counts as dead, and only a dead owner's fence is swept.
+        wait_all_gone([owner], _GONE_WAIT_S)
+        traces = SharedTraces(shared_before, notes.read())
+        _clean_up(job_id, traces)
+        traces.clear((), since_wall_s)
         status = 0
     except BaseException:  # noqa: BLE001 - told, and the end of this process either way
         traceback.print_exc()
@@ -146,19 +193,11 @@ def _serve(reader: int) -> None:
         signal.sigtimedwait({word[0]}, 0)
 
 
-def _clean_up(job_id: str, owner: tuple[int, int]) -> None:
-    # A dying process closes its descriptors before it counts as dead, and only a dead owner's fence is swept.
-    wait_all_gone([owner], _GONE_WAIT_S)
+def _clean_up(job_id: str, traces: SharedTraces) -> None:
     deadline_s = time.monotonic() + _GONE_WAIT_S
     while (left := processes_with_environment(JOB_VARIABLE, job_id)) and time.monotonic() < deadline_s:
+        held = SharedMemoryFinder().find(pid for pid, _ in left)
+        traces.note(held, {*traces.last.makers, *left})
         kill_processes(left, signal.SIGKILL)
         wait_all_gone(left, _GONE_WAIT_S)
     sweep_stale_fences()
-
-
-def _read_noted(descriptor: int) -> tuple[SharedFile, ...]:
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    try:
-        return tuple(SharedFile(**each) for each in json.loads(content or b"[]"))
-    except ValueError:  # the wrapper was killed while it wrote
-        return ()

@@ -45,6 +45,7 @@ _PROGRESS_EVERY_S: Final = 0.1
 _LONGEST_BACKLOG: Final = 1000
 # Of the 64 KiB that a message may have. A path may have 4 KiB.
 _MOST_TOLD_BYTES: Final = 48 * 1024
+_MOST_MAKERS_BYTES: Final = 8 * 1024
 _MOST_DEGRADED_BYTES: Final = 8 * 1024
 _LONGEST_TEXT: Final = 4000
 _GARBLED: Final = "the job wrote something into the guard's channel that is no message"
@@ -169,7 +170,7 @@ class _Keeper:
         self._baseline_bytes = baseline_bytes
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
-        self._told_files: list[tuple[str, int, int]] = []
+        self._told_shared = guard.shared_note
         self._ask_deadline_s: float | None = None
         self._close_deadline_s: float | None = None
         self._stop_reason: StopReason | None = None
@@ -243,13 +244,12 @@ class _Keeper:
 
     def _tell_shared(self) -> None:
         """Tell the caller which shared memory is the job's: he removes what is left if this keeper is killed."""
-        files = self._guard.shared_files
-        # By more than the path: a file that was replaced has its name from the one before.
-        told_now = [(file.path, file.device, file.inode) for file in files]
-        if told_now != self._told_files:
-            self._told_files = told_now
-            told = leading_that_fit([asdict(file) for file in files], _MOST_TOLD_BYTES)
-            self._tell({"kind": "shared", "files": told})
+        note = self._guard.shared_note
+        if not note.says_the_same(self._told_shared):
+            self._told_shared = note
+            files = leading_that_fit([asdict(file) for file in note.files], _MOST_TOLD_BYTES)
+            makers = leading_that_fit(note.makers, _MOST_MAKERS_BYTES)
+            self._tell({"kind": "shared", "files": files, "makers": makers})
 
     def _use_message(self, kind: str) -> Message:
         watch = self._guard.watch

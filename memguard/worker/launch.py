@@ -15,15 +15,15 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from memguard.errors import TransferError, WorkerStartError
-from memguard.host import remove_abandoned, sweep_stale_fences, wait_all_gone
+from memguard.host import shared_memory_there, sweep_stale_fences, wait_all_gone
 from memguard.host.descriptors import Descriptors
-from memguard.host.readings import SharedFile
 from memguard.redact import redact_error
 from memguard.report import CleanupSummary
 from memguard.worker.buffers import Packed, create_segment, unpack, write_packed
 from memguard.worker.call import flush_streams
 from memguard.worker.protocol import Message, channel_pair
 from memguard.worker.raised import load_error
+from memguard.worker.shared_traces import SharedNote, SharedTraces
 from memguard.worker.spec import EndRecord, JobSpec
 from memguard.worker.templates import Template, TemplatePool, is_open
 from memguard.worker.verdict import Delivery, Ending
@@ -85,7 +85,8 @@ class RunningJob:
         self._is_copy = False
         self._began_s = time.monotonic()
         self._began_wall_s = time.time()
-        self._shared: tuple[SharedFile, ...] = ()
+        self._shared = SharedNote()
+        self._shared_before = shared_memory_there()
         self._peak_bytes = 0
         self._fence_kind = "unknown"
         self._channel, self._theirs = channel_pair()
@@ -170,7 +171,7 @@ class RunningJob:
             self.pid, self.start_ticks = message["pid"], message["start_ticks"]
             self._fence_kind = message["fence"]
         elif message["kind"] == "shared":
-            self._shared = tuple(SharedFile(**each) for each in message["files"])
+            self._shared = SharedNote.from_message(message)
         self._peak_bytes = message.get("peak_bytes", self._peak_bytes)
 
     def _lost(self, why: str = "the keeper of the job vanished") -> EndedJob:
@@ -180,18 +181,20 @@ class RunningJob:
         ending = Ending(
             None, Delivery.NOTHING, None, self.spec.plan.limit_bytes, self._peak_bytes, self._fence_kind
         )
-        gone = True
-        if self.pid is not None and self.start_ticks is not None:
-            gone = wait_all_gone(((self.pid, self.start_ticks),), _LOST_WAIT_S)
-        swept = sweep_stale_fences()
-        removed = remove_abandoned(self._shared, self._began_wall_s)
-        leftovers = (
-            *(f"fence {path} was removed" for path in swept),
-            *(f"shared memory {file.path} ({file.allocated_bytes} bytes) was removed" for file in removed),
-        )
-        cleanup = CleanupSummary(0.0, gone, leftovers)
+        cleanup = self._clear_up()
         record = EndRecord(ending, time.monotonic() - self._began_s, cleanup, 0, (), (why,))
         return EndedJob(record, None, None, "")
+
+    def _clear_up(self) -> CleanupSummary:
+        """Do what the keeper cannot do any more; the template, which its job's processes come to, kills them."""
+        first = () if self.pid is None or self.start_ticks is None else ((self.pid, self.start_ticks),)
+        gone = wait_all_gone(first, _LOST_WAIT_S)
+        swept = sweep_stale_fences()
+        gone = wait_all_gone(self._shared.makers, _LOST_WAIT_S) and gone
+        traces = SharedTraces(self._shared_before, self._shared)
+        told, cleared = traces.clear(first, self._began_wall_s)
+        leftovers = (*(f"fence {path} was removed" for path in swept), *told)
+        return CleanupSummary(0.0, gone and cleared, leftovers)
 
 
 def _collect(record: EndRecord, descriptors: Descriptors) -> EndedJob:

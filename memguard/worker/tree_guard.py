@@ -20,7 +20,6 @@ from memguard.host import (
     kill_processes,
     machine_oom_kills,
     machine_shared_bytes,
-    remove_abandoned,
     shared_memory_there,
     start_ticks,
     wait_all_gone,
@@ -28,6 +27,7 @@ from memguard.host import (
 from memguard.host.readings import FenceReading, SharedFile
 from memguard.report import CleanupSummary, ProcessUse
 from memguard.worker.protocol import leading_that_fit
+from memguard.worker.shared_traces import SharedNote, SharedTraces
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import Notice, UsageWatch, WatchLimits
 
@@ -137,8 +137,10 @@ class TreeGuard:
         self._clock = clock
         self._sampler = TreeSampler(root_pid, learn_inherited=fence is None)
         self._meter: _Meter = _FenceMeter(fence) if fence else _TreeMeter(self._sampler)
-        self._shared: dict[tuple[int, int], SharedFile] = {}
-        self._shared_before = shared_memory_there() if shared_before is None else shared_before
+        self._traces = SharedTraces(
+            shared_memory_there() if shared_before is None else shared_before,
+            SharedNote(makers=self._sampler.met_since()),
+        )
         self._started_wall_s = time.time()
         self._listed_at_s = clock()
         self._shared_changed_ns = _shared_changed_ns()
@@ -157,8 +159,13 @@ class TreeGuard:
 
     @property
     def shared_files(self) -> tuple[SharedFile, ...]:
-        """The files in /dev/shm that the tree was seen to create, and that were there at the last look."""
-        return tuple(file for file in self._shared.values() if file.path.startswith(f"{_SHARED_MEMORY}/"))
+        """The entries of /dev/shm that are known to be the tree's, and that were there at the last look."""
+        return self._traces.last.files
+
+    @property
+    def shared_note(self) -> SharedNote:
+        """What whoever clears up in /dev/shm must know should this guard be killed."""
+        return self._traces.last
 
     def tick(self) -> tuple[Notice, ...]:
         """Measure once; returns what is new. A kill by the kernel inside the fence counts as exceeding."""
@@ -283,28 +290,31 @@ class TreeGuard:
 
     def _note_shared(self) -> None:
         try:
-            files = self._sampler.sample(shared=True).shared_files
+            self._adopt_orphans()
+            for pid in self.fence.pids() if self.fence is not None else ():
+                self._sampler.adopt(pid)
+            held = self._sampler.sample(shared=True).shared_files
+            self._traces.note(held, self._sampler.met_since())
         except OSError as error:
             self.degraded[_UNLISTED.format(error)] = None
-            return
-        keyed = {(file.device, file.inode): file for file in files}
-        self._shared = {key: file for key, file in keyed.items() if key not in self._shared_before}
 
     def finish(self, grace_s: float, *, remove_shared: bool) -> CleanupSummary:
         """End what is left of the tree and verify that it is gone.
 
         Args:
             grace_s: how long what the first process left running may take to end by itself after SIGTERM.
-            remove_shared: unlink /dev/shm files that the tree created and nobody else holds.
+            remove_shared: remove what the tree made in /dev/shm and nobody else holds.
 
         Returns:
             What was done; ``verified`` only if processes, fence and (if asked) shared memory were seen gone.
         """
         started = self._clock()
-        leftovers = [*self._end_stragglers(grace_s), *(self._remove_shared() if remove_shared else ())]
+        killed = self._end_stragglers(grace_s)
         gone = wait_all_gone(self._members(), _GONE_WAIT_S)
+        told, cleared = self._clear_shared() if remove_shared else ([], True)
         fence_gone = self._remove_fence()
-        return CleanupSummary(self._clock() - started, gone and fence_gone, _shortened(leftovers))
+        verified = gone and cleared and fence_gone
+        return CleanupSummary(self._clock() - started, verified, _shortened([*killed, *told]))
 
     def _end_stragglers(self, grace_s: float) -> list[str]:
         self._note_shared()
@@ -334,9 +344,8 @@ class TreeGuard:
             if pid != self.root_pid and start_ticks(pid) == ticks  # the dead that wait to be reaped left out
         )
 
-    def _remove_shared(self) -> list[str]:
-        removed = remove_abandoned(self._shared.values(), self._started_wall_s)
-        return [f"shared memory {file.path} ({file.allocated_bytes} bytes) was removed" for file in removed]
+    def _clear_shared(self) -> tuple[list[str], bool]:
+        return self._traces.clear(self._sampler.met_since(), self._started_wall_s)
 
     def _remove_fence(self) -> bool:
         if self.fence is None:
