@@ -18,7 +18,6 @@ from memguard.units import Size
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat import jobs
 from memguard_integrations.autofeat.admission import admit, as_argument, summary_of
-from memguard_integrations.autofeat.joblib_leftovers import remove_leftovers
 from memguard_integrations.autofeat.records import (
     DEFAULT_TRANSFORMATIONS,
     FitSettings,
@@ -290,8 +289,6 @@ class AutoFeatProcessor:
             **kwargs,
         )
         self.reports.append(result.report)
-        if self.settings.jobs > 1:
-            remove_leftovers(result.report)
         result.raise_for_outcome()
         return result.value
 

@@ -18,10 +18,9 @@ from memguard.manager import MemoryManager
 from memguard.report import JobReport
 from memguard.units import format_bytes
 from memguard.worker.recorder import JobProgress
-from memguard_integrations.autofeat.admission import Admission, admit, as_flag, summary_of
-from memguard_integrations.autofeat.joblib_leftovers import remove_leftovers
+from memguard_integrations.autofeat.admission import Admission, admit, as_flag, check_fit_rows, summary_of
 from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
-from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error
+from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
 
@@ -29,6 +28,7 @@ __all__ = ["FIT_NAME", "TableRequest", "TableRun", "check_request", "process_tab
 
 # What the fit's job is called, in messages and in its report.
 FIT_NAME: Final = "autofeat"
+_FLOAT64: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,10 @@ def check_request(request: TableRequest) -> None:
     """Raise for what can be seen to be wrong without reading the data.
 
     Raises:
-        DataError: for an input that is not there, an output that is or that cannot be written, empty columns.
+        DataError: for an input that is not there, an output that is, empty columns, too few rows.
+        OutputError: for an output that cannot be written.
     """
+    check_fit_rows(request.fit_rows)
     check_apart({"the data": request.data, "the output": request.output})
     check_input(request.data)
     check_table_output(request.output, force=request.force)
@@ -140,6 +142,8 @@ def process_table(
     announce(_rows_said(survey, request, admission))
     budget = format_bytes(surveyed.report.budget.limit_bytes)
     announce(f"estimate: {admission.estimate}, of a budget of {budget}; {admission.estimate.reasons[0]}")
+    if warning := room_warning(request.output, _most_bytes(survey)):
+        announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
     for warning in result.warnings:
         announce(warning)
@@ -168,8 +172,6 @@ def _fit(
             estimate=summary_of(admission.estimate),
             check=False,
         )
-        if request.settings.jobs > 1:
-            remove_leftovers(done.report)
         try:
             done.raise_for_outcome()
         except OSError as error:
@@ -183,10 +185,18 @@ def _fit(
 def _rows_said(survey: Survey, request: TableRequest, admission: Admission) -> str:
     usable = survey.usable_rows
     if admission.fit_rows == usable:
-        return f"fitting on all {usable:,} usable rows"
+        more = request.fit_rows is not None and request.fit_rows > usable
+        asked = f", since there are no more (--fit-rows {request.fit_rows})" if more else ""
+        return f"fitting on all {usable:,} usable rows{asked}"
     why = "as many as fit the budget; " if request.shrink else ""
     sample = f"a random sample, seed {request.settings.seed}"
     return f"fitting on {admission.fit_rows:,} of {usable:,} usable rows ({why}{sample})"
+
+
+def _most_bytes(survey: Survey) -> int:
+    """Return the size of an output in which AutoFeat kept every column that it may, none of them packed."""
+    columns = len(survey.plan.columns) + survey.counts.kept + 1
+    return survey.facts.rows * columns * _FLOAT64
 
 
 class _Clock:
