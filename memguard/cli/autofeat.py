@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from memguard.budget import resolve_budget
-from memguard.cli.exits import fill_streams, say, show
+from memguard.cli.exits import fill_streams, show
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
+from memguard.cli.stopping import stopped_by_signals
 from memguard.config import Settings
 from memguard.enclosure import bound_of_process
-from memguard.errors import CapacityExceeded, ConfigError, JobError, OutputError
+from memguard.errors import CapacityExceeded, ConfigError, JobError
 from memguard.events import Event
 from memguard.files import check_apart, check_output
 from memguard.jobs import machine_for
 from memguard.manager import MemoryManager
-from memguard.report import JobReport
+from memguard.report import JobReport, Outcome
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes, format_share
 
@@ -40,7 +41,8 @@ def _fit_rows(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         return value
     text = value.replace(",", "").replace("_", "")
     if not text.isdecimal() or int(text) == 0:
-        raise click.BadParameter(f"{value!r} is neither a number of rows nor 'auto'", ctx, param)
+        message = f"{value!r} is neither a number of rows, 1 or more, nor 'auto'"
+        raise click.BadParameter(message, ctx, param)
     return int(text)
 
 
@@ -52,6 +54,7 @@ class _Wishes:
     report: ReportWish
     as_json: bool
     quiet: bool
+    timeout_s: float | None
 
 
 @click.command("autofeat")
@@ -96,7 +99,12 @@ class _Wishes:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document (memguard.autofeat/1) on stdout."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Say nothing while it goes well: neither progress nor notes. The result is printed all the same.",
+)
 @click.option("--force", is_flag=True, help="Replace output and report if they exist.")
 @setting_flags(*JOB_SETTINGS)
 def autofeat_command(
@@ -123,12 +131,13 @@ def autofeat_command(
     The output has the rows of DATA in their order: the columns learned from (text as 0/1 columns, times as
     their parts), the engineered ones, and the target. Before it runs the job is measured on a small sample;
     if it cannot fit the budget it is refused (exit status 125) and told what would fit. When its time (--timeout) is
-    up it is stopped, with exit status 124. However it ends, the output is there whole or not at all.
+    up it is stopped, with exit status 124; a Ctrl-C (130) and SIGTERM (143) stop it too. However it ends, the output
+    is there whole or not at all. A report that cannot be written is told of, and changes no exit status.
     """
     from memguard.integrations.autofeat import FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
 
     fill_streams()
-    settings = read_settings()
+    settings = read_settings(quiet=quiet)
     request = TableRequest(
         data=data,
         target=target,
@@ -151,11 +160,12 @@ def autofeat_command(
     if report is not None:
         check_output(report, force=force)
     wish = ReportWish(report, settings.report_dir, force)
-    _run(request, _Wishes(memory, wish, as_json, quiet), settings)
+    with stopped_by_signals():
+        _run(request, _Wishes(memory, wish, as_json, quiet, settings.timeout_s), settings)
 
 
 def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
-    from memguard_integrations.autofeat.progress_view import ProgressView  # noqa: PLC0415
+    from memguard.cli.autofeat_view import view_for  # noqa: PLC0415
     from memguard_integrations.autofeat.table_run import check_request, process_table  # noqa: PLC0415
 
     check_request(request)
@@ -163,17 +173,19 @@ def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
     with MemoryManager(budget_bytes, name="memguard autofeat", settings=settings) as manager:
         try:
             with (
-                ProgressView(quiet=wishes.quiet) as view,
+                view_for(quiet=wishes.quiet) as view,
                 manager.events.subscribed(_teller_of_nearing(view)),
             ):
                 run = process_table(manager, request, on_progress=view, announce=view.say)
         except JobError as error:
             if error.report is None:  # it never ran
                 raise
-            raise _explained(error, error.report, wishes.report) from error
-        except BaseException:
+            raise _explained(error, error.report, wishes) from error
+        except BaseException as error:
             # What the fit raised itself, or a Ctrl-C: there is a report where it had begun.
-            _keep_fit(manager, wishes.report)
+            report = _keep_fit(manager, wishes)
+            if isinstance(error, KeyboardInterrupt):
+                error.args = (_stopped(error, request, report, wishes.report),)
             raise
         _tell_and_keep(run, wishes)
 
@@ -186,7 +198,8 @@ def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
             told.add(event.job_id)
             used, limit = (int(str(event.fields[name])) for name in ("used_bytes", "limit_bytes"))
             view.say(
-                f"use reached {format_bytes(used)}, {format_share(used / limit)} of the budget; at all of it the job is stopped"
+                f"use reached {format_bytes(used)}, {format_share(used / limit)} of the budget; "
+                "at all of it the job is stopped"
             )
 
     return tell
@@ -196,52 +209,66 @@ def _budget(memory: str | None, settings: Settings) -> int:
     machine = machine_for(settings)
     try:
         outer = bound_of_process()
-        budget = resolve_budget(memory, machine, default=settings.memory, outer=outer, source="--memory")
+        budget = resolve_budget(
+            memory,
+            machine,
+            default=settings.memory,
+            outer=outer,
+            source="--memory",
+            default_source=f"memory ({settings.origins['memory']})",
+        )
         return budget.limit_bytes
     except CapacityExceeded as error:
         raise ConfigError(str(error), setting="memory", origin="--memory") from error
 
 
-def _explained(error: JobError, report: JobReport, wish: ReportWish) -> JobError:
+def _explained(error: JobError, report: JobReport, wishes: _Wishes) -> JobError:
     """Keep the report of the job that died; return its error, which tells the death with advice worded as flags."""
-    report = _worded(report, wish)
-    wish.keep_or_say(report)
+    report = _worded(report, wishes)
+    wishes.report.keep_or_say(report)
     return type(error)(tell_death(report) or str(error), report=report)
 
 
-def _keep_fit(manager: MemoryManager, wish: ReportWish) -> None:
+def _keep_fit(manager: MemoryManager, wishes: _Wishes) -> JobReport | None:
     from memguard_integrations.autofeat.table_run import FIT_NAME  # noqa: PLC0415
 
     # Where nothing was fitted there is no report: that of the survey, which went well, would tell the wrong thing.
     report = next((each for each in reversed(manager.reports) if each.name == FIT_NAME), None)
     if report is not None:
-        wish.keep_or_say(_worded(report, wish))
+        wishes.report.keep_or_say(_worded(report, wishes))
+    return report
 
 
-def _worded(report: JobReport, wish: ReportWish) -> JobReport:
+def _stopped(
+    error: KeyboardInterrupt, request: TableRequest, report: JobReport | None, wish: ReportWish
+) -> str:
+    """Tell what a run that was stopped leaves."""
+    place = wish.place_for(report.job_id) if report is not None else None
+    finished = report is not None and report.outcome is Outcome.COMPLETED
+    saved = (
+        f"{request.output} is there whole or not at all" if finished else f"no {request.output} was written"
+    )
+    kept = "there is no report" if place is None else f"memguard report {place} tells how far it was"
+    return f"{str(error) or 'interrupted'}; {saved}; {kept}"
+
+
+def _worded(report: JobReport, wishes: _Wishes) -> JobReport:
     from memguard_integrations.autofeat.words import for_command_line  # noqa: PLC0415
 
     # The manager around the job is this command's own, and --memory sets both.
     outer = tuple(each for each in report.budget.outer if each.setting != "budget")
-    report = dataclasses.replace(report, budget=dataclasses.replace(report.budget, outer=outer))
-    return for_command_line(with_story(report, where=str(wish.place_for(report.job_id) or "")))
+    budget = dataclasses.replace(report.budget, outer=outer)
+    # The job had what the survey before it had left of the time.
+    report = dataclasses.replace(report, budget=budget, timeout_s=wishes.timeout_s)
+    place = wishes.report.place_for(report.job_id)
+    return for_command_line(with_story(report, where=str(place or "")))
 
 
 def _tell_and_keep(run: TableRun, wishes: _Wishes) -> None:
-    """Keep the report and print what came out.
-
-    Raises:
-        OutputError: last of all, if the report that was asked for cannot be written.
-    """
-    try:
-        wishes.report.keep(_worded(run.report, wishes.report))
-    except OutputError as error:
-        _tell(run, None, as_json=wishes.as_json)
-        if wishes.report.file is not None:
-            raise
-        say(str(error))  # nobody asked for this one, and the features are there
-    else:
-        _tell(run, wishes.report.place_for(run.report.job_id), as_json=wishes.as_json)
+    """Keep the report and print what came out: the features are there, so a report that is not is only told of."""
+    is_kept = wishes.report.keep_or_say(_worded(run.report, wishes))
+    place = wishes.report.place_for(run.report.job_id) if is_kept else None
+    _tell(run, place, as_json=wishes.as_json)
 
 
 def _tell(run: TableRun, report: Path | None, *, as_json: bool) -> None:

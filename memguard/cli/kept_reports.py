@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memguard.cli.exits import say
+from memguard.config import LogLevel
 from memguard.errors import OutputError
 from memguard.files import whole_file
 from memguard.report import JobReport, report_to_json
@@ -48,12 +49,14 @@ class ReportWish:
         with whole_file(place, force=self.force) as beside:
             beside.write_text(json.dumps(report_to_json(report), indent=2) + "\n", encoding="utf-8")
 
-    def keep_or_say(self, report: JobReport) -> None:
-        """Like `keep`, where something else is what counts: a failure is said."""
+    def keep_or_say(self, report: JobReport) -> bool:
+        """Like `keep`, where something else is what counts: a failure is said. Returns whether all went well."""
         try:
             self.keep(report)
         except OutputError as error:
-            say(str(error))
+            say(str(error), LogLevel.ERROR)
+            return False
+        return True
 
 
 def _make_folder(place: Path) -> None:

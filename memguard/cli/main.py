@@ -51,8 +51,9 @@ def cli() -> None:
     """Run AutoML jobs and other commands inside a memory budget.
 
     Exit status: 0 done; 1 the job failed; 2 wrong usage or unusable data; 125 memguard could not start the job,
-    126 the command cannot be executed, 127 it was not found; 130 interrupted; 137 killed for its memory.
-    `memguard run` otherwise exits with the command's own status, or 128 + n if signal n killed it.
+    126 the command cannot be executed, 127 it was not found; 124 its time was up, 130 interrupted, 143 stopped by
+    SIGTERM; 137 killed for its memory. `memguard run` otherwise exits with the command's own status, or 128 + n if
+    signal n killed it.
     """
 
 
