@@ -117,7 +117,8 @@ class StopBoard:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._lock = threading.RLock()  # a signal's handler may close in the midst of a call
-        self._requests: set[StopRequest] = set()
+        # Weakly: Ctrl-C may keep whoever put one here from taking it out.
+        self._requests: WeakSet[StopRequest] = WeakSet()
         self.is_closed = False
         _boards.add(self)
 
@@ -126,7 +127,7 @@ class StopBoard:
         self._lock = threading.RLock()
         for request in self._requests:
             request.start_over()
-        self._requests = set()
+        self._requests = WeakSet()
 
     @contextmanager
     def under(self, request: StopRequest) -> Iterator[StopRequest]:

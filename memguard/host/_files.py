@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from memguard.host.descriptors import Descriptors
+
 __all__ = ["find_flat", "parse_flat", "parse_kilobytes", "read_all", "read_int", "read_once"]
 
 # A seq_file fills one page per read at least; 64 KiB takes every file read here in one call or a few.
@@ -16,11 +18,11 @@ def read_once(path: str, size: int = 4096) -> bytes:
     Raises:
         OSError: as `os.open` and `os.read` do; a process that is gone shows as ``ENOENT`` or ``ESRCH``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    opened = _open(path)
     try:
-        return os.read(descriptor, size)
+        return os.read(opened.fileno(), size)
     finally:
-        os.close(descriptor)
+        opened.close()
 
 
 def read_all(path: str) -> bytes:
@@ -29,14 +31,18 @@ def read_all(path: str) -> bytes:
     Raises:
         OSError: as `read_once`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    opened = _open(path)
     try:
         chunks = []
-        while chunk := os.read(descriptor, _CHUNK):
+        while chunk := os.read(opened.fileno(), _CHUNK):
             chunks.append(chunk)
         return b"".join(chunks)
     finally:
-        os.close(descriptor)
+        opened.close()
+
+
+def _open(path: str) -> Descriptors:
+    return Descriptors(map(os.open, [path], [os.O_RDONLY | os.O_CLOEXEC]))
 
 
 def read_int(path: str) -> int | None:

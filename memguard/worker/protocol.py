@@ -123,6 +123,8 @@ class Channel:
 
         So does a thread that waits here to send or to receive.
         """
+        if self._socket.fileno() < 0:
+            return
         # Before the lock: who waits for a slow peer has it.
         with contextlib.suppress(OSError):  # the peer was faster, or it is closed
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -11,7 +11,10 @@ from memguard.errors import MemguardError, TransferError, WorkerStartError
 
 __all__ = ["FILE_SIZE_ADVICE", "explained"]
 
-FILE_SIZE_ADVICE: Final = "the limit on the size of files counts for shared memory too: raise it (`ulimit -f`), or pass a file's path"
+FILE_SIZE_ADVICE: Final = (
+    "the limit on the size of files counts for shared memory too: raise it (`ulimit -f`), "
+    "or write to a file elsewhere and pass its path"
+)
 _NEXT_STEP: Final[Mapping[int | None, str]] = {
     errno.EMFILE: "; this process has no descriptor left for it: close files, or raise the limit (`ulimit -n`)",
     errno.ENFILE: "; the machine has no descriptor left for it: close files, or raise fs.file-max",
