@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["autofeat_command"]
 
 _AUTO: Final = "auto"
+_SAVED: Final = "nothing: the output is written whole, after the fit, or not at all"
 
 
 def _fit_rows(ctx: click.Context, param: click.Parameter, value: str | None) -> str | int | None:
@@ -261,7 +262,11 @@ def _worded(report: JobReport, wishes: _Wishes) -> JobReport:
     # The job had what the survey before it had left of the time.
     report = dataclasses.replace(report, budget=budget, timeout_s=wishes.timeout_s)
     place = wishes.report.place_for(report.job_id)
-    return for_command_line(with_story(report, where=str(place or "")))
+    report = with_story(report, where=str(place or ""))
+    if report.death is not None:
+        death = dataclasses.replace(report.death, what_is_saved=_SAVED)
+        report = dataclasses.replace(report, death=death)
+    return for_command_line(report)
 
 
 def _tell_and_keep(run: TableRun, wishes: _Wishes) -> None:

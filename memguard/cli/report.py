@@ -43,9 +43,9 @@ def read_report(file: Path) -> JobReport:
     try:
         document: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}", subject=str(file), remedy="give the file that --report wrote"
-        ) from error
+        missing = isinstance(error, FileNotFoundError)
+        what = "there is no such file" if missing else f"cannot be read ({error.strerror})"
+        raise DataError(what, subject=str(file), remedy="give the file that --report wrote") from error
     except (ValueError, RecursionError) as error:
         raise DataError(
             "is not JSON", subject=str(file), remedy="give the file that --report wrote"

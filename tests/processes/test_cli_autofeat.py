@@ -355,4 +355,5 @@ class TestEndings:
         assert outcome.returncode == 124
         assert "its time of 250 ms was up" in outcome.stderr
         assert "--timeout 1s" in outcome.stderr
+        assert "what is saved: nothing: the output" in outcome.stderr
         assert os.listdir(tmp_path) == []
