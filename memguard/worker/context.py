@@ -39,7 +39,7 @@ class JobContext:
         self.budget_bytes = budget_bytes
         self._channel = channel
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may count in the midst of it
         self._batches = [0, 0, 0, 0]
 
     def phase(self, name: str, detail: str = "") -> None:
@@ -62,14 +62,19 @@ class JobContext:
 
     def batch(self, rows: int) -> None:
         """Count a finished batch of ``rows`` rows."""
+        if self._is_copy():  # and the lock may be held there, by a thread that did not come along
+            return
         with self._lock:
             count, total, smallest, largest = self._batches
             rows = int(rows)
             self._batches = [count + 1, total + rows, min(smallest or rows, rows), max(largest, rows)]
             self._tell({"kind": "batches", "figures": self._batches})
 
+    def _is_copy(self) -> bool:
+        return os.getpid() != self._pid
+
     def _tell(self, message: Message) -> None:
-        if os.getpid() == self._pid:  # a forked child of the job has no say
+        if not self._is_copy():  # a forked child of the job has no say
             with contextlib.suppress(OSError):  # the kernel has no room for it; it is advice
                 self._channel.send(message)
 

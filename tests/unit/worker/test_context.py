@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from memguard.worker.context import JobContext, scalar_of, text_of
 from memguard.worker.protocol import channel_pair
 from memguard.worker.recorder import JobRecorder
+from tests.support.forks import FORKS_BESIDE_THREADS, held_by_another, in_child
 
 
 class Unshowable:
@@ -109,6 +110,25 @@ def test_a_job_may_tell_anything() -> None:
         {"kind": "progress", "fraction": 0.5},
     ]
     assert [each["kind"] for each in told[5:]] == ["warning"]
+
+
+@FORKS_BESIDE_THREADS
+def test_a_forked_child_of_a_job_counts_nothing_and_waits_for_nobody() -> None:
+    """A batch in a child is not the job's, whatever another thread of the job was at when it forked."""
+    ours, theirs = channel_pair()
+    with ours, theirs:
+        job = JobContext("1", "fit", 100, ours)
+
+        def child() -> bool:
+            job.batch(5)
+            return True
+
+        with held_by_another(job._lock):
+            assert in_child(child)
+        job.batch(7)
+        received = theirs.receive()
+    assert received is not None
+    assert received[0] == {"kind": "batches", "figures": [1, 7, 7, 7]}
 
 
 def test_what_a_block_tells_is_kept_as_json_too() -> None:
