@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from memguard.errors import CapacityExceeded
+from memguard.errors import CapacityExceeded, DataError
 from memguard.estimate import AutoFeatRequest, Estimate, Fit, estimate_autofeat, rows_that_fit, what_fits
 from memguard.report import EstimateSummary
 from memguard.units import format_bytes, format_setting
 from memguard_integrations.autofeat.records import MIN_ROWS, FitSettings, Survey
 
-__all__ = ["Admission", "FitRefused", "admit", "as_argument", "as_flag", "summary_of"]
+__all__ = [
+    "Admission",
+    "FitRefused",
+    "admit",
+    "as_argument",
+    "as_flag",
+    "check_fit_rows",
+    "summary_of",
+]
 
 
 class FitRefused(CapacityExceeded):
@@ -36,6 +44,20 @@ class Admission:
 
     fit_rows: int
     estimate: Estimate
+
+
+def check_fit_rows(fit_rows: int | None) -> None:
+    """Refuse to fit on fewer rows than a whole table must have.
+
+    Raises:
+        DataError: for fewer than `MIN_ROWS`.
+    """
+    if fit_rows is not None and fit_rows < MIN_ROWS:
+        raise DataError(
+            f"{fit_rows:,} are too few: AutoFeat needs {MIN_ROWS} rows to cross-validate",
+            subject="--fit-rows",
+            remedy=f"use {MIN_ROWS} or more, or auto",
+        )
 
 
 def admit(
@@ -61,7 +83,9 @@ def admit(
 
     Raises:
         FitRefused: if it does not fit, or not even `MIN_ROWS` rows do.
+        DataError: if fewer than that are asked for.
     """
+    check_fit_rows(fit_rows)
     rows = min(survey.usable_rows, fit_rows or survey.usable_rows)
     request = _request(survey, settings, rows)
     estimate = estimate_autofeat(request, survey.counts)
@@ -97,7 +121,7 @@ def _refusal(
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     return FitRefused(
         f"{survey.facts.source}: fitting {request.rows:,} rows in {_steps(request.steps)} needs {estimate}; "
-        f"the budget is {format_bytes(budget_bytes)}, and it must hold the most that may be needed "
+        f"the budget is {format_bytes(budget_bytes)} and must hold the most that may be needed "
         f"({estimate.reasons[0]}); {_would_fit(possible, setting)}",
         requested_bytes=estimate.high_bytes,
         capacity_bytes=budget_bytes,

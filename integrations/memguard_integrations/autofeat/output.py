@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -18,21 +19,56 @@ from typing import Final, Self
 
 from memguard.errors import DataError, OutputError
 from memguard.files import check_output, publish
+from memguard.units import format_bytes
 
-__all__ = ["OutputFile", "check_table_output", "output_error"]
+__all__ = ["OutputFile", "check_table_output", "output_error", "room_warning"]
 
 _LAST_STREAM: Final = 2
+# Other ways to keep a table; one is replaced by .parquet where that is proposed.
+_OTHER_TABLES: Final = (".csv.gz", ".csv", ".pq", ".feather", ".xlsx", ".txt", ".tsv", ".json")
+# A page, the least that a file takes up; an empty table is no larger.
+_TRIAL_BYTES: Final = 4096
 
 
 def check_table_output(path: str, *, force: bool) -> None:
-    """Raise unless a Parquet file may be written there.
+    """Raise unless a Parquet file can be written there: one is, with a few bytes in it, and removed again.
 
     Raises:
-        DataError: for another suffix, a file that exists, a directory that does not or may not be written to.
+        DataError: for a folder or a device, another suffix, a file that exists, a folder that does not.
+        OutputError: if no file can be made there, whatever its permissions say, or the disk is full.
     """
+    place = Path(path)
     if not path.lower().endswith(".parquet"):
-        raise DataError("the output is Parquet", subject=path, remedy=f"name it so: {path}.parquet")
-    check_output(Path(path), force=force)
+        # What is there already is told first: a folder or a device gets no better by another name.
+        check_output(place, force=True)
+        raise DataError("the output is Parquet", subject=path, remedy=f"name it so: {_as_parquet(path)}")
+    check_output(place, force=force)
+    with OutputFile(path) as trial:
+        trial.try_out()
+
+
+def _as_parquet(path: str) -> str:
+    for suffix in _OTHER_TABLES:
+        if path.lower().endswith(suffix):
+            return f"{path[: -len(suffix)]}.parquet"
+    return f"{path}.parquet"
+
+
+def room_warning(path: str, most_bytes: int) -> str:
+    """Return a warning if the output may outgrow its disk, else nothing; how well it packs nobody knows before.
+
+    Args:
+        path: the output.
+        most_bytes: what it has at most if nothing can be packed.
+    """
+    folder = os.path.dirname(path) or "."
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes >= most_bytes:
+        return ""
+    return (
+        f"the output may have up to {format_bytes(most_bytes)}, and only {format_bytes(free_bytes)} are free in "
+        f"{folder}: if the disk fills up the job fails at its end"
+    )
 
 
 def output_error(path: str, error: OSError) -> OutputError:
@@ -101,6 +137,19 @@ class OutputFile:
     def _prefix(self) -> str:
         # Cut, for a file name may have 255 bytes and this one must fit wherever the other does.
         return f".{os.path.basename(self.path)[:32]}."
+
+    def try_out(self) -> None:
+        """Write a few bytes and give them a name beside the place; leaving the block removes both.
+
+        Raises:
+            OutputError: if that cannot be done.
+        """
+        try:
+            with open(self.writing_path, "wb") as file:
+                file.write(os.urandom(_TRIAL_BYTES))
+            self._give_name()
+        except OSError as error:
+            raise output_error(self.path, error) from error
 
     def publish(self) -> None:
         """Put the finished file in its place, in one step.

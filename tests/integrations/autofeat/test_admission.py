@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from memguard.errors import CapacityExceeded
+from memguard.errors import CapacityExceeded, DataError
 from memguard.estimate import AutoFeatCounts
 from memguard.units import GIB, MIB
-from memguard_integrations.autofeat.admission import FitRefused, admit, as_argument, as_flag, summary_of
+from memguard_integrations.autofeat.admission import (
+    FitRefused,
+    admit,
+    as_argument,
+    as_flag,
+    check_fit_rows,
+    summary_of,
+)
 from memguard_integrations.autofeat.records import (
     ColumnKind,
     EncodedColumn,
@@ -39,7 +46,7 @@ def test_a_fit_that_is_too_large_is_refused_with_figures_and_remedies(flights: S
     message = str(caught.value)
     assert isinstance(caught.value, CapacityExceeded)
     assert "fitting 327,346 rows in 2 steps needs" in message
-    assert "the budget is 2 GiB, and it must hold the most that may be needed" in message
+    assert "the budget is 2 GiB and must hold the most that may be needed" in message
     assert "8 columns become 1,048, 493 enter selection" in message
     assert "--fit-rows 5" in message
     assert "--memory 1" in message
@@ -70,6 +77,16 @@ def test_rows_asked_for_are_taken_or_refused(flights: Survey) -> None:
     assert admission.fit_rows == 20_000
     with pytest.raises(FitRefused):
         admit(flights, SETTINGS, 2 * GIB, fit_rows=200_000, setting=as_flag, capacity_bytes=24 * GIB)
+
+
+@pytest.mark.parametrize("rows", [0, 5, 9])
+def test_fewer_rows_than_a_table_must_have_are_refused(flights: Survey, rows: int) -> None:
+    """Rows asked for are held to the least that a whole table is held to."""
+    with pytest.raises(DataError, match=rf"^--fit-rows: {rows} are too few: AutoFeat needs 10 rows"):
+        admit(flights, SETTINGS, GIB, fit_rows=rows, setting=as_flag, capacity_bytes=24 * GIB)
+    with pytest.raises(DataError, match="--fit-rows"):
+        check_fit_rows(rows)
+    check_fit_rows(10)
 
 
 def test_not_even_a_few_rows_fit(flights: Survey) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from memguard.errors import DataError, OutputError
+from memguard.units import GIB, KIB
 from memguard_integrations.autofeat import output as output_room
-from memguard_integrations.autofeat.output import OutputFile, check_table_output
+from memguard_integrations.autofeat.output import OutputFile, check_table_output, room_warning
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -147,10 +148,64 @@ def test_the_file_takes_the_place_of_no_standard_stream(tmp_path: Path) -> None:
     assert subprocess.run(command, check=False).returncode == 0
 
 
-def test_an_output_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    """The output's name says what is written."""
-    with pytest.raises(DataError, match=r"the output is Parquet; name it so: .*out\.csv\.parquet"):
-        check_table_output(str(tmp_path / "out.csv"), force=False)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.csv", "out.csv: the output is Parquet; name it so: {}/out.parquet"),
+        ("out.CSV.gz", "out.CSV.gz: the output is Parquet; name it so: {}/out.parquet"),
+        ("out", "out: the output is Parquet; name it so: {}/out.parquet"),
+        ("out.v2", "out.v2: the output is Parquet; name it so: {}/out.v2.parquet"),
+        ("folder", "folder: is a folder; name a file in it"),
+        ("no/out.csv", "no/out.csv: there is no folder {}/no"),
+    ],
+)
+def test_an_output_that_is_no_parquet_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    """The name says what is written, and the one proposed is good; what is there already is told first."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError) as caught:
+        check_table_output(str(tmp_path / name), force=False)
+    assert str(caught.value).startswith(f"{tmp_path}/{message.format(tmp_path)}")
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_device_is_no_output(force: bool) -> None:
+    """A device is refused as what it is, and no name beside it is proposed."""
+    with pytest.raises(DataError, match=r"^/dev/full: is not a file that can be replaced; name a new file$"):
+        check_table_output("/dev/full", force=force)
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_place_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
+    """Where an output can be written the trial leaves nothing, an older file and the longest name included."""
+    path = tmp_path / ("x" * 247 + ".parquet")
+    check_table_output(str(path), force=False)
+    assert os.listdir(tmp_path) == []
+    path.write_bytes(b"old")
+    check_table_output(str(path), force=True)
+    assert (os.listdir(tmp_path), path.read_bytes()) == ([path.name], b"old")
+
+
+def test_a_place_where_nothing_can_be_made_is_refused_before_the_work() -> None:
+    """A folder that lets nobody make a file, whatever its permissions say, is found by trying."""
+    with pytest.raises(OutputError, match=r"^/proc/o\.parquet: could not be written"):
+        check_table_output("/proc/o.parquet", force=False)
+
+
+def test_a_disk_without_any_room_is_refused_before_the_work(small_disk: Path) -> None:
+    """A disk on which not even an empty table has room is refused by the trial, and nothing is left of it."""
+    (small_disk / "full").write_bytes(bytes(256 * 1024))
+    with pytest.raises(OutputError, match="No space left on device.*free some space"):
+        check_table_output(str(small_disk / "o.parquet"), force=False)
+    assert os.listdir(small_disk) == ["full"]
+
+
+def test_a_disk_that_may_be_too_small_is_warned_of(small_disk: Path) -> None:
+    """What the output may have at most is compared with what is free; that it packs well nobody knows before."""
+    path = str(small_disk / "o.parquet")
+    assert room_warning(path, 100 * KIB) == ""
+    assert room_warning(path, GIB).startswith(
+        f"the output may have up to 1 GiB, and only 256 KiB are free in {small_disk}: "
+    )
 
 
 def _umask() -> int:
