@@ -24,6 +24,7 @@ from memguard_integrations.autofeat.records import (
     TableFacts,
     Task,
 )
+from memguard_integrations.autofeat.wording import FLAGS, Wording
 
 __all__ = ["check_usable_rows", "make_plan"]
 
@@ -32,7 +33,9 @@ _NAMED: Final = 6
 _NEEDED: Final = f"AutoFeat needs {MIN_ROWS} to cross-validate"
 
 
-def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy) -> FeaturePlan:
+def make_plan(
+    facts: TableFacts, target: str, task: Task, missing: MissingPolicy, wording: Wording = FLAGS
+) -> FeaturePlan:
     """Decide how a table becomes numbers.
 
     Args:
@@ -40,15 +43,17 @@ def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy
         target: the target's column, one of the facts.
         task: what is predicted.
         missing: what becomes of missing values in features.
+        wording: how remedies are written.
 
     Raises:
         DataError: for no rows, an unusable target, columns that cannot become numbers, missing values where
             they are refused, or no column that is left.
     """
     _check_rows(facts)
-    classes, target_warnings = _check_target(facts.source, facts.column(target), task, facts.rows)
+    answer = _Target(facts, facts.column(target), wording)
+    classes = answer.classes() if task is Task.CLASSIFICATION else answer.number()
     features = [column for column in facts.columns if column.name != target]
-    _refuse_unusable(facts.source, features)
+    _refuse_unusable(facts.source, features, wording)
     kept, dropped = _drop_empty(features)
     if not kept:
         raise DataError(
@@ -56,7 +61,7 @@ def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy
             subject=facts.source,
             remedy="give a table with at least one column whose values differ",
         )
-    gaps = _check_missing(facts.source, kept, missing)
+    gaps = _check_missing(facts.source, kept, missing, wording)
     columns = tuple(encoded for column in kept for encoded in _encode(column))
     named, renamed = _with_safe_names(columns, target)
     return FeaturePlan(
@@ -71,33 +76,40 @@ def make_plan(facts: TableFacts, target: str, task: Task, missing: MissingPolicy
             if column.kind is ColumnKind.TEXT
         ),
         missing=missing,
-        warnings=(*facts.notes, *target_warnings, *dropped, *gaps, *_expansions(kept), *renamed),
+        warnings=(*facts.notes, *answer.warnings(classes), *dropped, *gaps, *_expansions(kept), *renamed),
     )
 
 
-def check_usable_rows(plan: FeaturePlan, facts: TableFacts, usable: int) -> tuple[str, ...]:
+def check_usable_rows(
+    plan: FeaturePlan, facts: TableFacts, usable: int, wording: Wording = FLAGS
+) -> tuple[str, ...]:
     """Return what to say of the rows that cannot be used.
 
     Args:
         plan: the plan.
         facts: of the whole table.
         usable: rows whose target is known, and whose features are too where missing ones are skipped.
+        wording: how remedies are written.
 
     Raises:
         DataError: if fewer than `MIN_ROWS` are left.
     """
     skipped = facts.rows - usable
     worst = _most_missing(facts, plan)
+    gaps = worst.missing + worst.infinite
+    most = f" (most are missing in {wording.column(worst.name, plan.target)}: {gaps:,})" if gaps else ""
     if usable < MIN_ROWS:
+        fill = f"leave that column out, or use {wording.setting('missing', 'median')}"
         raise DataError(
-            f"has {_count(usable, 'usable row')} of {facts.rows:,}{worst}; {_NEEDED}",
+            f"has {_count(usable, 'usable row')} of {facts.rows:,}{most}; {_NEEDED}",
             subject=facts.source,
-            remedy="give more rows" if not worst else "leave that column out, or use --missing median",
+            # A target is neither filled nor left out.
+            remedy=fill if gaps and worst.name != plan.target else "give more rows whose target is known",
         )
     if not skipped:
         return ()
     said = f"{_count(skipped, 'row')} of {facts.rows:,} with missing values"
-    return (f"{said} are not used for fitting or scoring; they stay in the output{worst}",)
+    return (f"{said} are not used for fitting or scoring; they stay in the output{most}",)
 
 
 def _check_rows(facts: TableFacts) -> None:
@@ -109,72 +121,71 @@ def _check_rows(facts: TableFacts) -> None:
         )
 
 
-def _check_target(
-    source: str, target: ColumnFacts, task: Task, rows: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if target.kind is ColumnKind.EMPTY:
-        raise _target_error(source, target, "has no values", "name a column that has some")
-    if target.infinite:
-        raise _target_error(
-            source,
-            target,
-            f"has {_count(target.infinite, 'infinite value')}",
-            "replace them, or leave them empty: rows without a target are not used",
-        )
-    classes = _classes(source, target, rows) if task is Task.CLASSIFICATION else _number(source, target)
-    rare = [level for level, count in target.levels if classes and count < 5]
-    few = (
-        f"fewer than 5 rows of {_listed(rare)}: five-fold cross-validation will not see each class each time"
-    )
-    return classes, (few,) if rare else ()
+class _Target:
+    """The checks of the target's column."""
 
+    def __init__(self, facts: TableFacts, target: ColumnFacts, wording: Wording) -> None:
+        self._source, self._rows = facts.source, facts.rows
+        self._target, self._wording = target, wording
+        if target.kind is ColumnKind.EMPTY:
+            raise self._error("has no values", "{another} that has some")
+        if target.infinite:
+            raise self._error(
+                f"has {_count(target.infinite, 'infinite value')}",
+                "replace them, or leave them empty: rows without a target are not used",
+            )
 
-def _number(source: str, target: ColumnFacts) -> tuple[str, ...]:
-    if target.kind is not ColumnKind.NUMBER:
-        shown = f" ({target.detail})" if target.detail else ""
-        few = target.kind is ColumnKind.TEXT and not target.too_many_levels
-        raise _target_error(
-            source,
-            target,
-            f"is {_kind_name(target)}, not a number{shown}",
-            "use --task classification" if few else "name a numeric column",
-        )
-    if target.is_constant:
-        raise _target_error(
-            source, target, f"is always {target.lowest:g}", "name a column whose values differ"
-        )
-    return ()
+    def _error(self, problem: str, remedy: str) -> DataError:
+        return self._wording.target_error(self._source, self._target.name, problem, remedy)
 
+    def _task(self, task: Task) -> str:
+        return f"use {self._wording.setting('task', task.value)}"
 
-def _classes(source: str, target: ColumnFacts, rows: int) -> tuple[str, ...]:
-    if target.kind not in (ColumnKind.NUMBER, ColumnKind.TEXT):
-        raise _target_error(
-            source, target, f"is {_kind_name(target)}, not a class", "name a column of classes"
-        )
-    if target.kind is ColumnKind.NUMBER and not target.whole:
-        raise _target_error(
-            source, target, "is a number with fractions, not a class", "use --task regression"
-        )
-    counts = [count for _, count in target.levels]
-    known = rows - target.missing
-    if not target.too_many_levels and len(counts) == 1:
-        raise _target_error(
-            source, target, f"has one class only ({target.levels[0][0]!r})", "name a column with two or more"
-        )
-    if target.too_many_levels or len(counts) >= known or max(counts) < 5:
+    def number(self) -> tuple[str, ...]:
+        """Check a target that is to be a number; it has no classes."""
+        target = self._target
+        if target.kind is not ColumnKind.NUMBER:
+            shown = f" ({target.detail})" if target.detail else ""
+            few = target.kind is ColumnKind.TEXT and not target.too_many_levels
+            raise self._error(
+                f"is {_kind_name(target)}, not a number{shown}",
+                self._task(Task.CLASSIFICATION) if few else "{another} of numbers",
+            )
+        if target.is_constant:
+            raise self._error(f"is always {target.lowest:g}", "{another} whose values differ")
+        return ()
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes of a target that is to be one of a few."""
+        target = self._target
+        if target.kind not in (ColumnKind.NUMBER, ColumnKind.TEXT):
+            raise self._error(f"is {_kind_name(target)}, not a class", "{another} of classes")
+        if target.kind is ColumnKind.NUMBER and not target.whole:
+            raise self._error("is a number with fractions, not a class", self._task(Task.REGRESSION))
+        if not target.too_many_levels and len(target.levels) == 1:
+            raise self._error(f"has one class only ({target.levels[0][0]!r})", "{another} with two or more")
+        self._refuse_many()
+        levels = tuple(level for level, _ in target.levels)
+        # In the order in which scikit-learn's scores take the columns of probabilities.
+        return levels if target.kind is ColumnKind.NUMBER else tuple(sorted(levels))
+
+    def _refuse_many(self) -> None:
+        target, known = self._target, self._rows - self._target.missing
+        counts = [count for _, count in target.levels]
+        if not target.too_many_levels and len(counts) < known and max(counts) >= 5:
+            return
         many = f"more than {MAX_CLASSES}" if target.too_many_levels else f"{len(counts):,}"
         numeric = target.kind is ColumnKind.NUMBER
-        raise _target_error(
-            source,
-            target,
+        raise self._error(
             f"has {many} classes in {known:,} rows, too few rows for each",
-            "use --task regression, or group the classes" if numeric else "group the classes",
+            f"{self._task(Task.REGRESSION)}, or group the classes" if numeric else "group the classes",
         )
-    return tuple(level for level, _ in target.levels)
 
-
-def _target_error(source: str, target: ColumnFacts, problem: str, remedy: str) -> DataError:
-    return DataError(f"the target {target.name!r} {problem}", subject=source, remedy=remedy)
+    def warnings(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Say which classes are rare."""
+        rare = [level for level, count in self._target.levels if classes and count < 5]
+        few = f"fewer than 5 rows of {_listed(rare)}: five-fold cross-validation will not see each class each time"
+        return (few,) if rare else ()
 
 
 def _kind_name(column: ColumnFacts) -> str:
@@ -186,7 +197,7 @@ def _kind_name(column: ColumnFacts) -> str:
     return names.get(column.kind, column.kind.value)
 
 
-def _refuse_unusable(source: str, features: Sequence[ColumnFacts]) -> None:
+def _refuse_unusable(source: str, features: Sequence[ColumnFacts], wording: Wording) -> None:
     reasons = {column.name: reason for column in features if (reason := _unusable(column))}
     if not reasons:
         return
@@ -198,7 +209,7 @@ def _refuse_unusable(source: str, features: Sequence[ColumnFacts]) -> None:
         for column in features
         if column.name not in reasons and column.kind is not ColumnKind.EMPTY and not column.is_constant
     ]
-    choice = f"choose the columns: --columns {_argument(usable)}" if usable else "add numeric columns"
+    choice = wording.columns(usable) if usable else "add numeric columns"
     raise DataError(f"column {first!r} {reason}{also}", subject=source, remedy=choice)
 
 
@@ -239,13 +250,17 @@ def _constant(column: ColumnFacts) -> str:
     return repr(column.levels[0][0]) if column.kind is ColumnKind.TEXT else f"{column.lowest:g}"
 
 
-def _check_missing(source: str, kept: Sequence[ColumnFacts], policy: MissingPolicy) -> list[str]:
+def _check_missing(
+    source: str, kept: Sequence[ColumnFacts], policy: MissingPolicy, wording: Wording
+) -> list[str]:
     missing = [column for column in kept if column.missing]
     infinite = [column for column in kept if column.infinite]
     if policy is MissingPolicy.ERROR and infinite:
-        raise _refuse_values(source, infinite[0], f"{_count(infinite[0].infinite, 'infinite value')}")
+        raise _refuse_values(
+            source, infinite[0], f"{_count(infinite[0].infinite, 'infinite value')}", wording
+        )
     if policy is MissingPolicy.ERROR and missing:
-        raise _refuse_values(source, missing[0], f"{_count(missing[0].missing, 'missing value')}")
+        raise _refuse_values(source, missing[0], f"{_count(missing[0].missing, 'missing value')}", wording)
     said = []
     if infinite:
         counted = [f"{column.name} ({column.infinite:,})" for column in infinite]
@@ -258,11 +273,12 @@ def _check_missing(source: str, kept: Sequence[ColumnFacts], policy: MissingPoli
     return said
 
 
-def _refuse_values(source: str, column: ColumnFacts, what: str) -> DataError:
+def _refuse_values(source: str, column: ColumnFacts, what: str, wording: Wording) -> DataError:
+    skip, fill = (wording.setting("missing", policy) for policy in ("skip", "median"))
     return DataError(
         f"column {column.name!r} has {what}",
         subject=source,
-        remedy="use --missing skip to leave those rows out of the fit, or --missing median to fill them",
+        remedy=f"use {skip} to leave those rows out of the fit, or {fill} to fill them",
     )
 
 
@@ -322,22 +338,15 @@ def _expansions(kept: Sequence[ColumnFacts]) -> Iterable[str]:
             yield f"{column.name} (text) became 0/1 columns for {_listed(_shown_levels(column))}"
 
 
-def _most_missing(facts: TableFacts, plan: FeaturePlan) -> str:
+def _most_missing(facts: TableFacts, plan: FeaturePlan) -> ColumnFacts:
     used = [facts.column(name) for name in (plan.target, *plan.sources)]
-    worst = max(used, key=lambda column: column.missing + column.infinite)
-    count = worst.missing + worst.infinite
-    return f" (most are missing in {worst.name!r}: {count:,})" if count else ""
+    return max(used, key=lambda column: column.missing + column.infinite)
 
 
 def _listed(names: Sequence[str]) -> str:
     if len(names) <= _NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-
-
-def _argument(names: Sequence[str]) -> str:
-    text = ",".join(names)
-    return f"'{text}'" if any(not (c.isalnum() or c in ",_.-") for c in text) else text
 
 
 def _count(number: int, noun: str) -> str:

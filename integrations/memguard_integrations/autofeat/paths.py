@@ -22,8 +22,8 @@ def check_input(path: str) -> None:
         DataError: it names the file and what to give instead.
     """
     file = Path(path)
-    if not file.exists():
-        raise DataError("there is no such file", subject=path, remedy=_similar_file(file))
+    if not _exists(file):
+        raise _missing(file)
     if file.is_dir():
         raise DataError("is a directory", subject=path, remedy=f"name a {_FORMS} file in it")
     if not path.lower().endswith(SUFFIXES):
@@ -45,10 +45,29 @@ def fingerprint(path: str) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
 
-def _similar_file(file: Path) -> str:
+def _exists(file: Path) -> bool:
     try:
-        names = sorted(os.listdir(file.parent))
+        return file.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise DataError(
+            f"cannot be looked at: {error.strerror}", subject=str(file), remedy="check the path"
+        ) from error
+
+
+def _missing(file: Path) -> DataError:
+    folder = next((each for each in reversed(file.parents) if not each.is_dir()), None)
+    if folder is not None:
+        what = "no folder, but a file" if folder.exists() else "no such folder"
+        near = _similar(folder, "") if what == "no such folder" else ""
+        return DataError(f"{folder} is {what}", subject=str(file), remedy=near or "check the path")
+    near = _similar(file, f"give a {_FORMS} file that exists")
+    return DataError("there is no such file", subject=str(file), remedy=near)
+
+
+def _similar(wanted: Path, otherwise: str) -> str:
+    try:
+        names = sorted(os.listdir(wanted.parent))
     except OSError:
-        return f"check the path: {file.parent} cannot be read"
-    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.75)
-    return f"did you mean {str(file.parent / near[0])!r}?" if near else f"give a {_FORMS} file that exists"
+        return f"check the path: {wanted.parent} cannot be read"
+    near = difflib.get_close_matches(wanted.name, names, n=1, cutoff=0.75)
+    return f"did you mean {str(wanted.parent / near[0])!r}?" if near else otherwise

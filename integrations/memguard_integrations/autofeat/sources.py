@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from memguard.errors import DataError
 from memguard_integrations.autofeat.names import duplicated
 from memguard_integrations.autofeat.paths import check_input, fingerprint, is_parquet
+from memguard_integrations.autofeat.wording import ARGUMENTS, FLAGS, Wording
 
 __all__ = ["TARGET", "CsvSource", "FrameSource", "IndexSpec", "ParquetSource", "Source", "open_source"]
 
@@ -97,6 +98,10 @@ class Source(Protocol):
     def index(self) -> IndexSpec:
         """Its row labels."""
 
+    @property
+    def wording(self) -> Wording:
+        """How a remedy is written to whoever gave it."""
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, with exactly these columns (index columns may be asked for too)."""
 
@@ -121,6 +126,7 @@ class CsvSource:
     """A CSV file with a header line; every value arrives as text, stripped, missing ones as null."""
 
     index = IndexSpec()
+    wording = FLAGS
 
     def __init__(self, path: str) -> None:
         self.label = path
@@ -179,6 +185,7 @@ class ParquetSource:
     """A Parquet file; columns keep their types, the index that pandas stored is kept apart."""
 
     notes: tuple[str, ...] = ()
+    wording = FLAGS
 
     def __init__(self, path: str) -> None:
         self.label = path
@@ -215,6 +222,7 @@ class FrameSource:
 
     notes: tuple[str, ...] = ()
     index = IndexSpec()
+    wording = ARGUMENTS
 
     def __init__(self, frame: Any, *, target: Any = None, label: str = "X") -> None:
         self.label = label
@@ -233,8 +241,12 @@ class FrameSource:
         try:
             return pa.Array.from_pandas(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            problem = f"holds values of mixed or unknown types ({_first_line(error)})"
+            if name == TARGET:
+                remedy = "convert it to numbers or to text"
+                raise self.wording.target_error(self.label, name, problem, remedy) from error
             raise DataError(
-                f"column {name!r} holds values of mixed or unknown types ({_first_line(error)})",
+                f"column {name!r} {problem}",
                 subject=self.label,
                 remedy="convert it to numbers or to text, or leave it out",
             ) from error
@@ -325,11 +337,15 @@ def _unreadable(path: str, error: Exception) -> DataError:
             "write it again, or give a CSV file",
         )
     else:
-        problem, remedy = (
-            f"cannot be read as CSV ({_first_line(error)})",
-            "correct that line, or write it again",
-        )
+        problem, remedy = f"cannot be read as CSV ({_first_line(error)})", _csv_remedy(path, error)
     return DataError(problem, subject=path, remedy=remedy)
+
+
+def _csv_remedy(path: str, error: Exception) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return f"compress it with gzip, or name it as what it is, such as {path[: -len('.gz')]}"
+    # Only where a row is named is there a line to correct.
+    return "correct that line, or write it again" if "Row #" in str(error) else "write it again"
 
 
 def _first_line(error: Exception) -> str:

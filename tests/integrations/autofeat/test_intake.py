@@ -83,6 +83,42 @@ class TestFiles:
         with pytest.raises(DataError, match=r"no such file; did you mean '.*flights\.csv'"):
             open_source(str(tmp_path / "flight.csv"))
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("table/ok.csv", r"/table is no such folder; did you mean '.*/tables'\?$"),
+            ("no/where/ok.csv", r"/no is no such folder; check the path$"),
+            ("flat.csv/ok.csv", r"/flat\.csv is no folder, but a file; check the path$"),
+            ("x" * 300 + ".csv", r"cannot be looked at: File name too long; check the path$"),
+        ],
+    )
+    def test_a_missing_folder_is_named(self, tmp_path: Path, name: str, message: str) -> None:
+        """Where a folder on the way is missing, it is the folder that is told, and the one that was meant."""
+        (tmp_path / "tables").mkdir()
+        (tmp_path / "flat.csv").write_text("a\n1\n")
+        with pytest.raises(DataError, match=message):
+            open_source(str(tmp_path / name))
+
+    @pytest.mark.parametrize(
+        ("name", "content", "remedy"),
+        [
+            (
+                "bad.csv.gz",
+                b"a,b\n1,2\n",
+                r"compress it with gzip, or name it as what it is, such as .*/bad\.csv$",
+            ),
+            ("cut.csv.gz", gzip.compress(b"a,y\n" + b"1,2\n" * 9999)[:-30], r"\); write it again$"),
+            ("short.csv", b"a,b\n1,2\n3\n", r"\); correct that line, or write it again$"),
+        ],
+    )
+    def test_a_line_is_to_be_corrected_only_where_one_is_named(
+        self, tmp_path: Path, name: str, content: bytes, remedy: str
+    ) -> None:
+        """What is wrong with a whole file is not told as a line's fault."""
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=remedy):
+            facts_of(str(tmp_path / name))
+
     def test_a_directory_is_refused(self, tmp_path: Path) -> None:
         """A directory is no table."""
         with pytest.raises(DataError, match="is a directory"):
