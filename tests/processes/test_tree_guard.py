@@ -92,3 +92,25 @@ def test_own_memory_adds_to_the_shared(tree: Tree) -> None:
     assert more >= both + 95 * MIB
     assert tree.used_after("del block") < more - 95 * MIB
     assert tree.guard.degraded == {}
+
+
+def test_only_what_is_gone_is_verified(tree: Tree) -> None:
+    """What the tree made and another process still uses is left, told, and keeps the cleanup from being verified."""
+    kept, forgotten = (Path(f"/dev/shm/memguard-test-{os.getpid()}-{word}") for word in ("kept", "forgotten"))
+    try:
+        tree.used_after(f"files = [open(path, 'wb') for path in ({str(kept)!r}, {str(forgotten)!r})]")
+        with kept.open("rb"):
+            tree.process.kill()
+            tree.process.wait()
+            cleanup = tree.guard.finish(0.0, remove_shared=True)
+        assert not cleanup.verified
+        assert [line.partition(" bytes) ")[2] for line in cleanup.leftovers] == [
+            "was removed",
+            "is left: in use, or another user's",
+        ]
+        assert (kept.exists(), forgotten.exists()) == (True, False)
+        assert tree.guard.finish(0.0, remove_shared=True).verified  # by now nobody uses it
+        assert not kept.exists()
+    finally:
+        kept.unlink(missing_ok=True)
+        forgotten.unlink(missing_ok=True)
