@@ -1,7 +1,8 @@
 """Kill -9 at random: jobs, their keepers, the template; a wrapped command, its wrapper, its janitor.
 
 Invariant: every job and command comes to an end with an outcome that fits what was killed; jobs that were not hit
-return their values; the manager goes on with new jobs; and in the end no process, fence or file is left.
+return their values; the manager goes on with new jobs; and in the end no process, fence or file is left. Everybody has
+entries in /dev/shm as joblib makes them, which nobody holds: they are gone when the ending is told.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _JOB_BYTES = 24 * MIB
 _WAIT_S = 30.0
 # A keeper looks every half second at the shared memory of its job; a file that it never saw, it cannot remove.
 _SEEN_AFTER_S = 1.0
+_SHARED = Path("/dev/shm")
+# What joblib makes: a semaphore that is mapped by nobody any more, and a folder; {} is the pid of who made it.
+_NAMES = ("sem.loky-{}-", "joblib_memmapping_folder_{}_")
 _ALIVE_AND_WELL = Outcome.COMPLETED
 # The keeper's death kills its job at once; the template's death leaves keepers and their jobs to end by themselves.
 _FITTING: dict[str, frozenset[Outcome]] = {
@@ -54,6 +58,10 @@ def work(size_bytes: int, gate: str) -> int:
     fork_tree(1, bytes_each=MIB, hold_s=120.0, new_sessions=True)
     name = f"/dev/shm/{_common.run_id()}-{os.getpid()}"
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    semaphore, folder = (_SHARED / f"{each.format(os.getpid())}{_common.run_id()}" for each in _NAMES)
+    semaphore.touch()
+    folder.mkdir()
+    (folder / "array.pkl").write_bytes(bytes(MIB))
     os.posix_fallocate(descriptor, 0, MIB)
     Path(f"{gate}.{os.getpid()}.ready").touch()
     with open(gate, "rb") as waiting:  # opens when the other side does
@@ -126,10 +134,17 @@ def job_round(
         if each.report.outcome is _ALIVE_AND_WELL:
             checks.check(each.value == _JOB_BYTES, f"a job that was not hit returned {each.value}")
             checks.check(each.report.cleanup.verified, f"its cleanup was not verified: {each.report.cleanup}")
+    check_no_entries(victim, checks)
     gate.unlink()
     for path in gate.parent.glob("gate.*.ready"):
         path.unlink()
     return victim
+
+
+def check_no_entries(victim: str, checks: _common.Checks) -> None:
+    """Nothing in /dev/shm may bear the name of this run."""
+    left = [path.name for path in _SHARED.iterdir() if _common.run_id() in path.name]
+    checks.check(not left, f"after killing a {victim} there was left in /dev/shm: {left}")
 
 
 def ready_pids(gate: Path) -> list[int]:
@@ -193,7 +208,7 @@ def command_round(victim: str, checks: _common.Checks) -> str:
     assert wrapped.stdout is not None
     checks.check(wrapped.stdout.readline() == b"ready\n", "the wrapped command did not get ready")
     command, janitor = tell_apart(wrapped.pid)
-    members = tree_below(command)
+    members, helper = tree_below(command), (janitor, start_ticks(janitor) or 0)
     for pid in {
         "wrapper": [wrapped.pid],
         "janitor": [janitor],
@@ -212,7 +227,9 @@ def command_round(victim: str, checks: _common.Checks) -> str:
     checks.check(status == expected, f"after killing the {victim} the status was {status}, not {expected}")
     if victim == "both":  # nobody was left to clean up: the next one does
         subprocess.run([*memguard(), "run", "--memory", "64MiB", "--", "true"], check=True)
-    checks.check(wait_all_gone(members, _WAIT_S), f"the command's tree outlived its {victim}")
+        forget_entries(command)
+    checks.check(wait_all_gone((*members, helper), _WAIT_S), f"the command's tree outlived its {victim}")
+    check_no_entries(victim, checks)
     wrapped.stdout.close()
     return victim if victim != "both" else "wrapper and janitor"
 
@@ -223,9 +240,21 @@ def memguard() -> list[str]:
 
 
 def hog() -> list[str]:
-    """Return a command of three processes in sessions of their own that ends when its stdin does."""
+    """Return a command with three processes in sessions of their own that ends when its stdin does.
+
+    Its first process, a shell, makes what joblib makes, and removes it if it may end by itself.
+    """
     wishes = ["--mib", "8", "--children", "2", "--setsid", "--wait-for-stdin"]
-    return [sys.executable, "-m", "memguard.testing.hog", *wishes]
+    semaphore, folder = (f"{_SHARED}/{each.format('$$')}{_common.run_id()}" for each in _NAMES)
+    script = f': > {semaphore}; mkdir {folder}; "$@"; status=$?; rm -r {semaphore} {folder}; exit $status'
+    return ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "memguard.testing.hog", *wishes]
+
+
+def forget_entries(pid: int) -> None:
+    """Remove what a command had named: with all its guards killed nobody can prove whose it was."""
+    semaphore, folder = (_SHARED / f"{each.format(pid)}{_common.run_id()}" for each in _NAMES)
+    semaphore.unlink()
+    folder.rmdir()
 
 
 def tell_apart(wrapper: int) -> tuple[int, int]:
