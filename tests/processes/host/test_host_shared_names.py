@@ -100,11 +100,12 @@ def test_nothing_of_anybody_elses_is_removed(dead_pid: int, word: str) -> None:
 @pytest.mark.requirement("R1.4")
 def test_another_users_entries_are_not_removed(dead_pid: int, word: str) -> None:
     """An entry that is another user's stays, and so does what another user put into a folder, and that folder."""
-    if os.geteuid():
-        pytest.skip("only root can make files of another user")
     before, since_s = shared_memory_there(), time.time()
     semaphore, folder, *_ = make(dead_pid, word)
-    os.chown(semaphore, 65534, 65534)
+    try:
+        os.chown(semaphore, 65534, 65534)
+    except PermissionError as error:
+        pytest.skip(f"no file of another user can be made: {error}")
     os.chown(folder / "array.pkl", 65534, 65534)
     remove_abandoned(named_after({dead_pid}, before), since_s)
     assert sorted(SHARED.glob(f"*{word}")) == sorted([semaphore, folder])
