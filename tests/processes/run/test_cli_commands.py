@@ -143,8 +143,8 @@ def change(document: dict[str, Any], path: str, value: Any) -> str:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("missing", "missing: there is no such file"),
-        ("folder", "folder: cannot be read (Is a directory)"),
+        ("missing", "there is no such file; "),
+        ("folder", "cannot be read (Is a directory); "),
         ("binary", "is not JSON"),
         ("truncated", "is not JSON"),
         ("deep", "is not JSON"),
