@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgressView", "plain_line"]
 
 # A log keeps every line: a phase's begin, and then one often enough to see that it lives.
-_PLAIN_INTERVAL_S: Final = 10.0
+_PLAIN_INTERVAL_S: Final = 30.0
 # With it all a line has at most 80 cells, the least that a terminal has.
 _BAR_WIDTH: Final = 14
 # From here on the bar changes its colour, and the words beside it say so too.

@@ -31,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from memguard_integrations.autofeat.encode import Matrix, to_frame
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Formula, Task
+from memguard_integrations.autofeat.selection_progress import SelectionProgress
 
 __all__ = ["count_columns", "fit", "fit_linear", "open_model", "quiet"]
 
@@ -174,6 +175,7 @@ class _OrderedSet(dict[Any, None]):
 def _announced(progress: Progress, on_line: Callable[[str], None] | None = None) -> Iterator[None]:
     """Have autofeat's functions tell their phases, for the length of a ``with`` block."""
     expand, select = stock_model.engineer_features, stock_model.select_features
+    selection = SelectionProgress(progress)
 
     def announced_expand(*args: Any, **kwargs: Any) -> Any:
         progress.phase("expand")
@@ -181,14 +183,16 @@ def _announced(progress: Progress, on_line: Callable[[str], None] | None = None)
 
     def announced_select(*args: Any, **kwargs: Any) -> Any:
         progress.phase("select")
-        good = select(*args, **kwargs)
+        with selection.counted():
+            good = select(*args, **kwargs)
+        selection.end()
         progress.phase("fit")
         return good
 
     stock_model.engineer_features, stock_model.select_features = announced_expand, announced_select
     vars(stock_selection)["set"] = _OrderedSet
     try:
-        with _log_lines_to(progress, on_line), contextlib.redirect_stdout(_ProgressDots(progress)):
+        with _log_lines_to(selection, on_line), contextlib.redirect_stdout(_ProgressDots(progress)):
             yield
     finally:
         stock_model.engineer_features, stock_model.select_features = expand, select
@@ -196,25 +200,25 @@ def _announced(progress: Progress, on_line: Callable[[str], None] | None = None)
 
 
 class _Lines(logging.Handler):
-    def __init__(self, progress: Progress, on_line: Callable[[str], None] | None) -> None:
+    def __init__(self, selection: SelectionProgress, on_line: Callable[[str], None] | None) -> None:
         super().__init__()
-        self._progress, self._on_line = progress, on_line
+        self._selection, self._on_line = selection, on_line
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
         run = _RUN.search(line)
-        if run and run[2] != "1":
-            self._progress.fraction((int(run[1]) - 1) / int(run[2]))
+        if run:
+            self._selection.begin_run(int(run[1]), int(run[2]))
         if self._on_line is not None:
             self._on_line(line)
 
 
 @contextlib.contextmanager
-def _log_lines_to(progress: Progress, on_line: Callable[[str], None] | None) -> Iterator[None]:
+def _log_lines_to(selection: SelectionProgress, on_line: Callable[[str], None] | None) -> Iterator[None]:
     # AutoFeat logs on the root logger, to which it gave a handler when it was imported.
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    root.handlers[:] = [_Lines(progress, on_line)]
+    root.handlers[:] = [_Lines(selection, on_line)]
     root.setLevel(logging.INFO)
     try:
         yield
