@@ -1,4 +1,4 @@
-"""`AutoFeatProcessor`: AutoFeat for data in memory, with the interface of a scikit-learn transformer.
+"""`AutoFeatProcessor`: AutoFeat for data in memory, as a scikit-learn estimator that transforms and predicts.
 
 Each step runs stock autofeat in a guarded worker; what autofeat leaks (about 1.2 MiB of native memory for
 each formula it compiles) dies with the worker. The caller keeps the fitted model as bytes and its attributes
@@ -7,23 +7,29 @@ as plain data.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from memguard.budget import OuterBound, resolve_budget
+from memguard.config import load_settings
+from memguard.enclosure import bound_of_process
 from memguard.errors import DataError, MemguardError
-from memguard.manager import MemoryManager
+from memguard.jobs import machine_for
+from memguard.manager import MemoryManager, current_manager
 from memguard.report import EstimateSummary, JobReport
 from memguard.units import Size
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat import jobs
 from memguard_integrations.autofeat.admission import admit, as_argument, summary_of
+from memguard_integrations.autofeat.arguments import check_duration, check_size, whole_number
+from memguard_integrations.autofeat.estimator import Estimator
 from memguard_integrations.autofeat.records import (
     DEFAULT_TRANSFORMATIONS,
     FitSettings,
     FittedModel,
     Formula,
-    MissingPolicy,
     Survey,
     Task,
 )
@@ -41,8 +47,11 @@ class NotFittedError(MemguardError, ValueError, AttributeError):
     """Something was asked of a processor that needs a fit first."""
 
 
-class AutoFeatProcessor:
+class AutoFeatProcessor(Estimator):
     """Engineers features in guarded workers: fit once, transform in batches.
+
+    Works where scikit-learn takes an estimator: ``clone``, ``Pipeline``, ``cross_val_score``, ``GridSearchCV``. Give
+    a ``manager`` there, so that all copies share its workers; each copy without one starts its own.
 
     Args:
         task: ``regression`` or ``classification``.
@@ -51,7 +60,8 @@ class AutoFeatProcessor:
             budget.
         jobs: processes for the selection; no more than ``featsel_runs`` are used.
         featsel_runs: selection runs.
-        transformations: AutoFeat's names of them.
+        transformations: AutoFeat's names of them: some of ``exp``, ``exp-``, ``log``, ``abs``, ``sqrt``,
+            ``sin``, ``cos``, ``2^``, ``^2``, ``^3``, ``1+``, ``1-``, ``1/``.
         missing: what becomes of missing or infinite values in features: ``skip`` (not fitted on; empty
             results), ``median`` or ``error``.
         seed: of the pilot's row sample.
@@ -61,8 +71,12 @@ class AutoFeatProcessor:
         on_progress: called with where the current step is, some times a second.
 
     Fits on every usable row or not at all: what does not fit its budget by the estimate is refused before it
-    starts. Text and time columns are encoded once, at the fit, so that every batch has the same columns. Not
-    thread-safe.
+    starts. Text and time columns are encoded once, at the fit, so that every batch has the same columns. A pickle
+    has the fitted model, but neither the manager nor ``on_progress``. Not thread-safe.
+
+    Raises:
+        DataError: for an argument that means nothing.
+        SizeSyntaxError, DurationSyntaxError: for an unreadable ``memory`` or ``timeout``.
 
     Attributes:
         reports: the report of each step's job, in order.
@@ -86,25 +100,45 @@ class AutoFeatProcessor:
         name: str = "autofeat",
         on_progress: Callable[[JobProgress], None] | None = None,
     ) -> None:
-        self.settings = FitSettings(
-            task=_choice(Task, task, "task"),
-            steps=_at_least_one(steps, "steps"),
-            selection_runs=_at_least_one(featsel_runs, "featsel_runs"),
-            transformations=tuple(transformations),
-            jobs=_at_least_one(jobs, "jobs"),
-            seed=seed,
-            missing=_choice(MissingPolicy, missing, "missing"),
-        )
+        self.task = task
+        self.steps = steps
+        self.memory = memory
+        self.jobs = jobs
+        self.featsel_runs = featsel_runs
+        self.transformations = transformations
+        self.missing = missing
+        self.seed = seed
+        self.timeout = timeout
+        self.manager = manager
         self.name = name
+        self.on_progress = on_progress
+        self._check_parameters(self.get_params())
         self.reports: list[JobReport] = []
         self.estimate: Estimate | None = None
         self.warnings: tuple[str, ...] = ()
-        self._memory = memory
-        self._timeout = timeout
-        self._on_progress = on_progress
-        self._given_manager = manager
-        self._own_manager: MemoryManager | None = None
+        self._workers = _Workers()
         self._fitted: FittedModel | None = None
+
+    @property
+    def settings(self) -> FitSettings:
+        """What AutoFeat is told, from the parameters as they are now.
+
+        Raises:
+            DataError: for one that means nothing.
+        """
+        return _settings_from(self.get_params())
+
+    def _check_parameters(self, parameters: dict[str, Any]) -> None:
+        _settings_from(parameters)
+        check_size(parameters["memory"], "memory")
+        check_duration(parameters["timeout"], "timeout")
+
+    @property
+    def _estimator_type(self) -> str:
+        return "classifier" if self.settings.task is Task.CLASSIFICATION else "regressor"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - the names scikit-learn uses
         """Fit on all usable rows.
@@ -119,17 +153,18 @@ class AutoFeatProcessor:
             MemoryLimitExceeded: if it outgrows its budget all the same.
         """
         self._fitted = None
-        survey: Survey = self._run(jobs.survey_frame, X, y, self.settings, step="survey")
+        settings = self.settings
+        survey: Survey = self._run(jobs.survey_frame, X, y, settings, step="survey")
         admission = admit(
             survey,
-            self.settings,
+            settings,
             self.reports[-1].budget.limit_bytes,
             setting=as_argument,
             capacity_bytes=self._manager().status().capacity_bytes,
         )
         self.estimate = admission.estimate
         fitted: FittedModel = self._run(
-            jobs.fit_frame, X, y, survey, self.settings, step="fit", estimate=summary_of(admission.estimate)
+            jobs.fit_frame, X, y, survey, settings, step="fit", estimate=summary_of(admission.estimate)
         )
         self.warnings = (*survey.warnings, *fitted.warnings)
         self._fitted = fitted
@@ -178,7 +213,7 @@ class AutoFeatProcessor:
             DataError: as `transform`, and for a regression.
         """
         model = self._model()
-        if self.settings.task is not Task.CLASSIFICATION:
+        if model.plan.task is not Task.CLASSIFICATION:
             raise DataError("predicts numbers", subject=self.name, remedy="use predict")
         return self._run(jobs.predict_frame, X, model, _rows(batch_rows), step="predict", proba=True)  # type: ignore[no-any-return]
 
@@ -214,9 +249,11 @@ class AutoFeatProcessor:
         return self._model().pickled
 
     @property
-    def classes_(self) -> list[Any]:
+    def classes_(self) -> np.ndarray[Any, Any]:
         """The classes, in the order of `predict_proba`'s columns; empty for a regression."""
-        return list(self._model().classes)
+        import numpy as np  # noqa: PLC0415 - who asks for classes has numpy's predictions already
+
+        return np.array(self._model().classes)
 
     def __getattr__(self, name: str) -> Any:
         # AutoFeat's fitted attributes (feature_formulas_, new_feat_cols_, good_cols_, ...) as plain data.
@@ -229,9 +266,7 @@ class AutoFeatProcessor:
 
     def close(self) -> None:
         """End the processor's own workers; the fitted model stays, and another step starts them again."""
-        manager, self._own_manager = self._own_manager, None
-        if manager is not None:
-            manager.close()
+        self._workers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -246,18 +281,14 @@ class AutoFeatProcessor:
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers and callbacks belong to this process; the fitted model travels.
-        return {**self.__dict__, "_given_manager": None, "_own_manager": None, "_on_progress": None}
+        return {**self.__dict__, "manager": None, "_workers": _Workers(), "on_progress": None}
 
     def __repr__(self) -> str:
         fitted = f"fitted on {self._fitted.rows:,} rows" if self._fitted is not None else "not fitted"
-        return f"AutoFeatProcessor({self.settings.task.value!r}, steps={self.settings.steps}, {fitted})"
+        return f"AutoFeatProcessor({str(self.task)!r}, steps={self.steps}, {fitted})"
 
     def _manager(self) -> MemoryManager:
-        if self._given_manager is not None:
-            return self._given_manager
-        if self._own_manager is None:
-            self._own_manager = MemoryManager(self._memory, name=self.name, preload=jobs.PRELOAD)
-        return self._own_manager
+        return self.manager if self.manager is not None else self._workers.manager(self.memory, self.name)
 
     def _model(self) -> FittedModel:
         # By way of __dict__: __getattr__ would be asked for it while the object is being unpickled.
@@ -279,11 +310,11 @@ class AutoFeatProcessor:
         result = self._manager().run(
             function,
             *args,
-            memory=self._memory if self._given_manager is not None else None,
+            memory=self.memory if self.manager is not None else None,
             name=f"{self.name}-{step}",
-            timeout=self._timeout,
+            timeout=self.timeout,
             preload=jobs.PRELOAD,
-            on_progress=self._on_progress,
+            on_progress=self.on_progress,
             estimate=estimate,
             check=False,
             **kwargs,
@@ -293,21 +324,57 @@ class AutoFeatProcessor:
         return result.value
 
 
-def _choice(kind: Any, value: str, argument: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(repr(each.value) for each in kind)
-        raise DataError(
-            f"{value!r} is none of {choices}", subject=argument, remedy="use one of them"
-        ) from None
+class _Workers:
+    """A processor's own manager: made when it is needed, ended with the processor at the latest."""
+
+    def __init__(self) -> None:
+        self._made_for: object = None
+        self._manager: MemoryManager | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def manager(self, memory: str | int | Size | None, name: str) -> MemoryManager:
+        if self._manager is None or self._made_for != (memory, name):
+            self.close()
+            _check_capacity(memory)
+            self._manager, self._made_for = (
+                MemoryManager(memory, name=name, preload=jobs.PRELOAD),
+                (memory, name),
+            )
+            # A clone that scikit-learn made is closed by nobody.
+            self._end = weakref.finalize(self, self._manager.close)
+        return self._manager
+
+    def close(self) -> None:
+        self._manager = None
+        self._end()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Workers, ()
 
 
-def _at_least_one(value: int, argument: str) -> int:
-    if value < 1:
-        raise DataError(f"{value} is too few", subject=argument, remedy="use 1 or more")
-    return value
+def _check_capacity(memory: str | int | Size | None) -> None:
+    """Refuse more than there is under the name it has here; a manager would call it its budget."""
+    around, settings = current_manager(), load_settings()
+    outer = (
+        bound_of_process()
+        if around is None
+        else OuterBound(around.budget.limit_bytes, f"the budget of {around.name}")
+    )
+    if memory is not None:
+        resolve_budget(memory, machine_for(settings), default=settings.memory, outer=outer, source="memory")
+
+
+def _settings_from(parameters: dict[str, Any]) -> FitSettings:
+    return FitSettings(
+        task=parameters["task"],
+        steps=parameters["steps"],
+        selection_runs=whole_number(parameters["featsel_runs"], "featsel_runs", least=1),
+        transformations=parameters["transformations"],
+        jobs=parameters["jobs"],
+        seed=parameters["seed"],
+        missing=parameters["missing"],
+    )
 
 
 def _rows(batch_rows: int | None) -> int | None:
-    return None if batch_rows is None else _at_least_one(batch_rows, "batch_rows")
+    return None if batch_rows is None else whole_number(batch_rows, "batch_rows", least=1)

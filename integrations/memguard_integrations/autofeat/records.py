@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from memguard.estimate import AutoFeatCounts
+from memguard_integrations.autofeat.arguments import choice, transformation_names, whole_number
 
 __all__ = [
     "DEFAULT_TRANSFORMATIONS",
@@ -216,8 +217,11 @@ class FitSettings:
         selection_runs: AutoFeat's ``featsel_runs``.
         transformations: applied to each column; AutoFeat's names.
         jobs: processes for the selection.
-        seed: of the row samples.
+        seed: of the row samples, 0 or more.
         missing: what becomes of missing and infinite values in features.
+
+    Raises:
+        DataError: for a value that means nothing.
     """
 
     task: Task
@@ -227,6 +231,18 @@ class FitSettings:
     jobs: int = 1
     seed: int = 0
     missing: MissingPolicy = MissingPolicy.SKIP
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            "task": choice(Task, self.task, "task"),
+            "missing": choice(MissingPolicy, self.missing, "missing"),
+            "transformations": transformation_names(self.transformations),
+            "seed": whole_number(self.seed, "seed", least=0),
+        }
+        for name in ("steps", "selection_runs", "jobs"):
+            checked[name] = whole_number(getattr(self, name), name, least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,8 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_wine
+from sklearn.metrics import get_scorer
 
-from memguard.errors import DataError, MemoryLimitExceeded, SizeSyntaxError
+from memguard.errors import (
+    CapacityExceeded,
+    DataError,
+    DurationSyntaxError,
+    MemoryLimitExceeded,
+    SizeSyntaxError,
+)
 from memguard.manager import MemoryManager
 from memguard.report import Outcome
 from memguard.units import MIB
@@ -20,6 +29,9 @@ from memguard.units import MIB
 pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
 
 from memguard.integrations.autofeat import AutoFeatProcessor, FitRefused, NotFittedError
+from memguard_integrations.autofeat.arguments import TRANSFORMATIONS
+from memguard_integrations.autofeat.jobs import survey_frame
+from memguard_integrations.autofeat.sources import TARGET
 from memguard_integrations.autofeat.words import for_command_line
 
 Data = tuple[pd.DataFrame, pd.Series]
@@ -156,7 +168,7 @@ def test_a_fitted_processor_travels(
     """It pickles with its model and without its manager, and works elsewhere."""
     copy = pickle.loads(pickle.dumps(fitted))
     assert copy.feature_formulas_ == fitted.feature_formulas_
-    copy._given_manager = manager
+    copy.manager = manager
     few = patients[0].iloc[:10]
     pd.testing.assert_frame_equal(copy.transform(few), fitted.transform(few), check_exact=True)
 
@@ -175,6 +187,9 @@ def test_classes_come_back_as_they_were(manager: MemoryManager) -> None:
     probabilities = processor.predict_proba(features)
     assert np.allclose(probabilities.sum(axis=1), 1)
     assert (np.array(processor.classes_)[probabilities.argmax(axis=1)] == predicted).mean() > 0.95
+    # scikit-learn's scores take the columns of probabilities in the order of the sorted classes.
+    assert list(processor.classes_) == sorted(set(target))
+    assert get_scorer("roc_auc_ovr")(processor, features, target) > 0.8
     features[0] = np.nan
     with pytest.raises(DataError, match="1 rows lack a value"):
         processor.predict(features)
@@ -200,12 +215,12 @@ def test_a_step_that_outgrows_its_budget_leaves_the_model_usable(
     """A transform that is killed for its budget raises a MemoryError with its report; the next step works."""
     # A budget in which a worker starts but half a million rows of results do not fit.
     many = pd.concat([patients[0]] * 1200, ignore_index=True)
-    fitted._memory, before = "96MiB", fitted._memory
+    fitted.memory, before = "96MiB", fitted.memory
     try:
         with pytest.raises(MemoryLimitExceeded) as caught:
             fitted.transform(many)
     finally:
-        fitted._memory = before
+        fitted.memory = before
     assert isinstance(caught.value, MemoryError)
     assert caught.value.report is not None
     assert fitted.reports[-1].outcome.is_memory_death
@@ -238,13 +253,77 @@ def test_before_a_fit_everything_says_so() -> None:
         ({"task": "clustering"}, "task: 'clustering' is none of 'regression', 'classification'"),
         ({"missing": "mean"}, "missing: 'mean' is none of 'skip', 'median', 'error'"),
         ({"steps": 0}, "steps: 0 is too few"),
+        ({"steps": 1.5}, "steps: 1.5 is no whole number; use a whole number, 1 or more"),
+        ({"steps": True}, "steps: True is no whole number"),
         ({"jobs": 0}, "jobs: 0 is too few"),
+        ({"featsel_runs": "many"}, "featsel_runs: 'many' is no whole number"),
+        ({"seed": -1}, "seed: -1 is too few; use 0 or more"),
+        (
+            {"transformations": ("nope",)},
+            "transformations: 'nope' is none that AutoFeat knows; use exp, exp-, log",
+        ),
+        ({"transformations": "log"}, "transformations: 'log' is no list of names"),
+        ({"memory": "4 bananas"}, "memory: '4 bananas' is not a size"),
+        ({"timeout": "soon"}, "timeout: 'soon' is not a duration"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(arguments: dict[str, Any], message: str) -> None:
     """A wrong argument is refused at once, with the choices."""
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, SizeSyntaxError, DurationSyntaxError)) as caught:
         AutoFeatProcessor(**arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_more_memory_than_there_is_is_refused_by_its_name(patients: Data) -> None:
+    """What the machine does not have is refused when it is needed, as the argument that was given."""
+    with pytest.raises(CapacityExceeded, match="^memory 900000GiB is more than there is"):
+        AutoFeatProcessor(memory="900000GiB").fit(*patients)
+
+
+def test_the_known_transformations_are_autofeats() -> None:
+    """Each transformation that is let in is one that autofeat has, and none that it has is kept out."""
+    from autofeat.feateng import engineer_features
+
+    block = re.search(
+        r"func_transform = \{(.*?)\n        \}", inspect.getsource(engineer_features), re.DOTALL
+    )
+    assert block is not None
+    assert tuple(re.findall(r'"([^"]+)": lambda', block[1])) == TRANSFORMATIONS
+
+
+@pytest.mark.parametrize(
+    ("target", "missing", "message"),
+    [
+        (
+            ["x", "y"] * 10,
+            "skip",
+            "y: is text, not a number ('x' in data row 1); use task=\"classification\"",
+        ),
+        ([np.nan] * 20, "skip", "y: has no values; give a y that has some"),
+        ([3.0] * 20, "skip", "y: is always 3; give a y whose values differ"),
+        ([np.inf] + [1.0, 2.0] * 9 + [3.0], "skip", "y: has 1 infinite value; replace them"),
+        (pd.Series(["x", 1.0] * 10, dtype=object), "skip", "y: holds values of mixed or unknown types"),
+        ([1.0] * 6 + [2.0] + [np.nan] * 13, "skip", "X: has 6 usable rows of 20 (most are missing in y: 13)"),
+        (list(range(20)), "error", "X: column 'a' has 1 missing value; use missing=\"skip\" to leave"),
+    ],
+)
+def test_bad_targets_are_told_in_python(target: Any, missing: str, message: str) -> None:
+    """To a caller in Python the target is y, and remedies are arguments; no flag, no name of our own."""
+    frame = pd.DataFrame({"a": [np.nan, *range(19)], "b": np.arange(20.0) % 7})
+    with pytest.raises(DataError) as caught:
+        survey_frame(frame, target, AutoFeatProcessor(missing=missing).settings)
+    assert str(caught.value).startswith(message)
+    assert "--" not in str(caught.value)
+    assert TARGET not in str(caught.value)
+
+
+def test_unusable_columns_are_told_in_python() -> None:
+    """The columns that can be used are written as they are chosen from a frame."""
+    frame = pd.DataFrame(
+        {"a": np.arange(30.0), "b c": np.arange(30.0) % 7, "name": [f"n{i}" for i in range(30)]}
+    )
+    with pytest.raises(DataError, match=r"choose the columns: X\[\['a', 'b c'\]\]$"):
+        survey_frame(frame, np.arange(30), AutoFeatProcessor().settings)
 
 
 @pytest.mark.parametrize(
@@ -263,15 +342,6 @@ def test_data_of_another_shape_is_refused(
     """Shapes, lengths and too few rows are refused by the worker before anything is fitted."""
     with pytest.raises(DataError, match=message):
         AutoFeatProcessor(steps=1, featsel_runs=1, manager=manager).fit(features, target)
-
-
-def test_a_size_that_is_none_is_refused(patients: Data) -> None:
-    """A budget that cannot be read is refused when it is needed, and names the forms."""
-    with (
-        pytest.raises(SizeSyntaxError, match="4 bananas"),
-        AutoFeatProcessor(memory="4 bananas") as processor,
-    ):
-        processor.fit(*patients)
 
 
 @pytest.mark.requirement("R2.4")
