@@ -141,7 +141,9 @@ def process_table(
     )
     announce(_rows_said(survey, request, admission))
     budget = format_bytes(surveyed.report.budget.limit_bytes)
-    announce(f"estimate: {admission.estimate}, of a budget of {budget}; {admission.estimate.reasons[0]}")
+    announce(
+        f"estimate: {admission.estimate}, within the budget of {budget}; {admission.estimate.reasons[0]}"
+    )
     if warning := room_warning(request.output, _most_bytes(survey)):
         announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
@@ -188,7 +190,7 @@ def _rows_said(survey: Survey, request: TableRequest, admission: Admission) -> s
         more = request.fit_rows is not None and request.fit_rows > usable
         asked = f", since there are no more (--fit-rows {request.fit_rows})" if more else ""
         return f"fitting on all {usable:,} usable rows{asked}"
-    why = "as many as fit the budget; " if request.shrink else ""
+    why = "as many as fit the budget, so use will come near it; " if request.shrink else ""
     sample = f"a random sample, seed {request.settings.seed}"
     return f"fitting on {admission.fit_rows:,} of {usable:,} usable rows ({why}{sample})"
 

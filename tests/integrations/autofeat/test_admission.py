@@ -25,6 +25,7 @@ from memguard_integrations.autofeat.records import (
     TableFacts,
     Task,
 )
+from memguard_integrations.autofeat.table_run import TableRequest, _rows_said
 
 SETTINGS = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
 
@@ -113,3 +114,34 @@ def test_the_report_gets_the_estimate(flights: Survey) -> None:
     assert summary.expected_bytes == admission.estimate.expected_bytes
     assert summary.high_bytes == admission.estimate.high_bytes
     assert summary.reasons == admission.estimate.reasons
+
+
+@pytest.mark.parametrize(
+    ("fit_rows", "shrink", "said"),
+    [
+        (None, False, "fitting on all 327,346 usable rows"),
+        (400_000, False, "fitting on all 327,346 usable rows, since there are no more (--fit-rows 400000)"),
+        (20_000, False, "fitting on 20,000 of 327,346 usable rows (a random sample, seed 0)"),
+        (
+            None,
+            True,
+            "usable rows (as many as fit the budget, so use will come near it; a random sample, seed 0)",
+        ),
+    ],
+)
+def test_it_is_said_how_many_rows_are_taken(
+    flights: Survey, fit_rows: int | None, shrink: bool, said: str
+) -> None:
+    """Fewer rows than there are, and fewer than were asked for, are told with the reason."""
+    request = TableRequest("in.csv", "y", "out.parquet", SETTINGS, fit_rows=fit_rows, shrink=shrink)
+    budget_bytes = 2 * GIB if shrink else 24 * GIB
+    admission = admit(
+        flights,
+        SETTINGS,
+        budget_bytes,
+        fit_rows=fit_rows,
+        shrink=shrink,
+        setting=as_flag,
+        capacity_bytes=24 * GIB,
+    )
+    assert _rows_said(flights, request, admission).endswith(said)
