@@ -192,7 +192,7 @@ def test_a_timeout_ends_the_tree(kit: Any, fence: str) -> None:
     )
     assert done.returncode == 9
     assert report["outcome"] == "timeout"
-    assert b"its time was up" in done.stderr
+    assert b"its time of 300 ms was up" in done.stderr
 
 
 def test_a_timeout_kills_who_does_not_listen(kit: Any) -> None:
