@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from memguard.host._files import parse_flat, read_all
+from memguard.host.cgroups import CgroupPlace, find_places
 from memguard.host.identity import pid_is_alive, pid_is_taken
 from memguard.host.readings import SharedFile
 from memguard.host.shared_names import SHARED_MEMORY, identity_of, maker_of
@@ -32,11 +33,29 @@ _LOOK_AGAIN_S: Final = 0.01
 
 
 def machine_oom_kills() -> int:
-    """Return how many processes the kernel's out-of-memory killer killed since boot; 0 where it does not tell."""
+    """Return how many processes the kernel's out-of-memory killer killed since boot; 0 where it does not tell.
+
+    Of those in the memory cgroup that this process is in, where the kernel counts them there: on the whole machine
+    there are others.
+    """
+    with contextlib.suppress(OSError):
+        for place in find_places():
+            kills = _kills_in(place)
+            if kills is not None:
+                return kills
     try:
         return parse_flat(read_all("/proc/vmstat")).get(b"oom_kill", 0)
     except OSError:
         return 0
+
+
+def _kills_in(place: CgroupPlace) -> int | None:
+    if not (place.reaches_own and place.directories):
+        return None
+    name = "memory.oom_control" if place.kind == "cgroup-v1" else "memory.events.local"
+    with contextlib.suppress(OSError):
+        return parse_flat(read_all(f"{place.directories[-1]}/{name}")).get(b"oom_kill")
+    return None
 
 
 def wait_all_gone(processes: Iterable[tuple[int, int]], timeout_s: float) -> bool:

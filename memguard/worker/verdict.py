@@ -62,7 +62,7 @@ class Ending:
         fence_oom_kills: processes in its fence that the kernel's out-of-memory killer killed.
         fence_limit_hits: charges that ran into the fence's limit.
         fence_high_water_bytes: the kernel's high-water mark of the fence.
-        machine_oom_kills: out-of-memory kills on the whole machine while it ran.
+        machine_oom_kills: out-of-memory kills in the memory cgroup around it while it ran, else on the whole machine.
         owes_value: whether it had a value to hand over: a function has, a command has not.
     """
 
@@ -164,7 +164,8 @@ def _collect(ending: Ending) -> list[Evidence]:
     if ending.machine_oom_kills and not ending.fence_oom_kills and ending.exit_code == -signal.SIGKILL:
         found.append(
             Evidence(
-                "/proc/vmstat", f"oom_kill rose by {ending.machine_oom_kills} while the job ran, machine-wide"
+                "kernel",
+                f"oom_kill of what is around the job rose by {ending.machine_oom_kills} while it ran",
             )
         )
     return found

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import threading
 from collections import Counter
@@ -23,7 +22,7 @@ from memguard.host import children_of
 from memguard.testing import leak
 from memguard.worker.advice import Advice, Delivered, Need, understand
 from memguard.worker.verdict import Delivery
-from tests.support.guarded import MIB, Guarded, by_value, eventually, guarded
+from tests.support.guarded import MIB, Guarded, by_value, eventually, guarded, kill_for_sure
 
 by_value(__name__)
 
@@ -282,8 +281,7 @@ def test_a_process_made_for_the_job_at_hand_holds_no_more(tmp_path: Path) -> Non
     with guarded() as jobs:
         assert eventually(lambda: jobs.is_idle() and len(children_of(jobs.template_pid)) == 1)
         _, waiting = jobs.standby()
-        os.kill(waiting, signal.SIGKILL)
-        assert eventually(lambda: waiting not in jobs.processes())
+        kill_for_sure(waiting)
         with running(jobs, tmp_path / "gate", 1):
             assert eventually(lambda: len(jobs.processes()) == 5)
             keepers = [pid for pid, _ in children_of(jobs.template_pid)]

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ import pytest
 
 from memguard import JobReport, JobResult, MemoryManager
 from memguard.config import load_settings
-from memguard.host import children_of, processes_with_environment
+from memguard.host import children_of, processes_with_environment, start_ticks, wait_all_gone
 from memguard.host.fence_place import FencePlace, choose_place
 from memguard.report import report_from_json, report_to_json
 
@@ -162,6 +163,14 @@ def unchanged_caller() -> Iterator[None]:
     yield
     assert descriptors() == before
     assert threading.enumerate() == threads
+
+
+def kill_for_sure(pid: int) -> None:
+    """Kill somebody else's child with SIGKILL and wait until it is dead, reaped or not."""
+    ticks = start_ticks(pid)
+    assert ticks is not None
+    os.kill(pid, signal.SIGKILL)
+    assert wait_all_gone([(pid, ticks)], PATIENCE_S)
 
 
 def start_python(program: str, **options: Any) -> subprocess.Popen[str]:

@@ -55,7 +55,6 @@ LONG_FILES: dict[str, str] = {}
 OTHER_KERNEL_PATHS: dict[tuple[str, str], str] = {
     ("integrations/memguard_integrations/autofeat/output.py", "/proc/"): "writes to a file without a name",
     ("integrations/memguard_integrations/autofeat/output.py", "/proc/self/fd/"): "gives that file its name",
-    ("memguard/worker/verdict.py", "/proc/vmstat"): "names the source of an evidence; host reads the counter",
 }
 
 HEAVY = {"pandas", "numpy", "sklearn", "autofeat", "dask", "starlette", "rich", "click"}

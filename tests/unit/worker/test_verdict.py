@@ -105,7 +105,7 @@ def test_the_evidence_names_its_sources() -> None:
         "cgroup-v1": "processes killed by the kernel: 1, limit 100 MiB, times it was hit: 5, high-water mark 100 MiB",
     }
     machine = judge(ending(exit_code=-9, machine_oom_kills=2)).evidence
-    assert [each.source for each in machine] == ["exit status", "/proc/vmstat"]
+    assert [each.source for each in machine] == ["exit status", "kernel"]
     left = judge(ending(exit_code=0)).evidence
     assert [each.fact for each in left] == ["exited with 0", "ended its process before it returned"]
     failed = judge(ending(exit_code=1, delivery=Delivery.MEMORY_ERROR)).evidence
