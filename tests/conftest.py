@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 # At import, not in a fixture: helpers that start processes read the environment at any scope.
 for _name in [name for name in os.environ if name.startswith("MEMGUARD_")]:
     del os.environ[_name]
+# A ledger of their own: jobs of tests wait for no other job of this machine, and none waits for them.
+_ledger = tempfile.TemporaryDirectory(prefix="memguard-test-ledger-")
+os.environ["MEMGUARD_RUNTIME_DIR"] = _ledger.name
 
 # No test depends on how fast the machine is at this moment.
 hypothesis.settings.register_profile("memguard", deadline=None)

@@ -27,6 +27,7 @@ __all__ = [
     "SIZE",
     "FenceChoice",
     "Kind",
+    "LedgerChoice",
     "LogFormat",
     "LogLevel",
     "Redaction",
@@ -48,6 +49,13 @@ class FenceChoice(StrEnum):
     CGROUP = "cgroup"
     RLIMIT = "rlimit"
     NONE = "none"
+
+
+class LedgerChoice(StrEnum):
+    """Whether jobs share the machine's memory by its ledger."""
+
+    AUTO = "auto"
+    OFF = "off"
 
 
 class LogFormat(StrEnum):
@@ -161,7 +169,7 @@ def whole_number(minimum: int, maximum: int) -> Kind:
 
     def parse(text: str) -> int:
         # At most nine digits: int() refuses thousands of them in words that help nobody.
-        if re.fullmatch(r"[0-9]{1,9}", text.strip()) and minimum <= int(text) <= maximum:
+        if re.fullmatch(r"-?[0-9]{1,9}", text.strip()) and minimum <= int(text) <= maximum:
             return int(text)
         raise ValueError(f"{shown(text)} is not {forms}")
 

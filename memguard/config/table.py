@@ -13,6 +13,7 @@ from memguard.config.kinds import (
     SIZE,
     FenceChoice,
     Kind,
+    LedgerChoice,
     LogFormat,
     LogLevel,
     Redaction,
@@ -199,6 +200,53 @@ SETTINGS: Final = (
         "names a file, as <job id>.json; it is made if it is missing. Unset: reports are written only where asked for.",
         optional=True,
     ),
+    Setting(
+        "priority",
+        "priority",
+        whole_number(-100, 100),
+        "0",
+        "Who waits for memory is served by priority, the higher first; who has waited for long is raised.",
+    ),
+    Setting(
+        "wait",
+        "wait_s",
+        duration(0),
+        UNSET,
+        "How long a job waits for memory that others have before it gives up. Unset: until it is free.",
+        optional=True,
+    ),
+    Setting(
+        "reserve",
+        "reserve",
+        SIZE,
+        "5%",
+        "What is kept back of the machine's memory, and of a share that `capacity` gives, when jobs are admitted.",
+    ),
+    Setting(
+        "first_reservation",
+        "first_reservation",
+        SIZE,
+        "25%",
+        "What is reserved at first for a job whose memory nobody named; it grows with its use, as far as there is "
+        "more.",
+    ),
+    Setting(
+        "ledger",
+        "ledger",
+        choice(LedgerChoice),
+        "auto",
+        "Whether jobs of all processes of a user share the machine's memory by its ledger (auto), or know nothing "
+        "of each other (off).",
+    ),
+    Setting(
+        "runtime_dir",
+        "runtime_dir",
+        PATH,
+        UNSET,
+        "The directory of the ledger; nobody else may write there. Unset: /run/memguard for root, else "
+        "/dev/shm/memguard-UID. Processes with different ones know nothing of each other.",
+        optional=True,
+    ),
 )
 
 
@@ -226,4 +274,10 @@ class Settings:
     log_level: LogLevel
     redact: Redaction
     report_dir: Path | None
+    priority: int
+    wait_s: float | None
+    reserve: Size
+    first_reservation: Size
+    ledger: LedgerChoice
+    runtime_dir: Path | None
     origins: Mapping[str, str] = field(compare=False, repr=False)

@@ -16,7 +16,8 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from memguard.host import identify, is_alive
 from memguard.ledger.board import used_in
@@ -173,6 +174,14 @@ class LedgerBook:
         """Close the files; the leases go on until their owner releases them or ends."""
         with self._lock:
             self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()

@@ -127,7 +127,7 @@ class Change:
         """Return what the leases share that draw on a lease, or on the machine."""
         parent = self.leases.get(parent_id)
         if parent is None:
-            return self._room
+            return self._room.beside(sum(each.used_bytes for each in self._inside(_MACHINE)))
         return Room(
             parent.reserved_bytes, parent.reserved_bytes - parent.used_bytes, f"the lease of {parent.name}"
         )

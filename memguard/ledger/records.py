@@ -68,8 +68,17 @@ class Room:
         capacity_bytes: all of it, the reserve left out.
         available_bytes: what nobody uses now, the reserve left out; negative when the reserve is in use.
         limited_by: which bound that is, for messages.
+        share_bytes: what jobs may use together at most, whatever else is free; ``None`` for no such bound.
     """
 
     capacity_bytes: int
     available_bytes: int
     limited_by: str
+    share_bytes: int | None = None
+
+    def beside(self, used_bytes: int) -> Room:
+        """Return the room as it is when jobs use so much of their share."""
+        if self.share_bytes is None:
+            return self
+        available = min(self.available_bytes, self.share_bytes - used_bytes)
+        return Room(self.capacity_bytes, available, self.limited_by, self.share_bytes)

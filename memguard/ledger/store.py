@@ -46,6 +46,7 @@ _COLUMNS: Final = (
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
 _INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 13)})"
+_LAST_STREAM: Final = 2
 # Somebody may hold the file for seconds: a debugger in a transaction, a machine that swaps.
 _PATIENCE_S: Final = 10.0
 _SHORTEST_LOOK_S: Final = 0.0005
@@ -123,13 +124,18 @@ class LedgerStore:
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         _check_not_emptied(path)
-        with _told(path):
-            self._connection = apsw.Connection(str(path))
-            try:
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
+        self._fillers = _fill_streams()
+        try:
+            with _told(path):
+                self._connection = apsw.Connection(str(path))
+                try:
+                    self._prepare()
+                except BaseException:
+                    self._connection.close()
+                    raise
+        except BaseException:
+            self._empty_streams()
+            raise
         self._inode = os.stat(path).st_ino
 
     def _prepare(self) -> None:
@@ -171,6 +177,10 @@ class LedgerStore:
         with self._lock, _told(self.path), self._immediate():
             yield Transaction(self._connection)
 
+    def _empty_streams(self) -> None:
+        while self._fillers:
+            os.close(self._fillers.pop())
+
     @property
     def is_current(self) -> bool:
         """Whether it is still the file at its path, and this process may use it."""
@@ -183,9 +193,19 @@ class LedgerStore:
         """Close it; once or many times."""
         if self._owner_pid == os.getpid():
             self._connection.close()
+            self._empty_streams()
         else:
             # SQLite must not touch what it shares with the parent; the descriptors go with this process.
             _abandoned.append(self._connection)
+
+
+def _fill_streams() -> list[int]:
+    """Occupy what is closed of stdin, stdout and stderr: SQLite would, with what a program started later inherits."""
+    fillers: list[int] = []
+    while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= _LAST_STREAM:
+        fillers.append(descriptor)
+    os.close(descriptor)
+    return fillers
 
 
 def _check_not_emptied(path: Path) -> None:

@@ -11,7 +11,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, NoReturn
 
@@ -61,10 +61,30 @@ class CommandNotStarted(OSError):  # noqa: N818 - it says what is so, as the who
 
 
 class CommandGuard:
-    """Runs one command to its end in the calling (main) thread."""
+    """Runs one command to its end in the calling (main) thread.
 
-    def __init__(self, job_id: str, words: Sequence[str], plan: GuardPlan, recorder: JobRecorder) -> None:
+    Args:
+        job_id: the job's id.
+        words: the command.
+        plan: how it is held to its budget.
+        recorder: notes what happens.
+        variables: what the command finds in its environment besides.
+        on_look: told what the tree uses, at each look.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        words: Sequence[str],
+        plan: GuardPlan,
+        recorder: JobRecorder,
+        *,
+        variables: Mapping[str, str],
+        on_look: Callable[[int], None],
+    ) -> None:
         self._job_id = job_id
+        self._variables = dict(variables)
+        self._on_look = on_look
         self._words = tuple(words)
         self._plan = plan
         self._recorder = recorder
@@ -154,7 +174,7 @@ class CommandGuard:
         inherited = dict(os.environ)
         if not was_started_with(_PYTHON_SETS):
             inherited.pop(_PYTHON_SETS, None)
-        return {**inherited, **own}
+        return {**inherited, **own, **self._variables}
 
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
@@ -209,6 +229,7 @@ class CommandGuard:
         now = time.monotonic()
         notices = self._guard.tick()
         self._note_shared()
+        self._on_look(self._guard.watch.used_bytes)
         for notice in notices:
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)

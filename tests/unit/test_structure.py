@@ -36,6 +36,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"leaks"}),
     frozenset({"allocator", "cleanup"}),
     frozenset({"announcing", "enclosure", "jobs", "managed", "tracking"}),
+    frozenset({"leasing"}),
     frozenset({"manager"}),
     frozenset({"frontdoor", "guarding"}),
     frozenset({"memguard"}),
