@@ -50,6 +50,11 @@ class Tenure:
         self.lease_id = held.lease_id if held is not None else ""
         self.degraded = degraded
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the job's processes find in their environment."""
+        return {LEASE_VARIABLE: self.lease_id} if self.lease_id else {}
+
     def follow(self, used_bytes: int) -> None:
         """Tell what the job uses now, and ask for more where it has outgrown what is reserved; never waits."""
         if self._held is None:

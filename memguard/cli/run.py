@@ -27,25 +27,24 @@ from memguard.cli.exits import (
     say_nowait,
     status_of_command,
 )
-from memguard.cli.job_log import LoggedRecorder, note, note_end
+from memguard.cli.job_log import LoggedRecorder, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
-from memguard.config import LogLevel, Settings
+from memguard.config import LedgerChoice, LogLevel, Settings
 from memguard.files import check_output, give_up_on
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
-from memguard.leasing import LEASE_VARIABLE, Tenure, leased, parent_lease, reservation_for, who_holds
-from memguard.ledger import Lease, Wish
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.story import tell_stray_signal
-from memguard.units import format_bytes
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.spec import BUDGET_VARIABLE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from memguard.leasing import Tenure
 
 __all__ = ["run_command"]
 
@@ -89,7 +88,7 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     is_flag=True,
     help="Say nothing of the job: exit status and report tell. What keeps memguard from its own work is said.",
 )
-@setting_flags(*JOB_SETTINGS)
+@setting_flags("ledger", "priority", "wait", *JOB_SETTINGS)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
 def run_command(
     *,
@@ -118,43 +117,37 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     frame = _frame(command, wishes, settings)
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
-    reserved_bytes = reservation_for(settings, frame.limit_bytes, is_named=_is_named(wishes, settings))
-    wish = Wish(frame.job_id, frame.name, reserved_bytes, settings.priority, parent_lease())
-
-    def tell_waiting(leases: tuple[Lease, ...]) -> None:
-        note("memguard.reservation_waited", frame.job_id, wanted_bytes=reserved_bytes)
-        if not wishes.quiet:
-            say(f"{frame.name} waits for {format_bytes(reserved_bytes)}: {who_holds(leases, wish)}")
-
-    with leased(settings, wish, limit_bytes=frame.limit_bytes, on_wait=tell_waiting) as tenure:
+    with _lease(frame, wishes, settings) as tenure:
         return _run_leased(command, wishes, settings, frame, tenure)
 
 
-def _is_named(wishes: _Wishes, settings: Settings) -> bool:
-    """Whether somebody said how much memory the command needs."""
-    return wishes.memory is not None or settings.origins["memory"] != "default"
+def _lease(
+    frame: JobFrame, wishes: _Wishes, settings: Settings
+) -> contextlib.AbstractContextManager[Tenure | None]:
+    if settings.ledger is LedgerChoice.OFF:
+        return contextlib.nullcontext()
+    from memguard.cli.lease import command_lease  # noqa: PLC0415 - it loads a database
+
+    is_named = wishes.memory is not None or settings.origins["memory"] != "default"
+    return command_lease(frame, settings, is_named=is_named, quiet=wishes.quiet)
 
 
 def _run_leased(
-    command: tuple[str, ...], wishes: _Wishes, settings: Settings, frame: JobFrame, tenure: Tenure
+    command: tuple[str, ...], wishes: _Wishes, settings: Settings, frame: JobFrame, tenure: Tenure | None
 ) -> int:
     plan = plan_from(settings, frame.limit_bytes, None)
     on_nearing = _nothing if wishes.quiet else say_nowait
     recorder = LoggedRecorder(frame.job_id, frame.limit_bytes, settings.warn_at_fraction, on_nearing)
     before_bytes = private_bytes_now()
     try:
-        variables = {LEASE_VARIABLE: tenure.lease_id} if tenure.lease_id else {}
-        guard = CommandGuard(
-            frame.job_id, command, plan, recorder, variables=variables, on_look=tenure.follow
-        )
-        record = guard.run()
+        record = CommandGuard(frame.job_id, command, plan, recorder, tenure).run()
     except CommandNotStarted as error:
         return _tell_not_started(command[0], error)
     after_bytes = private_bytes_now()
     exit_code = record.ending.exit_code
     assert exit_code is not None
     caller = CallerMemory(before_bytes, after_bytes, after_bytes)
-    if tenure.degraded:
+    if tenure is not None and tenure.degraded:
         record = dataclasses.replace(record, degraded=(*record.degraded, tenure.degraded))
     report = compose_report(frame, recorder, record, caller)
     report = report.with_exit_status(status_of_command(report, exit_code))

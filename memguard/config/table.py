@@ -234,9 +234,9 @@ SETTINGS: Final = (
         "ledger",
         "ledger",
         choice(LedgerChoice),
-        "auto",
-        "Whether jobs of all processes of a user share the machine's memory by its ledger (auto), or know nothing "
-        "of each other (off).",
+        "off",
+        "Whether commands that `memguard run` wraps share the machine's memory by its ledger (auto), waiting in turn, "
+        "or know nothing of each other (off). Jobs of a `MemoryManager` do not use it yet.",
     ),
     Setting(
         "runtime_dir",

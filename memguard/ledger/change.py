@@ -58,9 +58,15 @@ class Change:
         Raises:
             CapacityExceeded: if it could not be granted if nobody else had anything.
         """
-        if lease.parent_id not in self.leases:  # what it would draw on has ended
+        parent = self.leases.get(lease.parent_id)
+        if parent is None:  # the machine, or what it would draw on has ended
             lease = dataclasses.replace(lease, parent_id=_MACHINE)
-        self._check_size(lease)
+            self._check_size(lease)
+        else:
+            # Its bound is its guard's to check; here it can have no more than there is to be shared.
+            lease = dataclasses.replace(
+                lease, reserved_bytes=min(lease.reserved_bytes, parent.reserved_bytes)
+            )
         self.restore(lease)
 
     def restore(self, lease: Lease) -> None:
@@ -69,7 +75,7 @@ class Change:
         self.leases[lease.lease_id] = lease
 
     def _check_size(self, lease: Lease) -> None:
-        room = self.room_of(lease.parent_id)
+        room = self._room
         if lease.reserved_bytes > room.capacity_bytes:
             raise CapacityExceeded(
                 f"{lease.name} asks for {format_bytes(lease.reserved_bytes)}, and there are never more than "
@@ -128,9 +134,9 @@ class Change:
         parent = self.leases.get(parent_id)
         if parent is None:
             return self._room.beside(sum(each.used_bytes for each in self._inside(_MACHINE)))
-        return Room(
-            parent.reserved_bytes, parent.reserved_bytes - parent.used_bytes, f"the lease of {parent.name}"
-        )
+        # What the parent uses itself is not taken off: who is inside waits for those beside him, and not for it.
+        inside = sum(each.used_bytes for each in self._inside(parent_id))
+        return Room(parent.reserved_bytes, parent.reserved_bytes - inside, f"the lease of {parent.name}")
 
     def _inside(self, parent_id: str) -> list[Lease]:
         return [lease for lease in self.leases.values() if lease.parent_id == parent_id]

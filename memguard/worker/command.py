@@ -11,9 +11,9 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from memguard.errors import WorkerStartError
 from memguard.host import ReceivedSignal, SignalStream, become_subreaper, children_of, was_started_with
@@ -26,7 +26,7 @@ from memguard.worker.tree_guard import TreeGuard
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import Notice
 
-__all__ = ["CommandGuard", "CommandNotStarted"]
+__all__ = ["CommandGuard", "CommandNotStarted", "Follower"]
 
 _ENDING_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 # What a process brings on itself: by a fault, or by writing where nobody reads or no file may grow.
@@ -60,6 +60,17 @@ class CommandNotStarted(OSError):  # noqa: N818 - it says what is so, as the who
     """The command could not be executed; ``errno`` says why."""
 
 
+class Follower(Protocol):
+    """Who wants to know what a command uses, and has something to tell it."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What the command finds in its environment."""
+
+    def follow(self, used_bytes: int) -> None:
+        """Take note of what its tree uses now."""
+
+
 class CommandGuard:
     """Runs one command to its end in the calling (main) thread.
 
@@ -68,8 +79,7 @@ class CommandGuard:
         words: the command.
         plan: how it is held to its budget.
         recorder: notes what happens.
-        variables: what the command finds in its environment besides.
-        on_look: told what the tree uses, at each look.
+        tenure: what it has of the machine; told what the tree uses, at each look.
     """
 
     def __init__(
@@ -78,13 +88,10 @@ class CommandGuard:
         words: Sequence[str],
         plan: GuardPlan,
         recorder: JobRecorder,
-        *,
-        variables: Mapping[str, str],
-        on_look: Callable[[int], None],
+        tenure: Follower | None = None,
     ) -> None:
         self._job_id = job_id
-        self._variables = dict(variables)
-        self._on_look = on_look
+        self._tenure = tenure
         self._words = tuple(words)
         self._plan = plan
         self._recorder = recorder
@@ -174,7 +181,8 @@ class CommandGuard:
         inherited = dict(os.environ)
         if not was_started_with(_PYTHON_SETS):
             inherited.pop(_PYTHON_SETS, None)
-        return {**inherited, **own, **self._variables}
+        leased = self._tenure.variables if self._tenure is not None else {}
+        return {**inherited, **own, **leased}
 
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
@@ -229,7 +237,8 @@ class CommandGuard:
         now = time.monotonic()
         notices = self._guard.tick()
         self._note_shared()
-        self._on_look(self._guard.watch.used_bytes)
+        if self._tenure is not None:
+            self._tenure.follow(self._guard.watch.used_bytes)
         for notice in notices:
             if notice is Notice.NEARED:
                 self._recorder.warn_of_nearing(self._guard.watch.used_bytes, now - self._started_s)

@@ -27,7 +27,11 @@ class Machine:
     def __init__(self, kit: Any) -> None:
         self.kit = kit
         self.folder = ledger_folder(kit.folder / "ledger")
-        self.environment = {"MEMGUARD_RUNTIME_DIR": str(self.folder), "MEMGUARD_CAPACITY": "1GiB"}
+        self.environment = {
+            "MEMGUARD_RUNTIME_DIR": str(self.folder),
+            "MEMGUARD_CAPACITY": "1GiB",
+            "MEMGUARD_LEDGER": "auto",
+        }
 
     def start(self, *words: str, mib: int = 100, **environment: str) -> Any:
         """Start a command that holds so many MiB."""
