@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ for _name in [name for name in os.environ if name.startswith("MEMGUARD_")]:
 # A ledger of their own: jobs of tests wait for no other job of this machine, and none waits for them.
 _ledger = tempfile.TemporaryDirectory(prefix="memguard-test-ledger-")
 os.environ["MEMGUARD_RUNTIME_DIR"] = _ledger.name
+
+# Started by `nohup` or a runner that ignores it, the tests would inherit that, and their programs with them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No test depends on how fast the machine is at this moment.
 hypothesis.settings.register_profile("memguard", deadline=None)

@@ -117,7 +117,8 @@ class Guarded:
 
     def is_idle(self) -> bool:
         """Whether the template, the keeper that waits and the process that waits with it are all that is there."""
-        return len(self.processes()) == 3
+        # One that has just died is a child until the template has reaped it, and shows no environment.
+        return len(self.processes()) == 3 and len(children_of(self.template_pid)) == 1
 
     def standby(self) -> tuple[int, int]:
         """Return the pids of the keeper that waits for a job, and of the process that would become it."""
