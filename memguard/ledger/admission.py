@@ -47,6 +47,8 @@ def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now
     that cannot make him wait longer (`slack_bytes`).
     """
     holders, chosen = list(granted), list[Lease]()
+    if room.is_closed:
+        return chosen
     free = free_bytes(room, holders)
     blocked: Lease | None = None
     for lease in in_order(waiting, now_s):
@@ -87,4 +89,4 @@ def slack_bytes(wanted_bytes: int, free: int, holders: Sequence[Lease]) -> int:
 
 def can_grow(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], extra_bytes: int) -> bool:
     """Whether a lease may have more at once: there is room, and nobody waits for it."""
-    return not any(True for _ in waiting) and extra_bytes <= free_bytes(room, granted)
+    return not room.is_closed and not any(True for _ in waiting) and extra_bytes <= free_bytes(room, granted)

@@ -19,11 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from memguard.errors import LedgerError
 from memguard.host import identify, is_alive
-from memguard.ledger.board import used_in
+from memguard.ledger.beacon import Beacon, Sight, domain_file
+from memguard.ledger.board import Ask, Entry, entry_in
 from memguard.ledger.change import Change
 from memguard.ledger.files import LedgerFiles
-from memguard.ledger.records import Lease, Room
+from memguard.ledger.records import Action, Lease, Room
 from memguard.ledger.store import Transaction
 from memguard.ledger.wake import ring
 
@@ -31,6 +33,8 @@ __all__ = ["LedgerBook", "Wish", "boot_seconds"]
 
 # A reading of the machine costs a millisecond; in this time the fastest job takes 60 MiB, which the reserve covers.
 _READING_LASTS_S: Final = 0.01
+# From this state of the sentinel's on nothing is promised: `memguard.guard.Pressure.RECOVERING`, HIGH and CRITICAL.
+GATE_CLOSES_AT: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class LedgerBook:
         self._own: dict[str, Lease] = {}
         self._seen: tuple[float, bytes, Room] | None = None
         self._files = LedgerFiles(self._folder)
+        self._domain: str | None = None
+        self._beacon: Beacon | None = None
 
     def ask(self, wish: Wish) -> Lease:
         """Write a wish down; it is granted at once where its turn has come, else when somebody makes room.
@@ -83,20 +89,32 @@ class LedgerBook:
         Raises:
             CapacityExceeded: if it is more than there is at all.
         """
+        lease = self._enter(wish, Change.add)
+        return lease if lease.is_granted else self.settle()[lease.lease_id]
 
+    def hold(self, wish: Wish) -> Lease:
+        """Take what is free at once of a wish, perhaps nothing, and never wait: for whoever holds memory already.
+
+        Raises:
+            CapacityExceeded: if it is more than there is at all.
+        """
+        return self._enter(wish, Change.hold)
+
+    def _enter(self, wish: Wish, enter: Callable[[Change, Lease], None]) -> Lease:
         def add(change: Change) -> None:
-            change.add(
+            enter(
+                change,
                 Lease(
                     wish.lease_id, self._me, wish.name, wish.reserved_bytes, 0, wish.priority, boot_seconds(), None,
-                    wish.parent_id, change.free_slot(), secrets.randbits(63),
-                )
+                    wish.parent_id, change.free_slot(), secrets.randbits(63), self._domain or "",
+                ),
             )  # fmt: skip
 
         with self._lock:
             lease = self._change(add).leases[wish.lease_id]
             self._own[lease.lease_id] = lease
             self._files.board.claim(lease.slot, lease.token)
-        return lease if lease.is_granted else self.settle()[lease.lease_id]
+        return lease
 
     def release(self, lease_id: str) -> None:
         """End a lease or a wish; once or many times."""
@@ -117,6 +135,51 @@ class LedgerBook:
     def note_used(self, lease: Lease, used_bytes: int) -> None:
         """Tell what a lease's tree uses now; costs a microsecond."""
         self._files.board.write_used(lease.slot, used_bytes)
+
+    def note_root(self, lease: Lease, pid: int, start_ticks: int, limit_bytes: int) -> None:
+        """Tell which tree of processes a lease is for, and where its guard stops it."""
+        self._files.board.write_root(lease.slot, pid, start_ticks, limit_bytes)
+
+    def entry(self, lease: Lease) -> Entry:
+        """Return what stands on the board for a lease now: what it uses, what is asked of it."""
+        return self._files.board.entry(lease.slot, lease.token)
+
+    def entries(self) -> Callable[[Lease], Entry]:
+        """Return what stands on the board now, for any lease."""
+        figures = self._files.board.copy()
+        return lambda lease: entry_in(figures, lease.slot, lease.token)
+
+    def ask_of(self, lease: Lease, what: Ask) -> bool:
+        """Ask something of a lease's job; False if the lease has ended."""
+        return self._files.board.ask(lease.slot, lease.token, what, boot_seconds())
+
+    def note_action(self, action: Action) -> int:
+        """Write down what was done to a job; returns its number."""
+        with self._lock:
+            return self._files.run(lambda transaction: transaction.note_action(action))
+
+    def note_effect(self, action_id: int, freed_bytes: int) -> None:
+        """Write down what came of an action."""
+        with self._lock:
+            self._files.run(lambda transaction: transaction.note_effect(action_id, freed_bytes))
+
+    def actions(self, lease_id: str | None = None) -> list[Action]:
+        """Return what was done lately, to one job or to all, the oldest first."""
+        with self._lock:
+            return self._files.run(lambda transaction: transaction.actions(lease_id))
+
+    def sight(self) -> Sight | None:
+        """Return what the sentinel of this domain saw last; ``None`` if none ever looked."""
+        with self._lock:
+            if self._beacon is None:
+                self._look()
+            return self._beacon.read() if self._beacon is not None else None
+
+    @property
+    def domain(self) -> str:
+        """Whose memory this process's leases are of; see `memguard.ledger.records.Room`."""
+        with self._lock:
+            return self._look()[0].domain
 
     def leases(self) -> tuple[Lease, ...]:
         """Return all leases and wishes, in the order in which they were asked for."""
@@ -161,19 +224,36 @@ class LedgerBook:
         """
         now_s = time.monotonic()
         if self._seen is None or now_s - self._seen[0] >= self._reading_lasts_s:
-            self._seen = now_s, self._files.board.copy(), self._read_room()
+            self._seen = now_s, self._files.board.copy(), self._read_here()
         _, figures, room = self._seen
-        return room, lambda slot, token: used_in(figures, slot, token)
+        return room, lambda slot, token: entry_in(figures, slot, token).used_bytes
+
+    def _read_here(self) -> Room:
+        """Read the room. Its domain is that of the first reading: a lease does not move when a limit comes or goes."""
+        room = self._read_room()
+        if self._domain is None:
+            self._domain = room.domain
+            self._beacon = _open_beacon(domain_file(self._folder, "sight", room.domain))
+        return dataclasses.replace(room, domain=self._domain, is_closed=self._is_gate_closed())
+
+    def _is_gate_closed(self) -> bool:
+        sight = self._beacon.read() if self._beacon is not None else None
+        return sight is not None and sight.state >= GATE_CLOSES_AT and sight.is_fresh()
 
     def _begin_in_copy(self) -> None:
         if self._me.pid != os.getpid():
-            self._files.close()
+            self._close_all()
             self._begin()
 
     def close(self) -> None:
         """Close the files; the leases go on until their owner releases them or ends."""
         with self._lock:
-            self._files.close()
+            self._close_all()
+
+    def _close_all(self) -> None:
+        self._files.close()
+        if self._beacon is not None:
+            self._beacon.close()
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +265,13 @@ class LedgerBook:
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+
+
+def _open_beacon(path: Path) -> Beacon:
+    try:
+        return Beacon(path)
+    except OSError as error:
+        raise LedgerError(f"{path} could not be used: {error.strerror or error}", path=str(path)) from error
 
 
 _books: weakref.WeakSet[LedgerBook] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from typing import Final
 
 from memguard.errors import CapacityExceeded, LedgerError
 from memguard.host.readings import ProcessIdentity
-from memguard.ledger.admission import admitted, can_grow
+from memguard.ledger.admission import admitted, can_grow, free_bytes
 from memguard.ledger.board import SLOTS
 from memguard.ledger.records import Lease, Room
 from memguard.ledger.store import Transaction
@@ -69,6 +69,17 @@ class Change:
             )
         self.restore(lease)
 
+    def hold(self, lease: Lease) -> None:
+        """Write a lease down that holds at once what it can have, up to its wish, and never waits."""
+        pool = self._pool(lease.parent_id if lease.parent_id in self.leases else _MACHINE)
+        waiting = any(not each.is_granted for each in pool)
+        room = self.room_of(lease.parent_id)
+        free = (
+            0 if room.is_closed or waiting else free_bytes(room, (each for each in pool if each.is_granted))
+        )
+        had = max(0, min(lease.reserved_bytes, free))
+        self.add(dataclasses.replace(lease, reserved_bytes=had, granted_at_s=self._now_s))
+
     def restore(self, lease: Lease) -> None:
         """Write a lease down as it is."""
         self._transaction.insert(lease)
@@ -107,7 +118,7 @@ class Change:
         lease = self.leases.get(lease_id)
         if lease is None or not lease.is_granted:
             return False
-        pool = self._inside(lease.parent_id)
+        pool = self._pool(lease.parent_id)
         granted = [each for each in pool if each.is_granted]
         waiting = [each for each in pool if not each.is_granted]
         if extra_bytes > 0 and not can_grow(self.room_of(lease.parent_id), granted, waiting, extra_bytes):
@@ -120,7 +131,7 @@ class Change:
     def admit(self) -> None:
         """Grant every wish whose turn it is, in all pools."""
         for parent_id in {lease.parent_id for lease in self.leases.values() if not lease.is_granted}:
-            pool = self._inside(parent_id)
+            pool = self._pool(parent_id)
             holders = [lease for lease in pool if lease.is_granted]
             waiting = [lease for lease in pool if not lease.is_granted]
             for lease in admitted(self.room_of(parent_id), holders, waiting, self._now_s):
@@ -133,10 +144,15 @@ class Change:
         """Return what the leases share that draw on a lease, or on the machine."""
         parent = self.leases.get(parent_id)
         if parent is None:
-            return self._room.beside(sum(each.used_bytes for each in self._inside(_MACHINE)))
+            used = sum(each.used_bytes for each in self._pool(_MACHINE))
+            return self._room.beside_others(self._inside(_MACHINE)).beside(used)
         # What the parent uses itself is not taken off: who is inside waits for those beside him, and not for it.
         inside = sum(each.used_bytes for each in self._inside(parent_id))
         return Room(parent.reserved_bytes, parent.reserved_bytes - inside, f"the lease of {parent.name}")
+
+    def _pool(self, parent_id: str) -> list[Lease]:
+        """Return the leases that share one room: of the machine's, only those of this process's domain."""
+        return [each for each in self._inside(parent_id) if parent_id or each.domain == self._room.domain]
 
     def _inside(self, parent_id: str) -> list[Lease]:
         return [lease for lease in self.leases.values() if lease.parent_id == parent_id]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["Lease", "Room"]
+__all__ = ["Action", "Bound", "Lease", "Room", "scope_of"]
+
+_SHARE_MARK = "#"
+
+
+def scope_of(domain: str) -> str:
+    """Return the cgroup that a domain is bound by, ``""`` for none: the whole machine."""
+    return domain.partition(_SHARE_MARK)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,7 @@ class Lease:
         parent_id: the lease whose memory it draws on, ``""`` for the machine's.
         slot: where its figures stand on the board.
         token: what says that the figures there are this lease's.
+        domain: whose memory it is of, see `Room`.
     """
 
     lease_id: str
@@ -38,6 +47,7 @@ class Lease:
     parent_id: str
     slot: int
     token: int
+    domain: str = ""
 
     @property
     def is_granted(self) -> bool:
@@ -61,24 +71,92 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit that holds for a domain: the machine's, or that of a cgroup around it.
+
+    Attributes:
+        scope: the cgroup's directory; ``""`` for the whole machine.
+        available_bytes: what is free below it, the reserve left out.
+    """
+
+    scope: str
+    available_bytes: int
+
+    def covers(self, domain: str) -> bool:
+        """Whether what a lease of a domain uses counts against it."""
+        scope = scope_of(domain)
+        return not self.scope or scope == self.scope or scope.startswith(f"{self.scope}/")
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
-    """What leases of one pool may share: the machine's memory, or that of a lease around them.
+    """What leases of one pool may share: the memory of a domain, or that of a lease around them.
+
+    A domain is all that shares the same limits: the innermost cgroup with a limit, and the share given to jobs there.
+    Processes of different domains share a ledger, and each decides for its own; what the others were promised counts
+    against the limits that hold for both.
 
     Attributes:
         capacity_bytes: all of it, the reserve left out.
         available_bytes: what nobody uses now, the reserve left out; negative when the reserve is in use.
         limited_by: which bound that is, for messages.
         share_bytes: what jobs may use together at most, whatever else is free; ``None`` for no such bound.
+        domain: which one it is; ``""`` for a machine without limits but its own.
+        bounds: the limits one by one, where other domains may count against them.
+        is_closed: whether nothing is promised at the moment, whatever is free: memory is short.
     """
 
     capacity_bytes: int
     available_bytes: int
     limited_by: str
     share_bytes: int | None = None
+    domain: str = ""
+    bounds: tuple[Bound, ...] = field(default=())
+    is_closed: bool = False
 
     def beside(self, used_bytes: int) -> Room:
         """Return the room as it is when jobs use so much of their share."""
         if self.share_bytes is None:
             return self
-        available = min(self.available_bytes, self.share_bytes - used_bytes)
-        return Room(self.capacity_bytes, available, self.limited_by, self.share_bytes)
+        return replace(self, available_bytes=min(self.available_bytes, self.share_bytes - used_bytes))
+
+    def beside_others(self, leases: Iterable[Lease]) -> Room:
+        """Return the room as it is when leases of other domains hold what was promised to them."""
+        others = [each for each in leases if each.is_granted and each.domain != self.domain]
+        if not others:
+            return self
+        left = (
+            bound.available_bytes
+            - sum(each.outstanding_bytes for each in others if bound.covers(each.domain))
+            for bound in self.bounds
+        )
+        return replace(self, available_bytes=min(self.available_bytes, *left))
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What the sentinel did to a job, and what came of it.
+
+    Attributes:
+        lease_id: whose job it was.
+        name: of the job.
+        rung: which step it was: the name of a `memguard.ledger.board.Ask`, or ``thawed``.
+        why: why now, and why this one.
+        used_bytes: what the job used then.
+        reserved_bytes: what was promised to it then.
+        freed_bytes: by how much less it used a while later; ``None`` while that is not known.
+        at_s: when, in seconds since boot.
+        wall_time_s: when, in seconds since the epoch, for people.
+        action_id: counts up; 0 before it is written down.
+    """
+
+    lease_id: str
+    name: str
+    rung: str
+    why: str
+    used_bytes: int
+    reserved_bytes: int
+    freed_bytes: int | None
+    at_s: float
+    wall_time_s: float
+    action_id: int = 0

@@ -21,11 +21,11 @@ import apsw
 
 from memguard.errors import LedgerError
 from memguard.host.readings import ProcessIdentity
-from memguard.ledger.records import Lease
+from memguard.ledger.records import Action, Lease
 
 __all__ = ["LedgerDamaged", "LedgerStore", "Transaction"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE lease(
     lease_id TEXT PRIMARY KEY,
@@ -37,15 +37,30 @@ CREATE TABLE lease(
     granted_at_s REAL,
     parent_id TEXT NOT NULL,
     slot INTEGER NOT NULL UNIQUE,
-    token INTEGER NOT NULL
+    token INTEGER NOT NULL,
+    domain TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE action(
+    action_id INTEGER PRIMARY KEY,
+    at_s REAL NOT NULL, wall_time_s REAL NOT NULL,
+    lease_id TEXT NOT NULL, name TEXT NOT NULL, rung TEXT NOT NULL, why TEXT NOT NULL,
+    used_bytes INTEGER NOT NULL, reserved_bytes INTEGER NOT NULL, freed_bytes INTEGER
+);
+CREATE INDEX action_of ON action(lease_id);
 """
+_ACTION_COLUMNS: Final = (
+    "lease_id, name, rung, why, used_bytes, reserved_bytes, freed_bytes, at_s, wall_time_s"
+)
+# What is told of the past; a storm of a thousand jobs is told whole.
+_MOST_ACTIONS: Final = 2000
+# Of former versions: nothing in them outlives the processes that wrote it, and those write it down again.
+_FORGET: Final = "DROP TABLE IF EXISTS lease; DROP TABLE IF EXISTS action;"
 _COLUMNS: Final = (
     "lease_id, host, boot_id, pid, start_ticks, name, reserved_bytes, priority, asked_at_s, granted_at_s, "
-    "parent_id, slot, token"
+    "parent_id, slot, token, domain"
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
-_INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 13)})"
+_INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _LAST_STREAM: Final = 2
 # Somebody may hold the file for seconds: a debugger in a transaction, a machine that swaps.
 _PATIENCE_S: Final = 10.0
@@ -58,12 +73,27 @@ class LedgerDamaged(LedgerError):  # noqa: N818 - it says what is so, as the who
 
 
 def _lease(columns: tuple[Any, ...], used_of: Callable[[int, int], int]) -> Lease:
-    lease_id, host, boot_id, pid, ticks, name, reserved, priority, asked_s, granted_s, parent, slot, token = (
-        columns
-    )
+    (
+        lease_id,
+        host,
+        boot_id,
+        pid,
+        ticks,
+        name,
+        reserved,
+        priority,
+        asked_s,
+        granted_s,
+        parent,
+        slot,
+        token,
+        domain,
+    ) = columns
     owner = ProcessIdentity(host, boot_id, pid, ticks)
     used = used_of(slot, token)
-    return Lease(lease_id, owner, name, reserved, used, priority, asked_s, granted_s, parent, slot, token)
+    return Lease(
+        lease_id, owner, name, reserved, used, priority, asked_s, granted_s, parent, slot, token, domain
+    )
 
 
 def _columns(lease: Lease) -> tuple[Any, ...]:
@@ -71,6 +101,7 @@ def _columns(lease: Lease) -> tuple[Any, ...]:
     return (
         lease.lease_id, owner.host, owner.boot_id, owner.pid, owner.start_ticks, lease.name, lease.reserved_bytes,
         lease.priority, lease.asked_at_s, lease.granted_at_s, lease.parent_id, lease.slot, lease.token,
+        lease.domain,
     )  # fmt: skip
 
 
@@ -106,6 +137,36 @@ class Transaction:
             (lease_id,),
         )
         self._connection.execute("DELETE FROM lease WHERE lease_id = ?", (lease_id,))
+
+    def note_action(self, action: Action) -> int:
+        """Write down what was done to a job; returns its number. The last ones are kept."""
+        number: int = next(
+            iter(
+                self._connection.execute(
+                    f"INSERT INTO action({_ACTION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING action_id",
+                    (
+                        action.lease_id, action.name, action.rung, action.why, action.used_bytes,
+                        action.reserved_bytes, action.freed_bytes, action.at_s, action.wall_time_s,
+                    ),
+                )
+            )
+        )[0]  # fmt: skip
+        self._connection.execute("DELETE FROM action WHERE action_id <= ?", (number - _MOST_ACTIONS,))
+        return number
+
+    def note_effect(self, action_id: int, freed_bytes: int) -> None:
+        """Write down what came of an action."""
+        self._connection.execute(
+            "UPDATE action SET freed_bytes = ? WHERE action_id = ?", (freed_bytes, action_id)
+        )
+
+    def actions(self, lease_id: str | None = None) -> list[Action]:
+        """Return what was done, to one job or to all, the oldest first."""
+        rows = self._connection.execute(
+            f"SELECT {_ACTION_COLUMNS}, action_id FROM action WHERE ?1 IS NULL OR lease_id = ?1 ORDER BY action_id",
+            (lease_id,),
+        )
+        return [Action(*row) for row in rows]
 
 
 class LedgerStore:
@@ -145,8 +206,8 @@ class LedgerStore:
         connection.execute("PRAGMA synchronous = OFF")
         with self._immediate():
             (version,) = next(iter(connection.execute("PRAGMA user_version")))
-            if version == 0:
-                connection.execute(f"{_SCHEMA}; PRAGMA user_version = {_VERSION}")
+            if version < _VERSION:
+                connection.execute(f"{_FORGET}; {_SCHEMA}; PRAGMA user_version = {_VERSION}")
             elif version > _VERSION:
                 raise LedgerError(
                     f"{self.path} was written by a newer memguard (version {version} of the file, this one knows "

@@ -1,0 +1,116 @@
+"""What the sentinel of a domain sees, for every process to read without asking: one small mapped file.
+
+Comes in: its look at the machine, up to a hundred times a second. Goes out: the same, with the time, so that a reader
+knows whether somebody still looks. One writer, who holds the lock; a reader that meets a half-written record reads
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from memguard.ledger.board import map_shared
+
+__all__ = ["FRESH_S", "Beacon", "Sight", "domain_file"]
+
+# The sentinel looks once a second at least; who has not been seen for this long is frozen, or gone.
+FRESH_S: Final = 3.0
+_RECORD: Final = struct.Struct("=dQQQddQQQdddQ")
+_COUNT: Final = struct.Struct("=Q")
+_TRIES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look found.
+
+    Attributes:
+        at_s: when, in seconds since boot.
+        pid: the sentinel's process.
+        start_ticks: when it started, as in `ProcessIdentity`.
+        state: a `memguard.guard.Pressure`, as a number.
+        since_s: since when.
+        used_fraction: of the capacity.
+        capacity_bytes: what jobs may use.
+        available_bytes: what nobody uses.
+        promised_bytes: what was promised and is not used yet.
+        fill_bytes_per_s: how fast grows what is used or promised.
+        time_to_full_s: until nothing is left; infinite if it does not grow.
+        next_look_s: seconds until the next look.
+        running: how many leases hold memory.
+    """
+
+    at_s: float
+    pid: int
+    start_ticks: int
+    state: int
+    since_s: float
+    used_fraction: float
+    capacity_bytes: int
+    available_bytes: int
+    promised_bytes: int
+    fill_bytes_per_s: float
+    time_to_full_s: float
+    next_look_s: float
+    running: int
+
+    def is_fresh(self, now_s: float | None = None) -> bool:
+        """Whether somebody looked lately."""
+        now_s = time.clock_gettime(time.CLOCK_BOOTTIME) if now_s is None else now_s
+        return 0 <= now_s - self.at_s < FRESH_S
+
+
+class Beacon:
+    """The mapped file.
+
+    Args:
+        path: the file; made if it is missing. See `domain_file`.
+
+    Raises:
+        OSError: if it cannot be opened or has no room.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._memory = map_shared(path, 2 * _COUNT.size + _RECORD.size)
+
+    def write(self, sight: Sight) -> None:
+        """Tell what was seen; counts before and after, so that a reader can see whether it is whole."""
+        (count,) = _COUNT.unpack_from(self._memory, 0)
+        count = (count + 1) % 2**63
+        _COUNT.pack_into(self._memory, 0, count)
+        _RECORD.pack_into(self._memory, _COUNT.size, *astuple(sight))
+        _COUNT.pack_into(self._memory, _COUNT.size + _RECORD.size, count)
+
+    def read(self) -> Sight | None:
+        """Return what was seen last; ``None`` if nothing ever was."""
+        for _ in range(_TRIES):
+            after = _COUNT.unpack_from(self._memory, _COUNT.size + _RECORD.size)
+            fields = _RECORD.unpack_from(self._memory, _COUNT.size)
+            before = _COUNT.unpack_from(self._memory, 0)
+            if before == after:
+                return Sight(*fields) if before != (0,) else None
+            os.sched_yield()
+        return None  # its writer died, or was frozen, in the midst of it: nobody looks
+
+    def close(self) -> None:
+        """Unmap; once or many times."""
+        self._memory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def domain_file(folder: Path, kind: str, domain: str) -> Path:
+    """Return where a file that belongs to a domain is; see `memguard.ledger.records.Room` for what that is."""
+    if not domain:
+        return folder / kind
+    return folder / f"{kind}-{hashlib.sha256(domain.encode()).hexdigest()[:16]}"
