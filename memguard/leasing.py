@@ -17,11 +17,14 @@ from typing import Final
 
 from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError
-from memguard.host import read_machine
-from memguard.ledger import HeldLease, Lease, LedgerBook, Room, Wish, acquire, ledger_folder
+from memguard.ledger.book import LedgerBook, Wish
+from memguard.ledger.place import ledger_folder
+from memguard.ledger.records import Lease
+from memguard.ledger.room import room_for
+from memguard.ledger.waiting import HeldLease, acquire
 from memguard.units import MIB, format_bytes
 
-__all__ = ["LEASE_VARIABLE", "Tenure", "leased", "parent_lease", "reservation_for", "room_for", "who_holds"]
+__all__ = ["LEASE_VARIABLE", "Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
 
 # Tells a process which lease it is part of: what it reserves itself comes out of that.
 LEASE_VARIABLE: Final = "MEMGUARD_JOB_LEASE"
@@ -126,19 +129,6 @@ def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> 
     if is_named:
         return limit_bytes
     return min(limit_bytes, settings.first_reservation.resolve(room_for(settings).capacity_bytes))
-
-
-def room_for(settings: Settings) -> Room:
-    """Read what the machine has for jobs, the reserve for emergencies left out."""
-    machine = read_machine()
-    reserve = settings.reserve.resolve(machine.capacity_bytes)
-    room = Room(machine.capacity_bytes - reserve, machine.available_bytes - reserve, machine.binding.source)
-    if settings.capacity is None:
-        return room
-    share = settings.capacity.resolve(machine.capacity_bytes)
-    share -= settings.reserve.resolve(share)
-    limited_by = "MEMGUARD_CAPACITY" if share < room.capacity_bytes else room.limited_by
-    return Room(min(room.capacity_bytes, share), room.available_bytes, limited_by, share)
 
 
 def who_holds(leases: tuple[Lease, ...], wish: Wish) -> str:

@@ -8,7 +8,8 @@ from memguard.cli.exits import say
 from memguard.cli.job_log import note
 from memguard.config import Settings
 from memguard.leasing import Tenure, leased, parent_lease, reservation_for, who_holds
-from memguard.ledger import Lease, Wish
+from memguard.ledger.book import Wish
+from memguard.ledger.records import Lease
 from memguard.units import format_bytes
 from memguard.worker.compose import JobFrame
 

@@ -219,7 +219,7 @@ SETTINGS: Final = (
         "reserve",
         "reserve",
         SIZE,
-        "5%",
+        "10%",
         "What is kept back of the machine's memory, and of a share that `capacity` gives, when jobs are admitted.",
     ),
     Setting(

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["Action", "Bound", "Lease", "Room", "scope_of"]
+__all__ = ["Action", "Bound", "Lease", "Room", "domain_of", "scope_of"]
 
 _SHARE_MARK = "#"
+
+
+def domain_of(scope: str, share: str) -> str:
+    """Return the domain of a cgroup with a limit (``""`` for none) in which jobs have a share (``""`` for all)."""
+    return f"{scope}{_SHARE_MARK}{share}" if share else scope
 
 
 def scope_of(domain: str) -> str:
@@ -114,6 +119,12 @@ class Room:
     bounds: tuple[Bound, ...] = field(default=())
     is_closed: bool = False
 
+    def with_share(self, share_bytes: int, name: str) -> Room:
+        """Return the room of which jobs may use a share together."""
+        limited_by = name if share_bytes < self.capacity_bytes else self.limited_by
+        capacity = min(self.capacity_bytes, share_bytes)
+        return replace(self, capacity_bytes=capacity, limited_by=limited_by, share_bytes=share_bytes)
+
     def beside(self, used_bytes: int) -> Room:
         """Return the room as it is when jobs use so much of their share."""
         if self.share_bytes is None:
@@ -130,7 +141,7 @@ class Room:
             - sum(each.outstanding_bytes for each in others if bound.covers(each.domain))
             for bound in self.bounds
         )
-        return replace(self, available_bytes=min(self.available_bytes, *left))
+        return replace(self, available_bytes=min((self.available_bytes, *left)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ class LedgerStore:
     def _prepare(self) -> None:
         connection = self._connection
         connection.set_busy_handler(_Patience())
-        connection.execute("PRAGMA journal_mode = WAL")
+        _turn_to_wal(connection)
         connection.execute("PRAGMA synchronous = OFF")
         with self._immediate():
             (version,) = next(iter(connection.execute("PRAGMA user_version")))
@@ -289,6 +289,19 @@ class _Patience:
         # Each a little different, or all would look again at the same moment.
         time.sleep(min(_LONGEST_LOOK_S, _SHORTEST_LOOK_S * (1 + tries)) * random.uniform(0.5, 1.5))
         return now_s < self._until_s
+
+
+def _turn_to_wal(connection: apsw.Connection) -> None:
+    """Have the log written ahead. Where two do this to a new file, SQLite refuses one of them without waiting."""
+    patience, tries = _Patience(), 0
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except apsw.BusyError:
+            if not patience(tries):
+                raise
+        tries += 1
 
 
 _abandoned: Final[list[apsw.Connection]] = []

@@ -324,3 +324,25 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
         open_to_all.chmod(0o700)
         with pytest.raises(LedgerError, match="belongs to user 65534"):
             ledger_folder(open_to_all)
+
+
+def test_a_new_ledger_that_two_open_at_once_serves_both(folder: Path) -> None:
+    """SQLite refuses one of them without waiting; he tries again until the other is done."""
+    other = apsw.Connection(str(folder / "ledger.sqlite"))
+    other.execute("BEGIN IMMEDIATE; CREATE TABLE half_made(x)")
+    tried, opened = threading.Event(), threading.Event()
+
+    def open_it() -> None:
+        tried.set()
+        with book_in(folder) as book:
+            book.ask(wish("a", 1))
+        opened.set()
+
+    opening = threading.Thread(target=open_it)
+    opening.start()
+    tried.wait()
+    assert not opened.wait(0.1)
+    other.execute("ROLLBACK")
+    other.close()
+    opening.join()
+    assert opened.is_set()

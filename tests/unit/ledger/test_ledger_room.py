@@ -1,0 +1,65 @@
+"""What a room is: limits of nested cgroups, a share, a reserve; and what others were promised there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from memguard.config import load_settings
+from memguard.host.readings import MachineReading, MemoryLimit, ProcessIdentity
+from memguard.ledger.records import Bound, Lease, Room
+from memguard.ledger.room import room_in
+from memguard.units import GIB, MIB
+
+OWNER = ProcessIdentity("here", "boot", 1, 1)
+PHYSICAL = MemoryLimit("physical", "/proc/meminfo", 16 * GIB, 4 * GIB)
+OUTER = MemoryLimit("cgroup-v1", "/sys/fs/cgroup/memory/outer/memory.limit_in_bytes", 8 * GIB, 2 * GIB)
+INNER = MemoryLimit("cgroup-v1", "/sys/fs/cgroup/memory/outer/inner/memory.limit_in_bytes", 2 * GIB, 1 * GIB)
+
+
+def machine(*limits: MemoryLimit) -> MachineReading:
+    """Return a machine with these limits, outermost first."""
+    binding = min(limits, key=lambda limit: limit.limit_bytes)
+    free = min(limit.free_bytes for limit in limits)
+    return MachineReading(binding.limit_bytes, binding.used_bytes, free, binding, limits, 0, None)
+
+
+def lease(domain: str, reserved: int, used: int = 0) -> Lease:
+    """Return a granted lease of a domain, in MiB."""
+    return Lease("id", OWNER, "job", reserved * MIB, used * MIB, 0, 0.0, 1.0, "", 0, 0, domain)
+
+
+def test_the_reserve_is_kept_back_of_all() -> None:
+    """A tenth of the capacity is promised to nobody."""
+    room = room_in(machine(PHYSICAL), load_settings(environ={}))
+    assert room.capacity_bytes == int(16 * GIB) - int(1.6 * GIB)
+    assert room.available_bytes == 12 * GIB - int(1.6 * GIB)
+    assert room.domain == ""
+
+
+def test_a_domain_is_the_innermost_limit_and_the_share() -> None:
+    """Processes with other limits, or another share, decide for themselves."""
+    settings = load_settings(environ={"MEMGUARD_CAPACITY": "1GiB"})
+    assert (
+        room_in(machine(PHYSICAL, OUTER, INNER), settings).domain == "/sys/fs/cgroup/memory/outer/inner#1GiB"
+    )
+    assert (
+        room_in(machine(PHYSICAL, OUTER), load_settings(environ={})).domain == "/sys/fs/cgroup/memory/outer"
+    )
+    assert room_in(machine(PHYSICAL), settings).domain == "#1GiB"
+
+
+@pytest.mark.requirement("R2.4", "T1.2")
+def test_what_others_were_promised_counts_where_a_limit_holds_for_both() -> None:
+    """A promise inside a cgroup counts against it and all around it; one outside counts against what holds for both."""
+    bounds = (Bound("", 10 * GIB), Bound("/outer", 6 * GIB), Bound("/outer/inner", 1 * GIB))
+    inner = Room(2 * GIB, 1 * GIB, "inner", domain="/outer/inner", bounds=bounds)
+    assert inner.beside_others([lease("", 9 * 1024 + 512)]).available_bytes == 512 * MIB
+    assert inner.beside_others([lease("", 4 * 1024)]).available_bytes == 1 * GIB
+    assert inner.beside_others([lease("/outer", 5 * 1024 + 256)]).available_bytes == 768 * MIB
+    assert inner.beside_others([lease("/outer/inner#50%", 1000)]).available_bytes == 24 * MIB
+    assert inner.beside_others([lease("/outer/inner-not", 4 * 1024)]).available_bytes == 1 * GIB
+    assert inner.beside_others([lease("/outer", 9 * 1024, used=9 * 1024)]).available_bytes == 1 * GIB
+    waiting = dataclasses.replace(lease("/outer", 6 * 1024), granted_at_s=None)
+    assert inner.beside_others([waiting]).available_bytes == 1 * GIB
