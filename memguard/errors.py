@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memguard.report import JobReport
 
 __all__ = [
+    "BatchError",
     "CapacityExceeded",
     "CleanupFailed",
     "ConfigError",
@@ -195,6 +196,20 @@ class MissingExtra(MemguardError, ImportError):
 
 class TransferError(MemguardError, TypeError):
     """Arguments, a result or an exception that cannot cross to or from a worker."""
+
+
+class BatchError(MemguardError, RuntimeError):
+    """A batch failed; the error of the work is the cause (``__cause__``).
+
+    Attributes:
+        start: its first row, counted from the first row of all.
+        stop: the row behind its last one.
+    """
+
+    def __init__(self, message: str, *, start: int, stop: int) -> None:
+        super().__init__(message)
+        self.start = start
+        self.stop = stop
 
 
 class CleanupFailed(MemguardError, RuntimeError):

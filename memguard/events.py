@@ -33,7 +33,8 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.reservation_released": "a job's memory was given back",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
         "memguard.model_survived": "registered models outlived their job; `alive` counts them",
-        "memguard.batch_resized": "a batch size changed, and why",
+        "memguard.batch_resized": "a batch size changed; `reason` tells why",
+        "memguard.batch_failed": "rows `start` to `stop` were left out, since their batch failed",
     }
 )
 

@@ -35,6 +35,7 @@ _EVENT: Final = "memguard_event"
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 _WARNED_EVENTS: Final = frozenset(
     {
+        "memguard.batch_failed",
         "memguard.budget_neared",
         "memguard.budget_exceeded",
         "memguard.guard_degraded",

@@ -11,22 +11,24 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
 from memguard.allocator import Reservation
 from memguard.aside import complete_aside, outlast, start_aside
+from memguard.batching import BatchTeller, InBatches
 from memguard.cleanup import CleanupManager, CleanupReport
 from memguard.errors import MemoryLimitExceeded
+from memguard.guard.pressure import Pressure
 from memguard.host import OwnMemory, peak_resident_bytes_now, resident_bytes_now
 from memguard.jobs import StopRequest
 from memguard.leaks.registry import ModelRegistry
-from memguard.memory import BatchSizer, iterate_batches
+from memguard.memory import BatchHooks
 from memguard.nesting import Surroundings
 from memguard.redact import redact_error
-from memguard.report import BatchSummary, CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
+from memguard.report import CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
 from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes
@@ -42,7 +44,7 @@ __all__ = ["ManagedBlock", "ManagedJob", "attach_report", "held_around"]
 M = TypeVar("M")
 
 
-class ManagedJob:
+class ManagedJob(InBatches):
     """Guards a piece of work in this process; made by `MemoryManager.managed_processing`.
 
     A thread samples the process; going over the budget raises `MemoryLimitExceeded` at the next `checkpoint` or
@@ -58,6 +60,7 @@ class ManagedJob:
         *,
         cleanup: CleanupManager,
         publish: Callable[..., None],
+        pressure: Callable[[], Pressure] = lambda: Pressure.NORMAL,
     ) -> None:
         self.name = frame.name
         self.reservation = reservation
@@ -74,7 +77,8 @@ class ManagedJob:
         self._watcher = threading.Thread(
             target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True
         )
-        self._batches = BatchSummary()
+        self._told = BatchTeller(frame.job_id, publish)
+        self._pressure = pressure
         self._batch_peak = 0
         self._models = 0
 
@@ -128,28 +132,17 @@ class ManagedJob:
         """Whether an error is this block's own stop at a checkpoint, and not that of a job or block inside it."""
         return error is self._stop_error
 
-    def batches(self, data: Any, rows: int | None = None) -> Iterator[Any]:
-        """Yield ``data`` in slices, in order, every row once; a checkpoint stands before each.
-
-        Args:
-            data: a frame, series, array, Arrow table, sequence, or an iterator of chunks.
-            rows: a fixed size, or ``None`` for one that follows the memory that is left.
-
-        Raises:
-            MemoryLimitExceeded: between two batches, if the job is over its budget.
-        """
-        slices = iterate_batches(
-            data,
-            rows=rows,
+    def _batch_hooks(self) -> BatchHooks:
+        return BatchHooks(
             free_bytes=lambda: self.free_bytes,
             used_bytes=lambda: self.used_bytes,
             peak_bytes=self._take_batch_peak,
-            on_batch=self._count_batch,
-            on_resize=self._tell_resize,
+            pressure=self._pressure,
+            checkpoint=self.checkpoint,
+            on_batch=self._told.count,
+            on_decision=self._told.decision,
+            on_failure=lambda failure: self.warn(self._told.failure(failure)),
         )
-        for batch in slices:
-            self.checkpoint()
-            yield batch
 
     def _take_batch_peak(self) -> int:
         """Return the highest use since the last call, by the samples and by the kernel's own mark.
@@ -168,21 +161,6 @@ class ManagedJob:
             self._degraded[f"the peak of a batch could not be read: {error}"] = None
             return peak
         return max(peak, mark - shared_bytes - self._before_bytes + self._kept_bytes())
-
-    def _count_batch(self, rows: int) -> None:
-        seen = self._batches
-        smallest = min(seen.smallest_rows or rows, rows)
-        self._batches = BatchSummary(seen.count + 1, seen.rows + rows, smallest, max(seen.largest_rows, rows))
-
-    def _tell_resize(self, sizer: BatchSizer, former: int) -> None:
-        self._publish(
-            "memguard.batch_resized",
-            self._frame.job_id,
-            rows_before=former,
-            rows=sizer.rows,
-            bytes_per_row=round(sizer.bytes_per_row),
-            free_bytes=self.free_bytes,
-        )
 
     def register_model(self, model: M, name: str | None = None) -> M:
         """Register a model weakly: it dies as if it were not registered; returns it.
@@ -238,7 +216,7 @@ class ManagedJob:
         duration_s = self._elapsed_s()
         cleaned = self.cleanup.close("job ended")
         after = self._memory.private_bytes()
-        self._recorder.batches = self._batches
+        self._recorder.batches = self._told.summary
         self._note_models()
         caller = CallerMemory(
             self._before_bytes, after, after if is_back(self._before_bytes, after) else None

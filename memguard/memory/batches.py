@@ -1,115 +1,193 @@
 """Batches of rows whose size follows the memory that is left.
 
-Comes in: a frame, an array, an Arrow table, any sequence, or an iterator of chunks. Goes out: slices of it, in order,
-every row exactly once. `BatchSizer` decides and is pure; `iterate_batches` slices and asks it between batches.
+Comes in: a frame, an array, an Arrow table, any sequence, or an iterator of chunks. Goes out: slices of it, or what a
+function made of them, in order, every row exactly once. A `Cursor` knows where the work is and a `BatchController` how
+much comes next; here both meet the job, whose `BatchHooks` measure.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import index
-from typing import Any, Final, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
-from memguard.errors import DataError
+from memguard.errors import BatchError, DataError
+from memguard.guard.pressure import Pressure
+from memguard.memory.controller import BatchController, BatchDecision, BatchReason
+from memguard.memory.cursor import Cursor, Span
+from memguard.memory.results import BatchFailure, BatchResult, empty_frames, strip_frames, words_of
+from memguard.memory.rows import row_count, row_weight_bytes
 
-__all__ = ["BatchSizer", "iterate_batches"]
+__all__ = ["BatchHooks", "iterate_batches", "map_batches"]
 
-# Of the room that is free, a batch may take this share: its results, copies and the next batch need the rest.
-_SHARE_OF_ROOM: Final = 0.25
-# One step never more than doubles or halves: a single odd batch says little about the next.
-_LARGEST_STEP: Final = 2.0
-_FIRST_ROWS_WITHOUT_SIZE: Final = 1000
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class BatchSizer:
-    """Decides how many rows the next batch gets.
+def _ignore(_: object) -> None:
+    """Hear something, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHooks:
+    """What batches ask of the job that they belong to, and tell it.
 
     Attributes:
-        rows: the current size, at least 1.
-        bytes_per_row: the largest cost of a row seen so far, or predicted.
+        free_bytes: what may still be used.
+        used_bytes: what is used now.
+        peak_bytes: the highest use seen since it was asked last: what a batch needed may be free again at its end.
+        pressure: how short the machine's memory is.
+        checkpoint: called before each batch; may raise.
+        on_batch: told the rows of each batch after it was worked on.
+        on_decision: told each decision on the size.
+        on_failure: told of each batch that failed and is left out.
     """
 
-    rows: int
-    bytes_per_row: float
-
-    @classmethod
-    def starting_with(cls, bytes_per_row: float, free_bytes: int, total_rows: int) -> BatchSizer:
-        """Begin with what a row weighs at rest; processing it costs more, and is measured from the first batch on."""
-        if bytes_per_row <= 0:
-            return cls(_FIRST_ROWS_WITHOUT_SIZE, 0.0)
-        # A twentieth of the room, and a sixteenth of the rows: what processing them costs is not known yet.
-        most_rows = max(_FIRST_ROWS_WITHOUT_SIZE, total_rows // 16)
-        return cls(max(1, int(min(free_bytes * 0.05 / bytes_per_row, most_rows))), bytes_per_row)
-
-    def next_rows(self, batch_rows: int, cost_bytes: int, free_bytes: int) -> int:
-        """Learn from a finished batch.
-
-        Args:
-            batch_rows: how many rows it had.
-            cost_bytes: by how much use rose while it ran; negative counts as nothing.
-            free_bytes: what is free now.
-
-        Returns:
-            Rows for the next batch.
-        """
-        self.bytes_per_row = max(self.bytes_per_row, cost_bytes / batch_rows if batch_rows else 0.0)
-        wanted = (
-            free_bytes * _SHARE_OF_ROOM / self.bytes_per_row
-            if self.bytes_per_row
-            else self.rows * _LARGEST_STEP
-        )
-        self.rows = max(1, int(min(max(wanted, self.rows / _LARGEST_STEP), self.rows * _LARGEST_STEP)))
-        return self.rows
+    free_bytes: Callable[[], int]
+    used_bytes: Callable[[], int]
+    peak_bytes: Callable[[], int]
+    pressure: Callable[[], Pressure] = lambda: Pressure.NORMAL
+    checkpoint: Callable[[], None] = lambda: None
+    on_batch: Callable[[int], None] = _ignore
+    on_decision: Callable[[BatchDecision], None] = _ignore
+    on_failure: Callable[[BatchFailure], None] = _ignore
 
 
 def iterate_batches(
-    data: Any,
-    *,
-    rows: int | None,
-    free_bytes: Callable[[], int],
-    used_bytes: Callable[[], int],
-    peak_bytes: Callable[[], int],
-    on_batch: Callable[[int], None],
-    on_resize: Callable[[BatchSizer, int], None],
+    data: Any, hooks: BatchHooks, *, rows: int | None = None, bytes_per_row: float | None = None
 ) -> Iterator[Any]:
     """Yield ``data`` in slices.
 
     Args:
-        data: has rows: a frame or series (``iloc``), an Arrow table (``slice``), an array or sequence (``len``);
-            an iterator of chunks is passed on as it comes.
+        data: has rows: a frame or series (``iloc``), an Arrow table (``slice``), an array or sequence (``len``); or
+            an iterator of chunks, never read ahead, whose chunks come as they are, larger ones in parts.
+        hooks: the job.
         rows: a fixed batch size, or ``None`` to adapt.
-        free_bytes: what may still be used.
-        used_bytes: what is used now.
-        peak_bytes: the highest use seen since it was asked last: what a batch needed may be free again at its end.
-        on_batch: told the rows of each batch after it was worked on.
-        on_resize: told the sizer and the rows before, when the next batch gets another size.
+        bytes_per_row: what working on a row is thought to cost; ``None`` to begin with what it weighs.
 
     Raises:
-        DataError: at the first batch, for fixed sizes below 1.
+        DataError: at the first batch, for sizes and costs that are none.
     """
-    fixed = None if rows is None else _checked(rows)
-    if not hasattr(data, "__len__"):
-        for chunk in data:
-            yield chunk
-            on_batch(len(chunk) if hasattr(chunk, "__len__") else 1)
-        return
-    total, start = _row_count(data), 0
-    sizer = BatchSizer.starting_with(_bytes_per_row(data, total), free_bytes(), total)
-    while start < total:
-        count = min(fixed or sizer.rows, total - start)
-        before, _ = used_bytes(), peak_bytes()
-        yield _slice(data, start, count)
-        on_batch(count)
-        former = sizer.rows
-        sizer.next_rows(count, max(used_bytes(), peak_bytes()) - before, free_bytes())
-        start += count
-        if fixed is None and sizer.rows != former and start < total:
-            on_resize(sizer, former)
+    work = _Work(data, hooks, rows, bytes_per_row)
+    # Nothing here keeps a batch: while one is made, the one before it is gone if the caller let go of it.
+    while (span := work.next_span()) is not None:
+        yield work.cursor.give_away(span)
+        work.finish(span)
 
 
-def _checked(rows: int) -> int:
+def map_batches(
+    function: Callable[[Any], T],
+    data: Any,
+    hooks: BatchHooks,
+    *,
+    rows: int | None = None,
+    bytes_per_row: float | None = None,
+    keep_failures: bool = False,
+) -> Iterator[BatchResult[T] | BatchFailure]:
+    """Yield what ``function`` makes of each batch.
+
+    A batch that runs out of memory is let go of and done again in halves, down to one row. The arguments are those of
+    `iterate_batches`; chunks are cut only where their length counts rows (see `can_be_cut`).
+
+    Raises:
+        BatchError: for the first batch that fails otherwise, unless failures are kept.
+    """
+    work = _Work(data, hooks, rows, bytes_per_row)
+    while (span := work.next_span()) is not None:
+        told = work.attempt(function, span, keep_failures=keep_failures)
+        while told:  # taken out, so that a result is the caller's alone
+            yield told.pop()
+
+
+class _Work:
+    """A walk through data: the cursor, the size, and what the last batch cost."""
+
+    def __init__(self, data: Any, hooks: BatchHooks, rows: int | None, bytes_per_row: float | None) -> None:
+        self._fixed = None if rows is None else _checked_rows(rows)
+        self._predicted = None if bytes_per_row is None else _checked_cost(bytes_per_row)
+        self._hooks = hooks
+        self.cursor = Cursor(data)
+        self._controller: BatchController | None = None
+
+    def next_span(self) -> Span | None:
+        """Return the next rows to work on, behind a checkpoint; ``None`` at the end."""
+        if not self.cursor.advance():
+            return None
+        span = self.cursor.take(self._fixed or self._controlled().rows)
+        self._hooks.checkpoint()
+        self._used_before, _ = self._hooks.used_bytes(), self._hooks.peak_bytes()
+        return span
+
+    def _controlled(self) -> BatchController:
+        if self._controller is None:
+            self._controller = BatchController(
+                row_weight_bytes(self.cursor.chunk),
+                self._hooks.free_bytes(),
+                row_count(self.cursor.chunk) if self.cursor.has_all else None,
+                predicted_bytes=self._predicted,
+                pressure=self._hooks.pressure(),
+            )
+            self._hooks.on_decision(self._controller.started)
+        return self._controller
+
+    def finish(self, span: Span) -> None:
+        """Count a batch that was worked on, and size the next one."""
+        self._hooks.on_batch(span.rows)
+        self.cursor.let_go()
+        if self._controller is None or self.cursor.is_at_end:
+            return
+        cost_bytes = max(self._hooks.used_bytes(), self._hooks.peak_bytes()) - self._used_before
+        self._hooks.on_decision(
+            self._controller.finished(span.rows, cost_bytes, self._hooks.free_bytes(), self._hooks.pressure())
+        )
+
+    def attempt(
+        self, function: Callable[[Any], T], span: Span, *, keep_failures: bool
+    ) -> list[BatchResult[T] | BatchFailure]:
+        """Work on a batch; returns what there is to tell of it, nothing where it is to be done again in parts."""
+        around = sys.exception()
+        try:
+            value = function(self.cursor.content(span))
+        except Exception as error:
+            where = empty_frames(error, around)
+            if isinstance(error, MemoryError) and self.cursor.split(span):
+                self._shrink(span)
+                return []
+            self.cursor.let_go()
+            if not keep_failures:
+                raise _batch_error(span, error, where) from error
+            strip_frames(error, around)
+            failure = BatchFailure(span.start, span.stop, error, where)
+            self._hooks.on_failure(failure)
+            return [failure]
+        self.finish(span)
+        return [BatchResult(span.start, span.stop, value)]
+
+    def _shrink(self, span: Span) -> None:
+        """Learn from a batch that ran out of memory; a fixed size is for that batch alone a smaller one."""
+        free_bytes = self._hooks.free_bytes()
+        if self._controller is not None:
+            self._hooks.on_decision(self._controller.failed(span.rows, free_bytes))
+            return
+        halved = BatchDecision(span.rows, span.rows // 2, BatchReason.RETRIED, 0.0, free_bytes)
+        self._hooks.on_decision(halved)
+
+
+def _batch_error(span: Span, error: Exception, where: str) -> BatchError:
+    remedy = (
+        "it is too large even alone; give the job more memory (memory=)"
+        if isinstance(error, MemoryError)
+        else 'nothing behind it was worked on; on_error="keep" goes on with the other rows'
+    )
+    return BatchError(
+        f"rows {span.start}:{span.stop} failed {where}: {words_of(error)}; {remedy}",
+        start=span.start,
+        stop=span.stop,
+    )
+
+
+def _checked_rows(rows: int) -> int:
     if not isinstance(rows, SupportsIndex) or isinstance(rows, bool) or index(rows) < 1:
         raise DataError(
             f"{rows!r:.40} is no size of a batch",
@@ -119,23 +197,11 @@ def _checked(rows: int) -> int:
     return index(rows)
 
 
-def _row_count(data: Any) -> int:
-    return int(data.num_rows) if hasattr(data, "num_rows") else len(data)
-
-
-def _bytes_per_row(data: Any, total: int) -> float:
-    usage = getattr(data, "memory_usage", None)
-    if callable(usage):
-        weights = usage(index=True)
-        weight = float(weights.sum()) if hasattr(weights, "sum") else float(weights)
-    else:
-        weight = float(getattr(data, "nbytes", 0))
-    return weight / total if total else 0.0
-
-
-def _slice(data: Any, start: int, count: int) -> Any:
-    if hasattr(data, "iloc"):
-        return data.iloc[start : start + count]
-    if hasattr(data, "num_rows"):
-        return data.slice(start, count)
-    return data[start : start + count]
+def _checked_cost(bytes_per_row: float) -> float:
+    if not 0 < bytes_per_row < float("inf"):
+        raise DataError(
+            f"{bytes_per_row!r:.40} is no cost of a row",
+            subject="bytes_per_row",
+            remedy="give bytes, more than 0, or None to begin with what a row weighs",
+        )
+    return float(bytes_per_row)

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pytest
 
 from memguard import MemoryLimitExceeded, MemoryManager, Outcome
+from memguard.errors import BatchError, DataError
+from memguard.memory import BatchFailure
 from tests.support.guarded import MIB, PATIENCE_S, eventually, run_python, unchanged_caller
 
 
@@ -299,14 +301,14 @@ data, resized = np.zeros((200_000, 4)), []
 
 def hear(event):
     if event.name == "memguard.batch_resized":
-        resized.append((event.fields["rows_before"], event.fields["rows"]))
+        resized.append((event.fields["rows_before"], event.fields["rows"], event.fields["reason"]))
 
 with MemoryManager("1GiB") as manager, manager.events.subscribed(hear), manager.managed_processing("costly", memory="200MiB") as job:
     sizes, kept = [], []
     for batch in job.batches(data):
         sizes.append(len(batch))
         kept.append(np.repeat(batch, 4, axis=0))  # 128 bytes a row stay
-        work = np.repeat(batch, 100, axis=0)  # 3,200 bytes a row come and go
+        work = np.repeat(batch, 200, axis=0)  # 6,400 bytes a row come and go
         work += 1
         del work
 report = manager.reports[-1]
@@ -316,16 +318,17 @@ print(json.dumps([sizes, report.peak_bytes, report.outcome.value, resized]))
 
 @pytest.mark.requirement("R3.1", "R3.2")
 def test_batches_follow_what_a_row_costs() -> None:
-    """Work that needs a hundred times a row's weight, and gives it back, is seen from the first batch on."""
+    """Work that needs two hundred times a row's weight, and gives it back, is seen from the first batch on."""
     done = run_python(COSTLY_ROWS)
     sizes, peak_bytes, outcome, resized = json.loads(done.stdout)
     assert (sum(sizes), outcome) == (200_000, "completed")
-    # A quarter of the room for what a row was seen to cost; without looking at peaks batches would double.
-    assert max(sizes[1:]) * 3200 < 60 * MIB
-    assert peak_bytes < 120 * MIB
+    # A quarter of the room for what a row was seen to cost; without looking at peaks batches would grow.
+    assert max(sizes[1:]) * 6400 < 60 * MIB
+    assert peak_bytes < 140 * MIB
     changes = [list(pair) for pair in itertools.pairwise(sizes[:-1]) if pair[0] != pair[1]]
     assert changes
-    assert resized[: len(changes)] == changes
+    assert [each[:2] for each in resized[: len(changes)]] == changes
+    assert resized[0][2] == "shrank"
 
 
 @pytest.mark.requirement("R3.4", "R6.2")
@@ -369,3 +372,95 @@ def test_results_that_a_block_keeps_count() -> None:
         del part
         assert job.used_bytes - before < 10 * MIB
     assert manager.reports[-1].peak_bytes >= 80 * MIB
+
+
+TOO_LARGE_AT_FIRST = """
+import json
+import resource
+import numpy as np
+from memguard import MemoryManager
+
+data, reasons, real = np.arange(40_000), [], []
+
+def hear(event):
+    if event.name == "memguard.batch_resized":
+        reasons.append(event.fields["reason"])
+
+def work(part):
+    try:
+        copies = np.repeat(part, 5_000)  # 40,000 bytes a row
+    except MemoryError as error:
+        real.append(type(error).__name__)
+        raise
+    return int(copies[::5_000].sum())
+
+def used_bytes():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
+
+with MemoryManager("2GiB") as manager, manager.events.subscribed(hear), manager.managed_processing("large", memory="1GiB") as job:
+    resource.setrlimit(resource.RLIMIT_DATA, (used_bytes() + (64 << 20), resource.RLIM_INFINITY))
+    found = list(job.map_batches(work, data))
+report = manager.reports[-1]
+spans = [(each.start, each.stop) for each in found]
+print(json.dumps([spans, sum(each.value for each in found), real, reasons, report.outcome.value, report.batches.rows]))
+"""
+
+
+@pytest.mark.requirement("R3.1", "R3.4", "T4.2")
+def test_a_batch_that_really_runs_out_of_memory_is_done_in_smaller_ones() -> None:
+    """The kernel refuses the first batch what it needs; the job completes all the same, each row worked on once."""
+    spans, total, real, reasons, outcome, rows = json.loads(run_python(TOO_LARGE_AT_FIRST).stdout)
+    assert real
+    assert (total, outcome, rows) == (sum(range(40_000)), "completed", 40_000)
+    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
+    assert spans[-1][1] == 40_000
+    assert max(stop - start for start, stop in spans) * 40_000 <= 64 * MIB
+    assert reasons[0] == "retried"
+
+
+@pytest.mark.requirement("R3.4", "R6.4")
+def test_a_batch_that_fails_is_told_and_left_out(manager: MemoryManager, events: list[Any]) -> None:
+    """The other rows have their results; event, warning and result say which rows have none, and why."""
+
+    def work(part: Any) -> int:
+        if 25 in part:
+            raise ValueError("no such row")
+        return len(part)
+
+    with manager.managed_processing("odd", memory="100MiB") as job:
+        found = list(job.map_batches(work, range(40), rows=10, on_error="keep"))
+    assert [(each.start, each.stop) for each in found] == [(0, 10), (10, 20), (20, 30), (30, 40)]
+    assert [isinstance(each, BatchFailure) for each in found] == [False, False, True, False]
+    report = manager.reports[-1]
+    told = "rows 20:30 were left out, their batch failed: ValueError: no such row"
+    assert [warning.text for warning in report.warnings] == [told]
+    assert (report.outcome, report.batches.rows, report.batches.count) == (Outcome.COMPLETED, 30, 3)
+    (event,) = [event for event in events if event.name == "memguard.batch_failed"]
+    assert event.fields == {"start": 20, "stop": 30, "error": "ValueError: no such row"}
+
+
+def test_a_failed_batch_ends_a_block_unless_it_is_kept(manager: MemoryManager) -> None:
+    """By default the block ends with an error that names the rows; impossible words are refused at the call."""
+    with (
+        pytest.raises(BatchError, match="rows 0:3 failed .*ZeroDivisionError"),
+        manager.managed_processing("fails", memory="100MiB") as job,
+    ):
+        list(job.map_batches(lambda part: len(part) // 0, range(3)))
+    assert manager.reports[-1].outcome is Outcome.RAISED
+    with (
+        pytest.raises(DataError, match='on_error: .* give "raise" or "keep"'),
+        manager.managed_processing("odd", memory="100MiB") as job,
+    ):
+        job.map_batches(len, range(3), on_error="ignore")  # type: ignore[call-overload]
+
+
+def test_every_decision_is_logged(manager: MemoryManager, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has each decision on a size with its reason, also those that change nothing."""
+    caplog.set_level("DEBUG", logger="memguard.batching")
+    with manager.managed_processing("logged", memory="100MiB") as job:
+        sizes = [len(batch) for batch in job.batches(np.zeros(100_000))]
+    lines = [record.getMessage() for record in caplog.records if record.name == "memguard.batching"]
+    assert len(lines) == len(sizes)
+    assert "reason=started" in lines[0]
+    assert f"rows={sizes[0]}" in lines[0]

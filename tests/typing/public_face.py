@@ -18,6 +18,7 @@ from memguard import (
     Reservation,
     ResourceAllocator,
 )
+from memguard.memory import BatchFailure, BatchResult
 
 
 def count(text: str, times: int = 1) -> int:
@@ -53,6 +54,10 @@ def blocks(manager: MemoryManager) -> None:
     with manager.managed_processing("train", memory="1GiB") as job:
         for batch in job.batches([1, 2, 3]):
             assert_type(batch, Any)
+        for result in job.map_batches(count, ["a", "b"], on_error="raise"):
+            assert_type(result, BatchResult[int])
+        for told in job.map_batches(count, ["a", "b"], on_error="keep"):
+            assert_type(told, BatchResult[int] | BatchFailure)
         assert_type(job.register_model(Model()), Model)
         assert_type(job.free_bytes, int)
         assert_type(job.report, JobReport | None)

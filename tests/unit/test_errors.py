@@ -9,6 +9,7 @@ import pytest
 
 from memguard import errors
 from memguard.errors import (
+    BatchError,
     CapacityExceeded,
     CleanupFailed,
     ConfigError,
@@ -52,6 +53,7 @@ EXAMPLES: list[tuple[MemguardError, type[BaseException], dict[str, object]]] = [
     (WorkerStartError("no fork"), RuntimeError, {}),
     (TransferError("cannot pickle a lock"), TypeError, {}),
     (MissingExtra("needs a part", extra="autofeat-stock"), ImportError, {"extra": "autofeat-stock"}),
+    (BatchError("rows 5:9 failed", start=5, stop=9), RuntimeError, {"start": 5, "stop": 9}),
     (CleanupFailed("2 failed", failures=("a", "b")), RuntimeError, {"failures": ("a", "b")}),
     (JobError("ended badly"), Exception, {"report": None}),
     (MemoryLimitExceeded("over its budget"), MemoryError, {"report": None}),

@@ -35,7 +35,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"memory"}),
     frozenset({"leaks"}),
     frozenset({"allocator", "cleanup"}),
-    frozenset({"announcing", "enclosure", "jobs", "managed", "tracking"}),
+    frozenset({"announcing", "batching", "enclosure", "jobs", "managed", "tracking"}),
     frozenset({"leasing"}),
     frozenset({"manager"}),
     frozenset({"frontdoor", "guarding"}),
