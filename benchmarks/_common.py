@@ -26,7 +26,16 @@ __all__ = [
     "time_command",
 ]
 
-_PACKAGES = ("automl-memguard", "autofeat", "scikit-learn", "numpy", "pandas", "psutil", "distributed", "loky")
+_PACKAGES = (
+    "automl-memguard",
+    "autofeat",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "psutil",
+    "distributed",
+    "loky",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,10 @@ def _drive(pen: Fence, arguments: list[str], folder: Path, allowed_s: float) -> 
 def _environment(folder: Path) -> dict[str, str]:
     return {
         **_common.python_environment(),
-        "PYTHONPATH": str(Path(__file__).parent),
+        # What the caller's own path has comes after: so another copy of memguard can be measured.
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+        ),
         "TMPDIR": str(folder),
         "MEMGUARD_RUNTIME_DIR": str(folder / "ledger"),
     }
