@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memguard.allocator import Reservation, ResourceAllocator
     from memguard.cleanup import CleanupManager
     from memguard.errors import (
+        BatchError,
         CapacityExceeded,
         JobCrashed,
         JobError,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from memguard.leaks.registry import ModelRegistry
     from memguard.managed import ManagedJob
     from memguard.manager import MemoryManager
+    from memguard.memory.results import BatchFailure, BatchResult
+    from memguard.memory.shedding import Sheddable, register_sheddable
     from memguard.report import JobReport, Outcome
     from memguard.version import __version__
     from memguard.worker.context import JobContext, current_job
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from memguard.worker.recorder import JobProgress
 
 __all__ = [
+    "BatchError",
+    "BatchFailure",
+    "BatchResult",
     "CapacityExceeded",
     "CleanupManager",
     "JobContext",
@@ -56,25 +62,29 @@ __all__ = [
     "Reservation",
     "ReservationTimeout",
     "ResourceAllocator",
+    "Sheddable",
     "__version__",
     "current_job",
     "emergency_memory_cleanup",
     "get_memory_status",
     "guarded",
+    "register_sheddable",
 ]
 
 _HOMES: Final = {
     "memguard.allocator": ("Reservation", "ResourceAllocator"),
     "memguard.cleanup": ("CleanupManager",),
     "memguard.errors": (
-        "CapacityExceeded", "JobCrashed", "JobError", "JobInterrupted", "JobLost", "JobTimeout", "MemguardError",
-        "MemoryLimitExceeded", "ReservationTimeout",
+        "BatchError", "CapacityExceeded", "JobCrashed", "JobError", "JobInterrupted", "JobLost", "JobTimeout",
+        "MemguardError", "MemoryLimitExceeded", "ReservationTimeout",
     ),
     "memguard.frontdoor": ("emergency_memory_cleanup", "get_memory_status"),
     "memguard.leaks.registry": ("ModelRegistry",),
     "memguard.managed": ("ManagedJob",),
     "memguard.guarding": ("guarded",),
     "memguard.manager": ("MemoryManager",),
+    "memguard.memory.results": ("BatchFailure", "BatchResult"),
+    "memguard.memory.shedding": ("Sheddable", "register_sheddable"),
     "memguard.report": ("JobReport", "Outcome"),
     "memguard.version": ("__version__",),
     "memguard.worker.context": ("JobContext", "current_job"),

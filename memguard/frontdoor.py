@@ -19,6 +19,8 @@ def get_memory_status() -> MachineReading:
 def emergency_memory_cleanup() -> tuple[CleanupReport, ...]:
     """Free what this process can free at once: what sheds, emergency handlers, one garbage collection.
 
+    Caches and pools of the process (`register_sheddable`) are asked first, the largest holder first.
+
     Returns:
         A report for each open manager that is in no other one, with private memory measured before and after: what is
         inside a manager, its blocks and further managers, is done with it and before it. One report of a bare

@@ -7,7 +7,7 @@ and does not know what the handlers release. Read manager.py first, then reports
 
 from __future__ import annotations
 
-from memguard.cleanup.handlers import CleanupHandle, Sheddable
+from memguard.cleanup.handlers import CleanupHandle
 from memguard.cleanup.manager import CleanupManager
 from memguard.cleanup.reports import CleanupReport, HandlerOutcome, HandlerResult, Occasion
 from memguard.cleanup.schedule import StopEvent
@@ -19,6 +19,5 @@ __all__ = [
     "HandlerOutcome",
     "HandlerResult",
     "Occasion",
-    "Sheddable",
     "StopEvent",
 ]

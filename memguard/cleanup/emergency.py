@@ -1,4 +1,8 @@
-"""The stages that free memory while work goes on, and the measurement of what they freed."""
+"""The stages that free memory while work goes on, and the measurement of what they freed.
+
+First the caches and pools that are known to the whole process, then what each manager has: handlers that shed, then
+its other emergency handlers, and one collection at the end.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,13 @@ from collections.abc import Callable, Sequence
 from memguard.cleanup.reports import HandlerOutcome, HandlerResult, Occasion
 from memguard.cleanup.runner import Runner
 from memguard.host import TreeSampler
+from memguard.memory import shed_each
 
 __all__ = ["Emergency", "own_private_bytes"]
 
 
 class Emergency:
-    """Handlers that shed, then the other emergency handlers, of one runner after the other; then one collection."""
+    """Pools of the process, then handlers that shed and the other ones of each runner; then one collection."""
 
     def __init__(self, runners: Sequence[Runner], read_private_bytes: Callable[[], int]) -> None:
         self._runners = runners
@@ -30,7 +35,8 @@ class Emergency:
             The results, and by how much private memory fell; ``None`` where it could not be measured.
         """
         before = self._measure()
-        results: list[HandlerResult] = []
+        results = _shed_pools(target_bytes, interrupts)
+        target_bytes = max(0, target_bytes - sum(each.freed_bytes or 0 for each in results))
         for runner in self._runners:
             done = runner.run(Occasion.EMERGENCY, target_bytes, interrupts)
             target_bytes = max(0, target_bytes - sum(each.freed_bytes or 0 for each in done))
@@ -44,6 +50,19 @@ class Emergency:
             return self._read_private_bytes()
         except OSError:
             return None  # the report says so; no reason to keep memory that can be freed
+
+
+def _shed_pools(target_bytes: int, interrupts: list[BaseException]) -> list[HandlerResult]:
+    results: list[HandlerResult] = []
+    try:
+        for told in shed_each(target_bytes):
+            outcome = HandlerOutcome.FAILED if told.error else HandlerOutcome.OK
+            results.append(
+                HandlerResult(told.name, outcome, told.duration_s, told.error, told.given_back_bytes)
+            )
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C; raised by the manager, after the other stages
+        interrupts.append(error)
+    return results
 
 
 def _collect_garbage() -> HandlerResult:

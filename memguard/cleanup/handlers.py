@@ -19,19 +19,11 @@ __all__ = [
     "CleanupHandle",
     "Entry",
     "Execution",
-    "Sheddable",
     "check_handler",
     "check_registration",
     "in_order",
     "weak_call",
 ]
-
-
-class Sheddable(Protocol):
-    """Something that can give memory back while it is in use: a cache, a pool."""
-
-    def shed(self, target_bytes: int) -> int:
-        """Give back up to ``target_bytes``, as far as that is possible; return the bytes given back."""
 
 
 class Execution:

@@ -19,7 +19,6 @@ from memguard.cleanup.family import Family
 from memguard.cleanup.handlers import (
     CleanupHandle,
     Entry,
-    Sheddable,
     check_handler,
     check_registration,
     weak_call,
@@ -30,6 +29,7 @@ from memguard.cleanup.schedule import OnlySchedule, StopEvent
 from memguard.cleanup.signals import TERMINATING, SignalRelay, tell_failures
 from memguard.cleanup.table import HandlerTable
 from memguard.events import EventBus
+from memguard.memory import Sheds
 
 __all__ = ["CleanupManager"]
 
@@ -171,7 +171,7 @@ class CleanupManager:
         self._table.drop_with(handle.entry, owner)
         return handle
 
-    def register_sheddable(self, name: str, sheddable: Sheddable) -> CleanupHandle:
+    def register_sheddable(self, name: str, sheddable: Sheds) -> CleanupHandle:
         """Add a cache or a pool, weakly, to the first stage of an emergency.
 
         Raises:

@@ -7,6 +7,7 @@ every row once. Does not reserve memory and does not measure it: the caller says
 from memguard.memory.batches import BatchHooks, iterate_batches, map_batches
 from memguard.memory.controller import BatchController, BatchDecision, BatchReason
 from memguard.memory.results import BatchFailure, BatchResult
+from memguard.memory.shedding import Sheddable, ShedResult, Sheds, register_sheddable, shed_all, shed_each
 
 __all__ = [
     "BatchController",
@@ -15,6 +16,12 @@ __all__ = [
     "BatchHooks",
     "BatchReason",
     "BatchResult",
+    "ShedResult",
+    "Sheddable",
+    "Sheds",
     "iterate_batches",
     "map_batches",
+    "register_sheddable",
+    "shed_all",
+    "shed_each",
 ]

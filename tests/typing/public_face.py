@@ -6,6 +6,8 @@ from typing import Any, assert_type
 
 import memguard
 from memguard import (
+    BatchFailure,
+    BatchResult,
     CleanupManager,
     JobContext,
     JobProgress,
@@ -17,8 +19,9 @@ from memguard import (
     Outcome,
     Reservation,
     ResourceAllocator,
+    Sheddable,
+    register_sheddable,
 )
-from memguard.memory import BatchFailure, BatchResult
 
 
 def count(text: str, times: int = 1) -> int:
@@ -83,6 +86,27 @@ def progress(manager: MemoryManager) -> None:
 
     manager.run(count, "abc", on_progress=show)
     assert_type(memguard.current_job(), JobContext | None)
+
+
+class Cache:
+    """Something that can give memory back, as a plain class has it."""
+
+    name = "cache"
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+
+    def shed(self, wanted_bytes: int) -> int:
+        """Give back."""
+        return min(wanted_bytes, self.held_bytes)
+
+
+def pools(cache: Cache) -> None:
+    """A cache is registered as it is."""
+    known: Sheddable = cache
+    take_out = register_sheddable(known)
+    assert_type(take_out(), None)
+    CleanupManager().register_sheddable("cache", cache)
 
 
 def faces() -> int:
