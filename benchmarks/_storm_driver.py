@@ -153,6 +153,12 @@ def dask_tuned(storm: Storm) -> Ends:
     return _dask(storm, 2, memory_limit=540 * _MIB)
 
 
+def dask_watched(storm: Storm) -> Ends:
+    """Run the same, where a nanny looks at its worker each 10 ms instead of each 100."""
+    importlib.import_module("dask").config.set({"distributed.worker.memory.monitor-interval": "10ms"})
+    return dask_tuned(storm)
+
+
 def _dask(storm: Storm, workers: int, **options: Any) -> Ends:
     distributed = importlib.import_module("distributed")
     local = {"dashboard_address": None, "local_directory": str(storm.folder), "silence_logs": "CRITICAL"}
@@ -175,6 +181,7 @@ CONTENDERS: Mapping[str, Callable[[Storm], Ends]] = {
     "dask": dask,
     "dask-told": dask_told,
     "dask-tuned": dask_tuned,
+    "dask-watched": dask_watched,
     "memguard": memguard,
 }
 

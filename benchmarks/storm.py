@@ -25,7 +25,10 @@ from memguard.units import parse_size
 
 T = TypeVar("T")
 EXIT_NO_PEN = 3
-_NEEDED = {"loky": "loky", "dask": "distributed", "dask-told": "distributed", "dask-tuned": "distributed"}
+_NEEDED = {
+    "loky": "loky",
+    **dict.fromkeys(("dask", "dask-told", "dask-tuned", "dask-watched"), "distributed"),
+}
 # A storm is over in seconds, a contender that hangs never: it is ended and its jobs are lost.
 _ALLOWED_S = 120.0
 
