@@ -21,9 +21,12 @@ import _storm_driver
 import _storm_job
 from _storm_mix import Job
 
-from memguard.host import Fence, open_fence, probe
+from memguard.host import Fence, kill_processes, open_fence, probe, start_ticks, wait_all_gone
 
-__all__ = ["NoPenError", "Trial", "run_storm"]
+__all__ = ["NoPenError", "Trial", "end_all", "end_on_sigterm", "run_storm"]
+
+# Killed processes are gone in a fraction of it; who is not is killed by the fence, with an error if that fails.
+_LEAVE_S = 5.0
 
 
 class NoPenError(RuntimeError):
@@ -111,9 +114,39 @@ def _pen(capacity_bytes: int) -> Iterator[Fence]:
     try:
         yield pen
     finally:
-        pen.kill_all()
+        end_all(pen)
         pen.remove()
         _reap_orphans()
+
+
+def end_all(pen: Fence) -> None:
+    """Kill everybody inside; but the trackers of multiprocessing and loky last of all.
+
+    Once all others are gone they remove the semaphores that were left, whose names tell nobody whose they were.
+    """
+    with contextlib.suppress(TimeoutError):
+        deadline_s = time.monotonic() + _LEAVE_S
+        while others := [each for each in _inside(pen) if not _is_tracker(each[0])]:
+            kill_processes(others)
+            _wait_or_give_up(others, deadline_s)
+        _wait_or_give_up(_inside(pen), deadline_s)
+    pen.kill_all()
+
+
+def _inside(pen: Fence) -> list[tuple[int, int]]:
+    return [(pid, ticks) for pid in pen.pids() if (ticks := start_ticks(pid)) is not None]
+
+
+def _is_tracker(pid: int) -> bool:
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _wait_or_give_up(processes: list[tuple[int, int]], deadline_s: float) -> None:
+    if not wait_all_gone(processes, deadline_s - time.monotonic()):
+        raise TimeoutError
 
 
 def _reap_orphans() -> None:
@@ -183,9 +216,8 @@ def _drive(pen: Fence, arguments: list[str], folder: Path, allowed_s: float) -> 
     except subprocess.TimeoutExpired:
         return f"not over after {allowed_s:g} s"
     finally:
-        pen.kill_all()
+        end_all(pen)
         process.wait()
-        _remove_semaphores(process.pid)
     if status == 0:
         return ""
     return f"its driver ended with {_storm_driver.status_told(status)}: {_tail(folder / 'driver.err')}"
@@ -201,12 +233,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "MEMGUARD_RUNTIME_DIR": str(folder / "ledger"),
     }
-
-
-def _remove_semaphores(pid: int) -> None:
-    """Remove what a killed pool of loky leaves in /dev/shm, named after the process that made it."""
-    for path in Path("/dev/shm").glob(f"*loky-{pid}-*"):
-        path.unlink(missing_ok=True)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:

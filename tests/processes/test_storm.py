@@ -32,6 +32,22 @@ _storm_pen.open_fence = lambda *_: None
 sys.argv = ["storm.py", "--only", "plain"]
 sys.exit(storm.main())
 """
+# Makes a semaphore whose name another process is told, as pools do, and is ended while it is there.
+LEAVES = """
+import subprocess, sys
+from pathlib import Path
+from _storm_pen import end_all
+from memguard.host import open_fence
+TELLS = "import multiprocessing as m; a = m.get_context('spawn').Lock(); print(a._semlock.name, flush=True); input()"
+with open_fence("storm", 1 << 30) as pen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", TELLS], preexec_fn=pen.enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    path = Path("/dev/shm", "sem." + process.stdout.readline().strip().lstrip("/"))
+    print(path.exists())
+    end_all(pen)
+    print(path.exists(), process.wait())
+"""
 HONEST = ["honest", 20 * MIB, 44 * MIB, 0.0]
 LIAR = ["liar", 300 * MIB, 60 * MIB, 0.0]
 
@@ -90,6 +106,12 @@ def test_what_takes_too_long_is_ended() -> None:
     """A storm beyond its time is ended with all its processes, and its jobs are lost."""
     trial = storm("plain", ["honest", MIB, 25 * MIB, 1000.0], patience=0.3)
     assert (trial["lost"], trial["false_kills"]) == ("not over after 0.3 s", ["honest"])
+
+
+@needs_fence
+def test_semaphores_without_an_owner_are_removed() -> None:
+    """Who would remove the semaphores of a killed pool is killed after it has."""
+    assert run(LEAVES).stdout.split() == ["True", "False", "-9"]
 
 
 def test_without_a_cgroup_it_says_so() -> None:
