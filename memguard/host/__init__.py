@@ -14,6 +14,7 @@ from memguard.host.aftermath import (
     still_there,
     wait_all_gone,
 )
+from memguard.host.cpus import allowed_cpus, usable_cpus
 from memguard.host.fence import Fence, FenceError, open_fence
 from memguard.host.fence_sweep import find_stale_fences, sweep_stale_fences
 from memguard.host.hugepages import collapse_anonymous_memory
@@ -54,6 +55,7 @@ __all__ = [
     "SharedMemoryFinder",
     "SignalStream",
     "TreeSampler",
+    "allowed_cpus",
     "become_subreaper",
     "children_of",
     "collapse_anonymous_memory",
@@ -82,6 +84,7 @@ __all__ = [
     "start_ticks",
     "still_there",
     "sweep_stale_fences",
+    "usable_cpus",
     "wait_all_gone",
     "was_started_with",
 ]

@@ -1,4 +1,4 @@
-"""Where the memory cgroups of this process are: its own, and every ancestor that can be seen.
+"""Where the cgroups of this process are: its own, and every ancestor that can be seen.
 
 Comes in: /proc/self/cgroup and /proc/self/mountinfo. Goes out: for each hierarchy the directories
 from the outermost to the process's own. Does not read any limit; that is `memguard.host.machine`.
@@ -43,7 +43,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class CgroupPlace:
-    """A process's place in one cgroup hierarchy that may control memory.
+    """A process's place in one cgroup hierarchy.
 
     Attributes:
         kind: ``cgroup-v1`` or ``cgroup-v2``.
@@ -87,18 +87,25 @@ def _unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-def find_places(root: str = "", pid: int | None = None) -> tuple[CgroupPlace, ...]:
-    """Find the process's place in the v2 hierarchy and in the v1 hierarchy that controls memory.
+def find_places(
+    root: str = "", pid: int | None = None, *, controller: str = "memory"
+) -> tuple[CgroupPlace, ...]:
+    """Find the process's place in the v2 hierarchy and in the v1 hierarchy that has a controller.
 
     Args:
         root: prefix of every path, ``""`` for the real machine.
         pid: the process as it appears in cgroup.procs; this one by default.
+        controller: as v1 calls it.
 
     Raises:
         OSError: when /proc/self/cgroup or /proc/self/mountinfo cannot be read.
     """
-    mounts = parse_mountinfo(_text(f"{root}/proc/self/mountinfo"))
-    own = _own_paths(_text(f"{root}/proc/self/cgroup"))
+    mounts = tuple(
+        mount
+        for mount in parse_mountinfo(_text(f"{root}/proc/self/mountinfo"))
+        if mount.kind == "cgroup2" or (mount.kind == "cgroup" and controller in mount.options)
+    )
+    own = _own_paths(_text(f"{root}/proc/self/cgroup"), controller)
     return tuple(
         place
         for kind, path in own
@@ -110,8 +117,8 @@ def _text(path: str) -> str:
     return read_all(path).decode("utf-8", "surrogateescape")
 
 
-def _own_paths(text: str) -> list[tuple[str, str]]:
-    """Read /proc/PID/cgroup: the path in the v2 hierarchy and in the v1 memory hierarchy."""
+def _own_paths(text: str, controller: str) -> list[tuple[str, str]]:
+    """Read /proc/PID/cgroup: the path in the v2 hierarchy and in the v1 hierarchy of a controller."""
     paths = []
     # Not splitlines: a cgroup's name may hold what Unicode calls a line break.
     for line in text.split("\n"):
@@ -119,7 +126,7 @@ def _own_paths(text: str) -> list[tuple[str, str]]:
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             paths.append(("cgroup-v2", path))
-        elif "memory" in controllers.split(","):
+        elif controller in controllers.split(","):
             paths.append(("cgroup-v1", path))
     return paths
 
@@ -132,9 +139,7 @@ def _best_place(root: str, kind: str, path: str, mounts: tuple[Mount, ...], pid:
 
 
 def _is_hierarchy(mount: Mount, kind: str) -> bool:
-    if kind == "cgroup-v2":
-        return mount.kind == "cgroup2"
-    return mount.kind == "cgroup" and "memory" in mount.options
+    return mount.kind == ("cgroup2" if kind == "cgroup-v2" else "cgroup")
 
 
 def _locate(root: str, kind: str, path: str, mount: Mount, pid: int) -> CgroupPlace:

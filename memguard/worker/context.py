@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from memguard.events import JsonScalar
 from memguard.worker.protocol import Channel, Message
+from memguard.worker.threads import ThreadFollower
 
 __all__ = ["JobContext", "current_job", "enter_job", "leave_job", "scalar_of", "text_of"]
 
@@ -31,9 +32,11 @@ class JobContext:
         job_id: the job's id.
         name: the job's name.
         budget_bytes: its bound, for all its processes together.
+        threads: what keeps its threads at their share of the processors, or ``None``.
     """
 
     def __init__(self, job_id: str, name: str, budget_bytes: int, channel: Channel) -> None:
+        self.threads: ThreadFollower | None = None
         self.job_id = job_id
         self.name = name
         self.budget_bytes = budget_bytes
@@ -44,10 +47,12 @@ class JobContext:
 
     def phase(self, name: str, detail: str = "") -> None:
         """Enter a named part of the work; the one before it ends."""
+        self.follow_threads()
         self._tell({"kind": "phase", "name": text_of(name, 100), "detail": text_of(detail)})
 
     def progress(self, fraction: float) -> None:
         """Say how much of the current phase is done, 0 to 1; what is no number says nothing."""
+        self.follow_threads()
         told = scalar_of(fraction)
         if isinstance(told, int | float):
             self._tell({"kind": "progress", "fraction": min(1.0, max(0.0, float(told)))})
@@ -64,11 +69,17 @@ class JobContext:
         """Count a finished batch of ``rows`` rows."""
         if self._is_copy():  # and the lock may be held there, by a thread that did not come along
             return
+        self.follow_threads()
         with self._lock:
             count, total, smallest, largest = self._batches
             rows = int(rows)
             self._batches = [count + 1, total + rows, min(smallest or rows, rows), max(largest, rows)]
             self._tell({"kind": "batches", "figures": self._batches})
+
+    def follow_threads(self) -> None:
+        """Let the threads of this job follow the number of jobs; done at each phase, progress and batch."""
+        if self.threads is not None:
+            self.threads.apply()
 
     def _is_copy(self) -> bool:
         return os.getpid() != self._pid

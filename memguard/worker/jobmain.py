@@ -13,12 +13,13 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
 
 from memguard.errors import TransferError
 from memguard.worker.buffers import Packed, pack, write_packed
-from memguard.worker.call import flush_streams, large_files_allowed, unpack_call
-from memguard.worker.context import JobContext, enter_job, leave_job
+from memguard.worker.call import PackedCall, flush_streams, large_files_allowed, unpack_call
+from memguard.worker.context import JobContext, current_job, enter_job, leave_job
 from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
 from memguard.worker.raised import pack_error
@@ -92,9 +93,18 @@ def _call(arguments: int, budget_bytes: int) -> tuple[Delivery, Packed]:
         os.close(arguments)
         call.surroundings.adopt()
         os.environ[BUDGET_VARIABLE] = str(budget_bytes)  # for the programs that it starts
-        return Delivery.VALUE, pack(call.load()(), what="the result")
+        return Delivery.VALUE, pack(_loaded(call)(), what="the result")
     except BaseException as error:  # noqa: BLE001 - whatever the job raises is its outcome
         return delivery_of(error), pack_error(error)
+
+
+def _loaded(call: PackedCall) -> Callable[[], Any]:
+    """Load what to call, which imports what it needs; then its threads can be given their share."""
+    function = call.load()
+    context = current_job()
+    if context is not None:
+        context.follow_threads()
+    return function
 
 
 def _deliver(channel: Channel, delivery: Delivery, packed: Packed) -> None:
