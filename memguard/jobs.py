@@ -15,7 +15,7 @@ from weakref import WeakSet
 from memguard.budget import Budget
 from memguard.config import Settings
 from memguard.errors import WorkerStartError
-from memguard.host import MachineReading, read_machine
+from memguard.host import MachineReading, read_machine, share_of
 from memguard.redact import redact_environment
 from memguard.report import CapacityReport, EstimateSummary
 from memguard.units import parse_duration
@@ -181,9 +181,11 @@ def describe_function(function: Callable[..., Any]) -> str:
 def machine_for(settings: Settings) -> MachineReading:
     """Read the machine, bounded by the share of it that the settings give to guarded jobs."""
     machine = read_machine()
-    if settings.capacity is None:
-        return machine
-    return read_machine(capacity_bytes=settings.capacity.resolve(machine.capacity_bytes))
+    return (
+        machine
+        if settings.capacity is None
+        else share_of(machine, settings.capacity.resolve(machine.capacity_bytes))
+    )
 
 
 def capacity_report(machine: MachineReading) -> CapacityReport:

@@ -20,7 +20,7 @@ from memguard.host.fence_sweep import find_stale_fences, sweep_stale_fences
 from memguard.host.hugepages import collapse_anonymous_memory
 from memguard.host.identity import identify, is_alive
 from memguard.host.kill import kill_processes
-from memguard.host.machine import read_machine
+from memguard.host.machine import read_machine, share_of
 from memguard.host.prctl import become_subreaper, die_with_parent, raise_oom_score
 from memguard.host.process import (
     OwnMemory,
@@ -80,6 +80,7 @@ __all__ = [
     "read_process_memory",
     "remove_abandoned",
     "resident_bytes_now",
+    "share_of",
     "shared_memory_there",
     "start_ticks",
     "still_there",

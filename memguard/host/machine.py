@@ -23,7 +23,7 @@ from memguard.host._files import find_flat, parse_flat, parse_kilobytes, read_al
 from memguard.host.cgroups import CgroupPlace, find_places
 from memguard.host.readings import MachineReading, MemoryLimit, PressureReading
 
-__all__ = ["parse_pressure", "read_machine"]
+__all__ = ["parse_pressure", "read_machine", "share_of"]
 
 # v1 writes "no limit" as the largest number of whole pages below 2^63; no machine has 2^60 bytes.
 _NO_LIMIT_FROM: Final = 2**60
@@ -45,21 +45,29 @@ def read_machine(
     Raises:
         ConfigError: for a capacity that is not positive, as a tiny share of the machine is.
     """
-    if capacity_bytes is not None and capacity_bytes <= 0:
+    base = str(root).rstrip("/")
+    notes: list[str] = []
+    physical, swap_free_bytes = _physical(base, notes)
+    limits = [physical, *_cgroup_limits(base, physical, notes)]
+    machine = _summarise(limits, swap_free_bytes, _pressure(base), notes)
+    return machine if capacity_bytes is None else share_of(machine, capacity_bytes, guarded_used_bytes)
+
+
+def share_of(machine: MachineReading, capacity_bytes: int, guarded_used_bytes: int = 0) -> MachineReading:
+    """Return a machine of which guarded jobs have a share; see `read_machine`.
+
+    Raises:
+        ConfigError: for a share that is not positive.
+    """
+    if capacity_bytes <= 0:
         raise ConfigError(
             f"a capacity of {capacity_bytes} bytes leaves no room for any job; give a larger one, or unset it",
             setting="capacity",
             origin="MEMGUARD_CAPACITY",
         )
-    base = str(root).rstrip("/")
-    notes: list[str] = []
-    physical, swap_free_bytes = _physical(base, notes)
-    limits = [physical, *_cgroup_limits(base, physical, notes)]
-    if capacity_bytes is not None:
-        limits.append(
-            MemoryLimit("MEMGUARD_CAPACITY", "MEMGUARD_CAPACITY", capacity_bytes, guarded_used_bytes)
-        )
-    return _summarise(limits, swap_free_bytes, _pressure(base), notes)
+    share = MemoryLimit("MEMGUARD_CAPACITY", "MEMGUARD_CAPACITY", capacity_bytes, guarded_used_bytes)
+    limits = [*machine.limits, share]
+    return _summarise(limits, machine.swap_free_bytes, machine.pressure, list(machine.notes))
 
 
 def _summarise(

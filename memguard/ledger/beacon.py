@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
 import time
@@ -17,12 +18,13 @@ from typing import Final, Self
 
 from memguard.ledger.board import map_shared
 
-__all__ = ["FRESH_S", "Beacon", "Sight", "domain_file"]
+__all__ = ["FRESH_S", "Beacon", "Sight", "domain_file", "sight_at"]
 
 # The sentinel looks once a second at least; who has not been seen for this long is frozen, or gone.
 FRESH_S: Final = 3.0
 _RECORD: Final = struct.Struct("=dQQQddQQQdddQ")
 _COUNT: Final = struct.Struct("=Q")
+_SIZE_BYTES: Final = 2 * _COUNT.size + _RECORD.size
 _TRIES: Final = 100
 
 
@@ -77,7 +79,7 @@ class Beacon:
     """
 
     def __init__(self, path: Path) -> None:
-        self._memory = map_shared(path, 2 * _COUNT.size + _RECORD.size)
+        self._memory = map_shared(path, _SIZE_BYTES)
 
     def write(self, sight: Sight) -> None:
         """Tell what was seen; counts before and after, so that a reader can see whether it is whole."""
@@ -89,14 +91,7 @@ class Beacon:
 
     def read(self) -> Sight | None:
         """Return what was seen last; ``None`` if nothing ever was."""
-        for _ in range(_TRIES):
-            after = _COUNT.unpack_from(self._memory, _COUNT.size + _RECORD.size)
-            fields = _RECORD.unpack_from(self._memory, _COUNT.size)
-            before = _COUNT.unpack_from(self._memory, 0)
-            if before == after:
-                return Sight(*fields) if before != (0,) else None
-            os.sched_yield()
-        return None  # its writer died, or was frozen, in the midst of it: nobody looks
+        return _sight_in(self._memory)
 
     def close(self) -> None:
         """Unmap; once or many times."""
@@ -107,6 +102,30 @@ class Beacon:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def sight_at(path: Path) -> Sight | None:
+    """Return what was seen last, without making the file; ``None`` if nothing ever was.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            return _sight_in(memory) if len(memory) >= _SIZE_BYTES else None
+    except (FileNotFoundError, ValueError):  # an empty file cannot be mapped: somebody is about to fill it
+        return None
+
+
+def _sight_in(memory: mmap.mmap) -> Sight | None:
+    for _ in range(_TRIES):
+        after = _COUNT.unpack_from(memory, _COUNT.size + _RECORD.size)
+        fields = _RECORD.unpack_from(memory, _COUNT.size)
+        before = _COUNT.unpack_from(memory, 0)
+        if before == after:
+            return Sight(*fields) if before != (0,) else None
+        os.sched_yield()
+    return None  # its writer died, or was frozen, in the midst of it: nobody looks
 
 
 def domain_file(folder: Path, kind: str, domain: str) -> Path:

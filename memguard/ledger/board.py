@@ -16,7 +16,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "map_shared"]
+__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "figures_at", "map_shared"]
 
 # 64 bytes, a line of the processor's cache: writers do not slow each other.
 _SLOT_BYTES: Final = 64
@@ -146,6 +146,19 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def figures_at(path: Path) -> bytes:
+    """Return all figures of a board without making it, for `entry_in`; none stand on one that is missing.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    try:
+        figures = path.read_bytes()
+    except FileNotFoundError:
+        figures = b""
+    return figures.ljust(SLOTS * _SLOT_BYTES, b"\0")
 
 
 def entry_in(figures: bytes, slot: int, token: int) -> Entry:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from memguard.errors import LedgerError
 
-__all__ = ["ledger_folder"]
+__all__ = ["find_ledger_folder", "ledger_folder"]
 
 
 def ledger_folder(chosen: Path | None = None) -> Path:
@@ -41,6 +41,22 @@ def ledger_folder(chosen: Path | None = None) -> Path:
         f"there is no place for the ledger ({'; '.join(refusals)}); name a folder with the setting runtime_dir",
         path=str(places[-1]),
     )
+
+
+def find_ledger_folder(chosen: Path | None = None) -> Path | None:
+    """Return the folder in which this user's ledger is, if there is one; nothing is made.
+
+    Raises:
+        LedgerError: if somebody else owns it or could write into it.
+        OSError: if it cannot be looked at.
+    """
+    for place in [chosen] if chosen is not None else _places(os.getuid()):
+        try:
+            _check_safe(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return place
+    return None
 
 
 def _places(uid: int) -> Iterator[Path]:

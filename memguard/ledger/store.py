@@ -12,10 +12,11 @@ import os
 import random
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -23,7 +24,9 @@ from memguard.errors import LedgerError
 from memguard.host.readings import ProcessIdentity
 from memguard.ledger.records import Action, Lease
 
-__all__ = ["LedgerDamaged", "LedgerStore", "Transaction"]
+__all__ = ["LedgerDamaged", "LedgerStore", "Transaction", "looked_into"]
+
+_T = TypeVar("_T")
 
 _VERSION: Final = 2
 _SCHEMA: Final = """
@@ -64,6 +67,9 @@ _INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _LAST_STREAM: Final = 2
 # Somebody may hold the file for seconds: a debugger in a transaction, a machine that swaps.
 _PATIENCE_S: Final = 10.0
+# Who only shows what is there says so rather than keep a person waiting.
+_LOOK_PATIENCE_S: Final = 0.5
+_LOOKS: Final = 3
 _SHORTEST_LOOK_S: Final = 0.0005
 _LONGEST_LOOK_S: Final = 0.002
 
@@ -279,13 +285,14 @@ def _check_not_emptied(path: Path) -> None:
 class _Patience:
     """Waits for the file's lock in short steps: SQLite's own handler sleeps up to a tenth of a second between looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._until_s = 0.0
 
     def __call__(self, tries: int) -> bool:
         now_s = time.monotonic()
         if tries == 0:
-            self._until_s = now_s + _PATIENCE_S
+            self._until_s = now_s + self._patience_s
         # Each a little different, or all would look again at the same moment.
         time.sleep(min(_LONGEST_LOOK_S, _SHORTEST_LOOK_S * (1 + tries)) * random.uniform(0.5, 1.5))
         return now_s < self._until_s
@@ -307,8 +314,61 @@ def _turn_to_wal(connection: apsw.Connection) -> None:
 _abandoned: Final[list[apsw.Connection]] = []
 
 
+def looked_into(path: Path, act: Callable[[Transaction], _T]) -> _T:
+    """Read what stands in a ledger at one moment; nothing is made or changed, and nobody is kept waiting.
+
+    Raises:
+        LedgerDamaged: if it is no ledger.
+        LedgerError: if it cannot be read now, is locked, or was written by another version.
+        FileNotFoundError: if there is none.
+    """
+    for _ in range(_LOOKS):
+        before = os.stat(path)
+        # Who has the file open has a log beside it. Where nobody has, even a reader would make one.
+        alone = not os.path.exists(f"{path}-wal")
+        try:
+            seen = _look_once(path, act, alone=alone)
+        except LedgerDamaged:
+            if not alone or _is_untouched(path, before):
+                raise
+        else:
+            if not alone or _is_untouched(path, before):
+                return seen
+    raise LedgerError(f"{path} changed under every look", path=str(path))
+
+
+def _look_once(path: Path, act: Callable[[Transaction], _T], *, alone: bool) -> _T:
+    _check_not_emptied(path)
+    name = f"file:{urllib.parse.quote(str(path))}?mode=ro{'&immutable=1' if alone else ''}"
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    with _told(path, _LOOK_PATIENCE_S), contextlib.closing(apsw.Connection(name, flags=flags)) as connection:
+        connection.set_busy_handler(_Patience(_LOOK_PATIENCE_S))
+        connection.execute("BEGIN")
+        (version,) = next(iter(connection.execute("PRAGMA user_version")))
+        if version != _VERSION:
+            raise _of_another_version(path, version)
+        return act(Transaction(connection))
+
+
+def _is_untouched(path: Path, before: os.stat_result) -> bool:
+    now = os.stat(path)
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+
+
+def _of_another_version(path: Path, version: int) -> LedgerError:
+    if version > _VERSION:
+        why = f"was written by a newer memguard (version {version} of the file, not {_VERSION}); use that one"
+    elif version:
+        why = (
+            f"was written by an older memguard (version {version} of the file); the next job begins a new one"
+        )
+    else:
+        why = "is being made at this moment; look again"
+    return LedgerError(f"{path} {why}", path=str(path))
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     """Say in the words of this project what SQLite met."""
     try:
         yield
@@ -318,7 +378,7 @@ def _told(path: Path) -> Iterator[None]:
         raise LedgerError(f"{path} could not be written: no space is left", path=str(path)) from error
     except apsw.BusyError as error:
         raise LedgerError(
-            f"{path} was locked for {_PATIENCE_S:g} s by another process", path=str(path)
+            f"{path} was locked for {patience_s:g} s by another process", path=str(path)
         ) from error
     except apsw.Error as error:
         raise LedgerError(f"{path} could not be used: {error}", path=str(path)) from error

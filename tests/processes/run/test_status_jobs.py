@@ -1,0 +1,194 @@
+"""``memguard status`` beside real commands that share one machine: who has what, who waits, and for whom."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import apsw
+import jsonschema
+import pytest
+
+from memguard.ledger.board import Ask
+from memguard.ledger.book import boot_seconds
+from memguard.ledger.records import Action
+from memguard.units import MIB
+from tests.processes.run.conftest import MEMGUARD
+from tests.processes.run.test_run_ledger import Machine
+from tests.support.ledgers import book_in
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "memguard" / "schemas" / "status-1.json").read_text())
+
+
+@pytest.fixture
+def machine(kit: Any) -> Machine:
+    return Machine(kit)
+
+
+def status(machine: Machine, *words: str, **environment: str) -> Any:
+    """Return what `memguard status` does."""
+    started = machine.kit.start(
+        MEMGUARD, "status", *words, environment={**machine.environment, **environment}
+    )
+    return machine.kit.finish(started)
+
+
+def document(machine: Machine) -> Any:
+    """Return what `memguard status --json` prints, held against its schema."""
+    done = status(machine, "--json")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    return found
+
+
+def test_who_holds_and_who_waits_is_told(machine: Machine) -> None:
+    """The one that holds memory with what it uses of it, the one that waits with the reason, and the sums."""
+    first = machine.start("--memory", "600MiB", "--name", "train", mib=300)
+    assert machine.is_ready(first)
+    second = machine.start("--memory", "500MiB", "--priority", "3", "--name", "tune")
+    machine.wait_for_line(2)
+    machine.kit.wait_until(lambda: machine.leases()["train"].used_bytes > 300 * MIB, "its use is seen")
+    found = document(machine)
+    train, tune = found["jobs"]
+    assert (train["name"], train["pid"], train["state"]) == ("train", first.pid, "running")
+    assert (train["reserved_bytes"], train["waits_for"]) == (600 * MIB, None)
+    assert 300 * MIB < train["used_bytes"] <= train["peak_bytes"] < 400 * MIB
+    assert (tune["name"], tune["pid"], tune["state"], tune["priority"]) == ("tune", second.pid, "waiting", 3)
+    told = f"needs 500 MiB, 321.6 MiB are free; held by train (pid {first.pid}): 600 MiB"
+    assert tune["waits_for"] == told
+    assert found["used_bytes"] == train["used_bytes"]
+    assert (found["reserved_bytes"], found["state"], found["sentinel"]) == (600 * MIB, "normal", None)
+    assert found["promised_bytes"] == 600 * MIB - train["used_bytes"]
+    lines = status(machine).stdout.decode().splitlines()
+    assert any(line.split()[:2] == ["train", str(first.pid)] for line in lines)
+    assert any(line.startswith("tune (pid ") and line.endswith(told) for line in lines)
+    for process in (first, second):
+        assert machine.kit.finish(process, b"").returncode == 0
+    assert document(machine)["jobs"] == []
+
+
+def test_a_wrapped_command_inside_another_is_shown_below_it(machine: Machine) -> None:
+    """Who draws on a lease stands after it, moved in, and is not counted twice."""
+    words = (
+        "--name",
+        "outer",
+        "--memory",
+        "500MiB",
+        "--",
+        MEMGUARD,
+        "run",
+        "--name",
+        "inner",
+        "--memory",
+        "200MiB",
+    )
+    outer = machine.kit.guard(
+        *words, "--", "/bin/sh", "-c", "echo ready; read line", environment=machine.environment, stdin=-1
+    )
+    assert machine.is_ready(outer)
+    found = document(machine)
+    assert [(each["name"], bool(each["parent_id"])) for each in found["jobs"]] == [
+        ("outer", False),
+        ("inner", True),
+    ]
+    assert found["jobs"][1]["parent_id"] == found["jobs"][0]["lease_id"]
+    assert found["reserved_bytes"] == 500 * MIB
+    assert b"\n  inner " in status(machine).stdout
+    machine.kit.finish(outer, b"")
+
+
+def test_what_the_sentinel_asks_and_did_is_told(machine: Machine) -> None:
+    """A job that is frozen says so, and the last actions stand below with their reasons."""
+    first = machine.start("--memory", "600MiB", "--name", "train")
+    assert machine.is_ready(first)
+    with book_in(machine.folder) as book:
+        (lease,) = book.leases()
+        assert book.ask_of(lease, Ask.FROZEN)
+        book.note_action(
+            Action(
+                lease.lease_id,
+                "train",
+                "FROZEN",
+                "it is the youngest",
+                7 * MIB,
+                6 * MIB,
+                None,
+                boot_seconds(),
+                0.0,
+            )
+        )
+    found = document(machine)
+    assert [each["state"] for each in found["jobs"]] == ["frozen"]
+    assert [(each["what"], each["why"]) for each in found["actions"]] == [("frozen", "it is the youngest")]
+    told = status(machine).stdout
+    assert b"frozen  train (7 MiB used of 6 MiB reserved): it is the youngest" in told
+    machine.kit.finish(first, b"")
+
+
+def test_a_killed_wrapper_is_gone_and_status_does_not_strike_it(machine: Machine) -> None:
+    """A dead owner's lease is shown as gone and holds nothing; looking leaves it in the ledger."""
+    first = machine.start("--memory", "600MiB", "--name", "train")
+    assert machine.is_ready(first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    for _ in range(2):
+        found = document(machine)
+        assert [each["state"] for each in found["jobs"]] == ["gone"]
+        assert (found["reserved_bytes"], found["used_bytes"]) == (0, 0)
+    assert "train" in machine.leases()
+
+
+def test_where_no_job_was_nothing_is_made(machine: Machine) -> None:
+    """Without a ledger the machine is shown, one line says that there is none, and none is there afterwards."""
+    machine.folder.rmdir()
+    done = status(machine)
+    assert done.returncode == 0
+    assert b"ledger     none yet: no job has reserved memory here" in done.stdout
+    assert document(machine)["ledger"] == {"path": None, "trouble": None}
+    assert not machine.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("head -c 50000 /dev/urandom > ledger.sqlite", b"is damaged"),
+        ("mkdir ledger.sqlite", b"could not be used"),
+        ("chmod 777 .", b"can be written by others"),
+        ("newer", b"newer memguard (version 99"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_hides_no_machine(machine: Machine, fault: str, told: bytes) -> None:
+    """The machine's figures are shown all the same, the status is 0, and one line says what is wrong."""
+    if fault == "newer":
+        connection = apsw.Connection(str(machine.folder / "ledger.sqlite"))
+        connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    else:
+        subprocess.run(["/bin/sh", "-c", fault], check=True, cwd=machine.folder)
+    done = status(machine)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"capacity   1 GiB")
+    assert [told in line for line in done.stdout.splitlines() if line.startswith(b"ledger")] == [True]
+    assert told.decode() in document(machine)["ledger"]["trouble"]
+    machine.folder.chmod(0o700)
+
+
+def test_a_name_does_not_play_with_the_terminal(machine: Machine) -> None:
+    """What a job is called is spelt out, wherever it is shown."""
+    first = machine.start("--memory", "600MiB", "--name", "odd\x1b[2J")
+    assert machine.is_ready(first)
+    told = status(machine).stdout
+    assert b"odd\\x1b[2J" in told
+    assert b"\x1b" not in told
+    machine.kit.finish(first, b"")
+
+
+def test_the_ledger_that_is_switched_off_is_said_to_be(machine: Machine) -> None:
+    """Who looks at the jobs of others from a shell whose own jobs reserve nothing is told so."""
+    machine.run("--", "true")
+    assert b"reserve nothing" in status(machine, MEMGUARD_LEDGER="off").stderr
+    assert b"reserve nothing" not in status(machine).stderr
