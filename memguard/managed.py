@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import ref
 
 from memguard.allocator import Reservation
 from memguard.aside import complete_aside, outlast, start_aside
@@ -71,7 +72,8 @@ class ManagedJob(InBatches):
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
         self._watch = UsageWatch(plan.watch_limits)
         self._over = threading.Event()
-        self._stop_error: MemoryLimitExceeded | None = None
+        # Weakly: an error holds the frames of the work, and they hold the block.
+        self._stop_error: ref[MemoryLimitExceeded] | None = None
         self._degraded: dict[str, None] = {}
         self._ended = threading.Event()
         self._watcher = threading.Thread(
@@ -122,15 +124,19 @@ class ManagedJob(InBatches):
         if self.used_bytes <= self.budget_bytes:
             self._over.clear()
             return
-        self._stop_error = MemoryLimitExceeded(
+        raise self._stopping()
+
+    def _stopping(self) -> MemoryLimitExceeded:
+        error = MemoryLimitExceeded(
             f"{self.name} uses {format_bytes(self.used_bytes)} of its budget of {format_bytes(self.budget_bytes)}; "
             "work in smaller batches, raise memory=, or use MemoryManager.run, which enforces it"
         )
-        raise self._stop_error
+        self._stop_error = ref(error)
+        return error
 
     def stopped_with(self, error: BaseException) -> bool:
         """Whether an error is this block's own stop at a checkpoint, and not that of a job or block inside it."""
-        return error is self._stop_error
+        return self._stop_error is not None and error is self._stop_error()
 
     def _batch_hooks(self) -> BatchHooks:
         return BatchHooks(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import json
 import mmap
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -374,6 +376,47 @@ def test_results_that_a_block_keeps_count() -> None:
     assert manager.reports[-1].peak_bytes >= 80 * MIB
 
 
+class Rows(list[int]):
+    """Data that can be referenced weakly."""
+
+
+@pytest.mark.requirement("R1.4", "T4.2")
+@pytest.mark.parametrize("walk", ["checkpoint", "batches", "map_batches", "raises"])
+def test_what_a_stopped_block_had_goes_with_its_error(manager: MemoryManager, walk: str) -> None:
+    """Once the error is dropped nothing holds the block or its data, without a garbage collection."""
+    gone: list[weakref.ref[Any]] = []
+
+    def stop() -> None:
+        data, kept = Rows(range(20)), list[Any]()
+        gone.append(weakref.ref(data))
+
+        def work(part: Any) -> None:
+            if walk == "raises":
+                raise ValueError("mine")
+            kept.append(allocate(20 * MIB))
+
+        with manager.managed_processing("stopped", memory="60MiB") as job:
+            gone.append(weakref.ref(job))
+            if walk == "checkpoint":
+                for _ in data:
+                    work(data)
+                    job.checkpoint()
+            elif walk == "batches":
+                for part in job.batches(data, rows=1):
+                    work(part)
+            else:
+                list(job.map_batches(work, data, rows=1))
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryLimitExceeded, BatchError):
+            stop()
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
 TOO_LARGE_AT_FIRST = """
 import json
 import resource
@@ -417,6 +460,24 @@ def test_a_batch_that_really_runs_out_of_memory_is_done_in_smaller_ones() -> Non
     assert spans[-1][1] == 40_000
     assert max(stop - start for start, stop in spans) * 40_000 <= 64 * MIB
     assert reasons[0] == "retried"
+
+
+@pytest.mark.requirement("R3.4", "R6.2")
+def test_a_stop_in_the_midst_of_a_batch_makes_it_smaller(manager: MemoryManager) -> None:
+    """A function that calls a checkpoint while it uses too much is stopped there, and done again in halves."""
+    most: list[int] = []
+
+    def work(part: Any) -> int:
+        most.append(len(part))
+        taken = allocate(len(part) * MIB)
+        job.checkpoint()
+        return len(taken) // MIB
+
+    with manager.managed_processing("midst", memory="60MiB") as job:
+        found = list(job.map_batches(work, range(160), rows=80))
+    assert most[:3] == [80, 40, 40]
+    assert [(each.start, each.value) for each in found] == [(0, 40), (40, 40), (80, 40), (120, 40)]
+    assert manager.reports[-1].outcome is Outcome.COMPLETED
 
 
 @pytest.mark.requirement("R3.4", "R6.4")
