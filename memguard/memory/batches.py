@@ -116,7 +116,8 @@ class _Work:
             return None
         span = self.cursor.take(self._fixed or self._controlled().rows)
         self._hooks.checkpoint()
-        self._used_before, _ = self._hooks.used_bytes(), self._hooks.peak_bytes()
+        if self._controller is not None:
+            self._used_before, _ = self._hooks.used_bytes(), self._hooks.peak_bytes()
         return span
 
     def _controlled(self) -> BatchController:

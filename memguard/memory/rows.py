@@ -14,6 +14,9 @@ __all__ = ["can_be_cut", "cut", "row_count", "row_weight_bytes"]
 
 def row_count(data: Any) -> int:
     """Return the number of rows; 1 for what has none, which is handed on whole."""
+    shape = getattr(data, "shape", None)  # first of all: a frame may have a column called num_rows
+    if isinstance(shape, tuple) and shape:
+        return int(shape[0])
     if hasattr(data, "num_rows"):
         return int(data.num_rows)
     return len(data) if hasattr(data, "__len__") else 1
@@ -37,7 +40,8 @@ def can_be_cut(chunk: Any) -> bool:
         return True
     if hasattr(chunk, "num_rows"):
         return hasattr(chunk, "slice")
-    return hasattr(chunk, "__array_interface__") and bool(getattr(chunk, "shape", ()))
+    has_rows = isinstance(shape := getattr(chunk, "shape", None), tuple) and bool(shape)
+    return has_rows and hasattr(chunk, "ndim") and hasattr(chunk, "__getitem__")
 
 
 def cut(data: Any, start: int, stop: int) -> Any:

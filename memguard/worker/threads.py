@@ -8,6 +8,7 @@ own) is an upper bound and never raised.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -26,6 +27,8 @@ _BRINGERS: Final = frozenset({"lightgbm", "numba", "numpy", "scipy", "sklearn", 
 _NUMBA_THREADS: Final = "numba.np.ufunc.parallel"
 # A checkpoint may come for every row: how many jobs run is asked four times a second at most.
 _INTERVAL_S: Final = 0.25
+# What failed may be a book that somebody else had locked; what fails again must not cost the job its time.
+_AFTER_FAILURE_S: Final = 30.0
 
 
 def threads_for(cpus: int, running_jobs: int, wanted: int | None = None) -> int:
@@ -76,7 +79,7 @@ class ThreadFollower:
     Args:
         count_running: how many jobs run on the machine now, this one included.
         cpus: how many processors they share.
-        warn: told once if it had to give up.
+        warn: told of the first failure; it is tried again after a while.
         interval_s: how often ``count_running`` is asked at most.
         clock: in seconds; does not go back.
     """
@@ -93,22 +96,24 @@ class ThreadFollower:
         self._count_running, self._cpus, self._warn = count_running, cpus, warn
         self._interval_s, self._clock = interval_s, clock
         self._pid = os.getpid()
-        self._asked_s: float | None = None
+        self._due_s = -math.inf
         self._applied: object = None
         self._limited: dict[str, _Limited] = {}
-        self._has_given_up = False
+        self._has_failed = False
 
     def apply(self) -> None:
         """Follow, at the job's start and at its checkpoints; never raises, and acts in the main thread only."""
-        if self._has_given_up or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             return
         if os.getpid() != self._pid:  # a child of the job has the numbers of the fork
             return
         try:
             self._follow()
-        except Exception as error:  # noqa: BLE001 - a job must not fail of its guard; it is told, and not tried again
-            self._has_given_up = True
-            self._warn(f"threads do not follow the number of jobs any more: {redact_error(error)}")
+        except Exception as error:  # noqa: BLE001 - a job must not fail of its guard; it is told once
+            self._due_s = self._clock() + _AFTER_FAILURE_S
+            if not self._has_failed:
+                self._has_failed = True
+                self._warn(f"threads do not follow the number of jobs for now: {redact_error(error)}")
 
     def _follow(self) -> None:
         loaded = _bringers_loaded()
@@ -126,9 +131,9 @@ class ThreadFollower:
 
     def _is_due(self) -> bool:
         now_s = self._clock()
-        if self._asked_s is not None and now_s - self._asked_s < self._interval_s:
+        if now_s < self._due_s:
             return False
-        self._asked_s = now_s
+        self._due_s = now_s + self._interval_s
         return True
 
     def _give(self, library: _Library, share: int) -> bool:

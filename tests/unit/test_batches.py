@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from memguard.memory import (
     iterate_batches,
     map_batches,
 )
+from memguard.memory.rows import row_count
 from memguard.units import MIB
 
 
@@ -55,7 +57,7 @@ class Room:
     def batches(self, data: Any, rows: int | None = None) -> list[Any]:
         found = []
         for batch in iterate_batches(data, self.hooks, rows=rows):
-            self.peak = len(batch) * self.cost_per_row
+            self.peak = row_count(batch) * self.cost_per_row
             found.append(batch)
         return found
 
@@ -216,6 +218,23 @@ def test_chunks_come_whole_or_in_parts(lengths: list[int], kinds: list[str], row
     found = list(iterate_batches(chunks(), Room().hooks, rows=rows))
     assert [each for batch in found for each in numbers_of(batch)] == list(range(total))
     assert all(len(each) <= rows for each in found if not isinstance(each, tuple))
+
+
+def test_a_column_may_be_called_as_it_likes() -> None:
+    """A frame with columns that are named as attributes of other libraries is cut as any other."""
+    names = ["num_rows", "nbytes", "slice", "shape"]
+    data = pd.DataFrame({name: range(10) for name in names})
+    assert [len(each) for each in Room().batches(data, rows=4)] == [4, 4, 2]
+    assert [len(each) for each in Room().batches(iter([data]), rows=4)] == [4, 4, 2]
+
+
+def test_sparse_matrices_have_rows() -> None:
+    """What has a shape and can be sliced needs no length; as a chunk it is cut, too."""
+    data = scipy.sparse.eye_array(10, format="csr")
+    for whole in (data, iter([data])):
+        found = Room().batches(whole, rows=4)
+        assert [each.shape[0] for each in found] == [4, 4, 2]
+        assert (scipy.sparse.vstack(found) != data).nnz == 0
 
 
 def test_slices_are_views() -> None:

@@ -151,15 +151,19 @@ def test_a_library_that_cannot_tell_is_left_alone(scene: Scene, count: int | Non
 
 
 def test_a_failure_is_told_once_and_fails_no_job(scene: Scene) -> None:
-    """Whoever cannot be counted, or set, ends the following, with a warning; the job goes on."""
+    """Whoever cannot be counted, or set, is told of once and tried again half a minute later; the job goes on."""
 
     def fail(_: int) -> None:
         raise OSError("no such thing")
 
     scene.library.limit = fail  # type: ignore[method-assign]
-    scene.apply(2)
-    scene.apply(3)
-    assert scene.warnings == ["threads do not follow the number of jobs any more: OSError: no such thing"]
+    for jobs in (2, 3, 2):
+        scene.apply(jobs)
+    assert scene.asked == 1
+    del scene.library.limit  # type: ignore[method-assign]
+    scene.clock.advance(30)
+    assert scene.apply(2) == 4
+    assert scene.warnings == ["threads do not follow the number of jobs for now: OSError: no such thing"]
 
 
 @FORKS_BESIDE_THREADS
