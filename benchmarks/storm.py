@@ -38,12 +38,17 @@ def main() -> int:
     parsed = _options().parse_args()
     end_on_sigterm()
     become_subreaper()  # what a contender leaves without a parent comes here and is reaped
+    trials: list[Trial] = []
     try:
-        trials = storms(parsed)
+        for number, trial in storms(parsed):
+            trials.append(trial)
+            print(*news(number, trial), sep="\n", file=sys.stderr, flush=True)
     except NoPenError as error:
         print(f"storm: {error}", file=sys.stderr)
         return EXIT_NO_PEN
     except KeyboardInterrupt:
+        print("storm: stopped; this is what was measured until then", file=sys.stderr)
+        _common.finish(_title(parsed), figures(trials, parsed), parsed)
         return 130
     return _common.finish(_title(parsed), figures(trials, parsed), parsed)
 
@@ -83,31 +88,29 @@ def contenders(parsed: argparse.Namespace) -> list[str]:
     return [name for name in wished if name not in missing]
 
 
-def storms(parsed: argparse.Namespace) -> list[Trial]:
+def storms(parsed: argparse.Namespace) -> Iterator[tuple[int, Trial]]:
     """Run all storms; contenders take turns, in another order each round, with the same jobs in the same order."""
     chance, names = random.Random(parsed.seed), contenders(parsed)
-    trials = []
     for number in range(parsed.trials):
         jobs = _shuffled(MIXES[parsed.mix](parsed.capacity, chance), chance)
         for name in _shuffled(names, chance):
-            trials.append(run_storm(name, jobs, parsed.capacity, parsed.patience))
-            for line in troubles(number, trials[-1]):
-                print(line, file=sys.stderr, flush=True)
-    return trials
+            yield number, run_storm(name, jobs, parsed.capacity, parsed.patience)
 
 
 def _shuffled(items: Sequence[T], chance: random.Random) -> tuple[T, ...]:
     return tuple(chance.sample(items, len(items)))
 
 
-def troubles(number: int, trial: Trial) -> Iterator[str]:
-    """Yield what memguard lost, as soon as it has: hundreds of storms take long. The table has the others' losses."""
-    if trial.contender != "memguard":
-        return
-    for job in lost_honest(trial):
-        yield f"storm {number}: {job.name} lost: {dict(trial.ends.get(job.name, {}))} {trial.words.get(job.name, '')}"
-    if trial.kills or trial.full or trial.lost:
-        yield f"storm {number}: {trial.kills} kernel kills, full {trial.full} times, {trial.lost}"
+def news(number: int, trial: Trial) -> Iterator[str]:
+    """Yield how a storm went, as soon as it is over, and why memguard lost a job: hundreds of storms take long."""
+    lost = lost_honest(trial)
+    yield (
+        f"storm {number}, {trial.contender}: {len(lost)} honest jobs lost, {trial.kills} kernel kills, "
+        f"full {trial.full} times, {trial.makespan_s:.1f} s. {trial.lost}".rstrip()
+    )
+    if trial.contender == "memguard":
+        for job in lost:
+            yield f"  {job.name}: {dict(trial.ends.get(job.name, {}))} {trial.words.get(job.name, '')}"
 
 
 def figures(trials: Sequence[Trial], parsed: argparse.Namespace) -> list[_common.Figure]:

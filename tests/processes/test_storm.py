@@ -48,6 +48,21 @@ with open_fence("storm", 1 << 30) as pen:
     end_all(pen)
     print(path.exists(), process.wait())
 """
+# Is told to stop in the second storm; no cgroup is needed to show what becomes of the first.
+STOPPED = """
+import os, signal, sys
+import storm
+from _storm_pen import Trial
+from _storm_mix import basic
+def run_storm(name, jobs, capacity, patience, seen=[]):
+    if seen:
+        os.kill(os.getpid(), signal.SIGTERM)
+    seen.append(name)
+    return Trial(name, jobs, {}, frozenset(), 1.0, 0, 0, None)
+storm.run_storm = run_storm
+sys.argv = ["storm.py", "--only", "plain"]
+sys.exit(storm.main())
+"""
 HONEST = ["honest", 20 * MIB, 44 * MIB, 0.0]
 LIAR = ["liar", 300 * MIB, 60 * MIB, 0.0]
 
@@ -112,6 +127,14 @@ def test_what_takes_too_long_is_ended() -> None:
 def test_semaphores_without_an_owner_are_removed() -> None:
     """Who would remove the semaphores of a killed pool is killed after it has."""
     assert run(LEAVES).stdout.split() == ["True", "False", "-9"]
+
+
+def test_who_stops_it_gets_what_was_measured() -> None:
+    """SIGTERM ends it with 130, after the table of the storms that were over."""
+    done = run(STOPPED)
+    assert done.returncode == 130
+    assert "plain, 1 storms" in done.stdout
+    assert done.stderr.splitlines()[-1] == "storm: stopped; this is what was measured until then"
 
 
 def test_without_a_cgroup_it_says_so() -> None:
