@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "run": ("memguard.cli.run", "run_command"),
     "runbook": ("memguard.cli.runbook", "runbook_command"),
     "status": ("memguard.cli.status", "status_command"),
+    "top": ("memguard.cli.top", "top_command"),
 }
 
 
