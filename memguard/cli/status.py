@@ -116,9 +116,10 @@ def _print_jobs(seen: Overview) -> None:
 def _facts(seen: Overview) -> list[tuple[str, str]]:
     machine = seen.machine
     binding = machine.binding
+    where = "" if binding.path == binding.source else f" ({binding.path})"
     used = f"{format_bytes(machine.used_bytes)} = {format_share(machine.used_fraction)} of the capacity"
     return [
-        ("capacity", f"{format_bytes(machine.capacity_bytes)}, bound by {binding.source} ({binding.path})"),
+        ("capacity", f"{format_bytes(machine.capacity_bytes)}, bound by {binding.source}{where}"),
         ("used", used),
         ("available", format_bytes(machine.available_bytes)),
         *ledger_facts(seen),

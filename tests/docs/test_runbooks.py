@@ -16,12 +16,14 @@ import pytest
 from memguard.cli.main import cli
 from memguard.config import CONFIG_VARIABLE, SETTINGS
 from memguard.host import open_fence, probe
+from memguard.ledger.snapshot import take_snapshot
 from memguard.story import RUNBOOKS
+from tests.support.guarded import eventually
 
 FOLDER = Path(__file__).resolve().parents[2] / "runbooks"
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 # Pages that no death names: people come to them by themselves.
-NAMED_BY_NOBODY = {"LeakSuspected"}
+NAMED_BY_NOBODY = {"JobWaiting", "LeakSuspected"}
 HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 LAST_HEADINGS = ["### When not to act", "### Going back", "### Escalating"]
 LONGEST_PAGE_LINES = 130
@@ -114,9 +116,44 @@ def seed_short_machine(folder: Path) -> None:
         assert execute(words, folder, preexec_fn=pen.enter).returncode == 137
 
 
+def seed_waiting(folder: Path) -> None:
+    """A command that holds more than half of a stated machine until `end_waiting`, and one that waits for as much."""
+    ledger = folder / "ledger"
+    (folder / "memguard.toml").write_text(f'capacity = "1GiB"\nledger = "auto"\nruntime_dir = "{ledger}"\n')
+    for name in ("train", "tune"):
+        words = [
+            "memguard",
+            "run",
+            "-q",
+            "--memory",
+            "600MiB",
+            "--name",
+            name,
+            "--",
+            "/bin/sh",
+            "-c",
+            "read line",
+        ]
+        _waiting.append(subprocess.Popen(words, cwd=folder, env=environment(), stdin=subprocess.PIPE))
+        assert eventually(
+            lambda each=name: each in [lease.name for lease in take_snapshot(ledger, "").leases]
+        )
+
+
+def end_waiting() -> None:
+    """End what `seed_waiting` has started, one after the other, as it can."""
+    while _waiting:
+        process = _waiting.pop(0)
+        process.communicate(b"", timeout=60)
+        assert process.returncode in (0, 1)  # `read` at the end of its input
+
+
+_waiting: list[subprocess.Popen[bytes]] = []
+
 SEEDS: dict[str, Callable[[Path], None]] = {
     "JobKilledForBudget": seed_killed,
     "JobOutOfMemory": seed_out_of_memory,
+    "JobWaiting": seed_waiting,
     "LeakSuspected": seed_killed,
     "MachineShortOfMemory": seed_short_machine,
 }
@@ -126,15 +163,18 @@ SEEDS: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
     """Each block runs in a strict shell after a job that died as the page says, and its output is the one shown."""
-    SEEDS[page](tmp_path)
-    found = list(blocks(page))
-    assert found
-    for block in found:
-        done = execute(["bash", "-euo", "pipefail", "-c", block.command], tmp_path)
-        where = f"{page}.md:{block.line}"
-        assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        missing = first_difference(block.output or "", done.stdout)
-        assert missing is None, f"{where}: no line like {missing!r} in\n{done.stdout}"
+    try:
+        SEEDS[page](tmp_path)
+        found = list(blocks(page))
+        assert found
+        for block in found:
+            done = execute(["bash", "-euo", "pipefail", "-c", block.command], tmp_path)
+            where = f"{page}.md:{block.line}"
+            assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            missing = first_difference(block.output or "", done.stdout)
+            assert missing is None, f"{where}: no line like {missing!r} in\n{done.stdout}"
+    finally:
+        end_waiting()
 
 
 def first_difference(shown: str, printed: str) -> str | None:
