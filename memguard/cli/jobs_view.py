@@ -34,7 +34,7 @@ __all__ = [
     "waiting_lines",
 ]
 
-JOB_HEADERS: Final = ("job", "pid", "state", "reserved", "used", "peak", "overrun", "priority", "for")
+JOB_HEADERS: Final = ("job", "pid", "state", "reserved", "used", "peak", "overrun", "prio", "for")
 JOB_RIGHT: Final = (1, 3, 4, 5, 6, 7, 8)
 # Longer than a day is as good as never.
 _LONGEST_FORECAST_S: Final = 86400.0

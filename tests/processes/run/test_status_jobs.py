@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -12,13 +13,15 @@ import apsw
 import jsonschema
 import pytest
 
+from memguard.guard import Pressure
+from memguard.ledger.beacon import Beacon, Sight, domain_file
 from memguard.ledger.board import Ask
 from memguard.ledger.book import boot_seconds
 from memguard.ledger.records import Action
 from memguard.units import MIB
 from tests.processes.run.conftest import MEMGUARD
 from tests.processes.run.test_run_ledger import Machine
-from tests.support.ledgers import book_in
+from tests.support.ledgers import book_in, wish
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "memguard" / "schemas" / "status-1.json").read_text())
 
@@ -127,6 +130,27 @@ def test_what_the_sentinel_asks_and_did_is_told(machine: Machine) -> None:
     told = status(machine).stdout
     assert b"frozen  train (7 MiB used of 6 MiB reserved): it is the youngest" in told
     machine.kit.finish(first, b"")
+
+
+def test_what_the_sentinel_sees_is_the_state(machine: Machine) -> None:
+    """While somebody looks, its word is the state, and what waits is told why; one who stopped looking is named as such."""
+    with book_in(machine.folder) as book:
+        book.ask(wish("train", 100))
+        now_s = boot_seconds()
+        high = Sight(now_s, 77, 1, Pressure.HIGH, now_s - 60, 0.92, 10**9, 10**8, 10**7, 5e6, 18.0, 0.05, 1)
+        with Beacon(domain_file(machine.folder, "sight", "#1GiB")) as beacon:
+            beacon.write(dataclasses.replace(high, at_s=boot_seconds()))
+            found = document(machine)
+            assert (found["state"], found["sentinel"]["pid"], found["time_to_full_s"]) == ("high", 77, 18.0)
+            assert (found["free_for_jobs_bytes"], round(found["sentinel"]["state_for_s"]) >= 60) == (0, True)
+            beacon.write(dataclasses.replace(high, at_s=boot_seconds()))
+            told = status(machine).stdout.decode()
+            assert "state      high for 1 min" in told
+            assert "full in 18.0 s at 4.8 MiB/s" in told
+            assert "nothing is given out while memory is short" in told
+            beacon.write(dataclasses.replace(high, at_s=boot_seconds() - 40))
+            assert document(machine)["sentinel"] is None
+        book.release("train")
 
 
 def test_a_killed_wrapper_is_gone_and_status_does_not_strike_it(machine: Machine) -> None:

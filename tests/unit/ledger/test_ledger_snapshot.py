@@ -115,6 +115,19 @@ def test_one_who_writes_for_long_keeps_no_reader_waiting(folder: Path) -> None:
         blocking.close()
 
 
+def test_a_ledger_that_stays_locked_is_told_soon(folder: Path) -> None:
+    """Where somebody lets nobody read, half a second is waited and then said so."""
+    with book_in(folder) as book:
+        book.ask(wish("holds", 600))
+    locking = apsw.Connection(str(folder / "ledger.sqlite"))
+    locking.execute("PRAGMA locking_mode = EXCLUSIVE")
+    locking.execute("BEGIN EXCLUSIVE; DELETE FROM action")
+    began = boot_seconds()
+    assert "was locked for 0.5 s by another process" in take_snapshot(folder, "").trouble
+    assert boot_seconds() - began < 2
+    locking.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
