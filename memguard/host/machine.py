@@ -23,10 +23,21 @@ from memguard.host._files import find_flat, parse_flat, parse_kilobytes, read_al
 from memguard.host.cgroups import CgroupPlace, find_places
 from memguard.host.readings import MachineReading, MemoryLimit, PressureReading
 
-__all__ = ["parse_pressure", "read_machine", "share_of"]
+__all__ = [
+    "LIMIT_FILES",
+    "NO_LIMIT_FROM",
+    "USAGE_FILES",
+    "available_in",
+    "binds",
+    "parse_pressure",
+    "read_machine",
+    "reclaimable_in",
+    "share_of",
+    "summarise",
+]
 
 # v1 writes "no limit" as the largest number of whole pages below 2^63; no machine has 2^60 bytes.
-_NO_LIMIT_FROM: Final = 2**60
+NO_LIMIT_FROM: Final = 2**60
 
 
 def read_machine(
@@ -49,7 +60,7 @@ def read_machine(
     notes: list[str] = []
     physical, swap_free_bytes = _physical(base, notes)
     limits = [physical, *_cgroup_limits(base, physical, notes)]
-    machine = _summarise(limits, swap_free_bytes, _pressure(base), notes)
+    machine = summarise(limits, swap_free_bytes, _pressure(base), notes)
     return machine if capacity_bytes is None else share_of(machine, capacity_bytes, guarded_used_bytes)
 
 
@@ -67,12 +78,13 @@ def share_of(machine: MachineReading, capacity_bytes: int, guarded_used_bytes: i
         )
     share = MemoryLimit("MEMGUARD_CAPACITY", "MEMGUARD_CAPACITY", capacity_bytes, guarded_used_bytes)
     limits = [*machine.limits, share]
-    return _summarise(limits, machine.swap_free_bytes, machine.pressure, list(machine.notes))
+    return summarise(limits, machine.swap_free_bytes, machine.pressure, list(machine.notes))
 
 
-def _summarise(
+def summarise(
     limits: list[MemoryLimit], swap_free_bytes: int, pressure: PressureReading | None, notes: list[str]
 ) -> MachineReading:
+    """Return what limits, outermost first, mean together: the smallest binds, the least free is available."""
     binding = min(limits, key=lambda limit: limit.limit_bytes)
     return MachineReading(
         capacity_bytes=binding.limit_bytes,
@@ -90,7 +102,7 @@ def _physical(base: str, notes: list[str]) -> tuple[MemoryLimit, int]:
     path = f"{base}/proc/meminfo"
     try:
         fields = parse_kilobytes(read_all(path))
-        total_bytes, used_bytes = fields[b"MemTotal"], fields[b"MemTotal"] - _available(fields)
+        total_bytes, used_bytes = fields[b"MemTotal"], fields[b"MemTotal"] - available_in(fields)
         swap_free_bytes = fields.get(b"SwapFree", 0)
     except (OSError, KeyError) as error:
         if portable.HAS_PROC:
@@ -100,7 +112,8 @@ def _physical(base: str, notes: list[str]) -> tuple[MemoryLimit, int]:
     return MemoryLimit("physical", path, total_bytes, used_bytes), swap_free_bytes
 
 
-def _available(fields: dict[bytes, int]) -> int:
+def available_in(fields: dict[bytes, int]) -> int:
+    """Return what can be taken without swapping, from the fields of /proc/meminfo."""
     # Kernels before 3.14 do not say MemAvailable; free pages and clean file pages come close.
     if b"MemAvailable" in fields:
         return fields[b"MemAvailable"]
@@ -136,10 +149,10 @@ def _limits_of_place(place: CgroupPlace, machine_used_bytes: int, notes: list[st
 def _limit_of(
     place: CgroupPlace, directory: str, machine_used_bytes: int, notes: list[str]
 ) -> MemoryLimit | None:
-    path = f"{directory}/{_LIMIT_FILES[place.kind]}"
+    path = f"{directory}/{LIMIT_FILES[place.kind]}"
     try:
         limit_bytes = read_int(path)
-        if limit_bytes is None or limit_bytes >= _NO_LIMIT_FROM or not _binds(place, directory):
+        if limit_bytes is None or limit_bytes >= NO_LIMIT_FROM or not binds(place, directory):
             return None
     except FileNotFoundError:
         # A root cgroup of v2 has no memory.max, a hierarchy without the controller none at all, and
@@ -151,11 +164,11 @@ def _limit_of(
     return MemoryLimit(place.kind, path, limit_bytes, _used(place.kind, directory, machine_used_bytes, notes))
 
 
-_LIMIT_FILES: Final = {"cgroup-v1": "memory.limit_in_bytes", "cgroup-v2": "memory.max"}
-_USAGE_FILES: Final = {"cgroup-v1": "memory.usage_in_bytes", "cgroup-v2": "memory.current"}
+LIMIT_FILES: Final = {"cgroup-v1": "memory.limit_in_bytes", "cgroup-v2": "memory.max"}
+USAGE_FILES: Final = {"cgroup-v1": "memory.usage_in_bytes", "cgroup-v2": "memory.current"}
 
 
-def _binds(place: CgroupPlace, directory: str) -> bool:
+def binds(place: CgroupPlace, directory: str) -> bool:
     """Tell whether the cgroup's limit also holds for its children; before Linux 5.11 v1 could say no."""
     if place.kind == "cgroup-v2" or directory == place.directories[-1]:
         return True
@@ -166,7 +179,7 @@ def _binds(place: CgroupPlace, directory: str) -> bool:
 
 
 def _used(kind: str, directory: str, machine_used_bytes: int, notes: list[str]) -> int:
-    path = f"{directory}/{_USAGE_FILES[kind]}"
+    path = f"{directory}/{USAGE_FILES[kind]}"
     try:
         charged_bytes = read_int(path) or 0
     except (OSError, ValueError) as error:
@@ -183,6 +196,11 @@ def _reclaimable(kind: str, directory: str, notes: list[str]) -> int:
     except OSError as error:
         notes.append(f"{path} could not be read ({error}); file cache counts as used there")
         return 0
+    return reclaimable_in(kind, stat)
+
+
+def reclaimable_in(kind: str, stat: dict[bytes, int]) -> int:
+    """Return what the kernel could drop at once of what is charged to a cgroup, from its memory.stat."""
     return _reclaimable_v1(stat) if kind == "cgroup-v1" else _reclaimable_v2(stat)
 
 
@@ -207,7 +225,7 @@ def _hidden_limit(own: str, seen: list[MemoryLimit]) -> list[MemoryLimit]:
         limit_bytes = find_flat(read_all(path), b"hierarchical_memory_limit")
     except (OSError, ValueError):
         return []  # already noted where the cgroup's own use was read, if it has a limit at all
-    if limit_bytes >= min((limit.limit_bytes for limit in seen), default=_NO_LIMIT_FROM):
+    if limit_bytes >= min((limit.limit_bytes for limit in seen), default=NO_LIMIT_FROM):
         return []
     notes: list[str] = []
     used_bytes = _used("cgroup-v1", own, 0, notes)
