@@ -88,7 +88,7 @@ def _unescape(text: str) -> str:
 
 
 def find_places(
-    root: str = "", pid: int | None = None, *, controller: str = "memory"
+    root: str = "", pid: int | None = None, *, controller: str = "memory", of: int | None = None
 ) -> tuple[CgroupPlace, ...]:
     """Find the process's place in the v2 hierarchy and in the v1 hierarchy that has a controller.
 
@@ -96,16 +96,18 @@ def find_places(
         root: prefix of every path, ``""`` for the real machine.
         pid: the process as it appears in cgroup.procs; this one by default.
         controller: as v1 calls it.
+        of: the process whose place it is, seen through the mounts of this one; this one by default.
 
     Raises:
         OSError: when /proc/self/cgroup or /proc/self/mountinfo cannot be read.
     """
+    pid = of if pid is None else pid
     mounts = tuple(
         mount
         for mount in parse_mountinfo(_text(f"{root}/proc/self/mountinfo"))
         if mount.kind == "cgroup2" or (mount.kind == "cgroup" and controller in mount.options)
     )
-    own = _own_paths(_text(f"{root}/proc/self/cgroup"), controller)
+    own = _own_paths(_text(f"{root}/proc/{'self' if of is None else of}/cgroup"), controller)
     return tuple(
         place
         for kind, path in own

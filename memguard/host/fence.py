@@ -24,7 +24,7 @@ from memguard.host.fence_place import FencePlace, choose_place
 from memguard.host.kill import kill_listed
 from memguard.host.readings import FenceReading
 
-__all__ = ["Fence", "FenceError", "create_fence", "open_fence"]
+__all__ = ["FENCE_LAYOUTS", "Fence", "FenceError", "create_fence", "fence_pids", "open_fence"]
 
 # memory.stat has about 60 lines of 30 characters; all of them in one read.
 _STAT_SIZE: Final = 16384
@@ -60,7 +60,7 @@ class _Layout:
     shmem: bytes
 
 
-_LAYOUTS: Final = {
+FENCE_LAYOUTS: Final = {
     "cgroup-v1": _Layout(
         usage="memory.usage_in_bytes",
         high_water="memory.max_usage_in_bytes",
@@ -92,7 +92,7 @@ class Fence:
         self.path = path
         self.kind = kind
         self._limit_bytes = _UNLIMITED if limit_bytes is None else limit_bytes
-        self._layout = _LAYOUTS[kind]
+        self._layout = FENCE_LAYOUTS[kind]
         self._descriptors: dict[str, int] = {}
         inner = f"{path}/{_INNER_V2}"
         self._entrance = inner if kind == "cgroup-v2" and os.path.isdir(inner) else path
@@ -195,10 +195,7 @@ class Fence:
         return tuple(each for each in inner if not f"{each}/".startswith(fences))
 
     def _inner_directories(self) -> tuple[str, ...]:
-        # A directory's link count is two more than its subdirectories; asking it is cheaper than walking.
-        if os.stat(self.path).st_nlink <= 2:
-            return ()
-        return tuple(f"{parent}/{name}" for parent, names, _ in os.walk(self.path) for name in names)
+        return _directories_below(self.path)
 
     def pids(self) -> tuple[int, ...]:
         """Return the processes inside, those in cgroups below it too; zombies are not listed.
@@ -209,14 +206,9 @@ class Fence:
             FenceError: when it cannot be told.
         """
         try:
-            directories = (self.path, *self._inner_directories())
-            inside = {pid for directory in directories for pid in _listed(directory)}
-        except FileNotFoundError:
-            return ()
+            return fence_pids(self.path)
         except OSError as error:
             raise self._error("cannot tell who is inside", error) from error
-        # A process that lives outside of this pid namespace is listed as 0.
-        return tuple(sorted(inside - {0}))
 
     def resize(self, limit_bytes: int) -> None:
         """Change the limit; lowering it below use makes the kernel reclaim, and kill where it cannot.
@@ -284,6 +276,28 @@ class Fence:
 
     def _error(self, what: str, error: Exception) -> FenceError:
         return FenceError(f"fence {self.path} {what}: {error}", path=self.path)
+
+
+def fence_pids(path: str) -> tuple[int, ...]:
+    """Return the processes in a cgroup and below it; nobody where it is gone.
+
+    Raises:
+        OSError: when it cannot be told.
+    """
+    try:
+        directories = (path, *_directories_below(path))
+    except FileNotFoundError:
+        return ()
+    inside = {pid for directory in directories for pid in _listed(directory)}
+    # A process that lives outside of this pid namespace is listed as 0.
+    return tuple(sorted(inside - {0}))
+
+
+def _directories_below(path: str) -> tuple[str, ...]:
+    # A directory's link count is two more than its subdirectories; asking it is cheaper than walking.
+    if os.stat(path).st_nlink <= 2:
+        return ()
+    return tuple(f"{parent}/{name}" for parent, names, _ in os.walk(path) for name in names)
 
 
 def _listed(directory: str) -> set[int]:
