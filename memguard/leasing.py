@@ -19,15 +19,13 @@ from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError
 from memguard.ledger.book import LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
-from memguard.ledger.records import Lease
+from memguard.ledger.records import LEASE_VARIABLE, Lease
 from memguard.ledger.room import room_for
 from memguard.ledger.waiting import HeldLease, acquire
 from memguard.units import MIB, format_bytes
 
 __all__ = ["LEASE_VARIABLE", "Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
 
-# Tells a process which lease it is part of: what it reserves itself comes out of that.
-LEASE_VARIABLE: Final = "MEMGUARD_JOB_LEASE"
 # A job that outgrew its reservation asks for more in steps of this part of its use, and after a refusal not at once.
 _STEP: Final = 0.25
 _SMALLEST_STEP_BYTES: Final = 32 * MIB

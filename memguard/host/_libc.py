@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["is_child_subreaper", "madvise_collapse", "prctl", "process_mrelease", "signalfd"]
+__all__ = [
+    "is_child_subreaper",
+    "lock_all_memory",
+    "madvise_collapse",
+    "prctl",
+    "process_mrelease",
+    "signalfd",
+]
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
 # The number is the same on every architecture but alpha: calls since 424 share one table.
 _PROCESS_MRELEASE: Final = 448
 _MADV_COLLAPSE: Final = 25
+# MCL_CURRENT, MCL_FUTURE and MCL_ONFAULT (Linux 4.4): what was never used takes no memory for being locked.
+_LOCK_ALL_ON_FAULT: Final = 1 | 2 | 4
 # A sigset_t of glibc; musl's and the kernel's are smaller.
 _SIGSET_BYTES: Final = 128
 
@@ -36,6 +45,8 @@ def _libc() -> ctypes.CDLL:
     library.syscall.restype = ctypes.c_long
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     library.madvise.restype = ctypes.c_int
+    library.mlockall.argtypes = [ctypes.c_int]
+    library.mlockall.restype = ctypes.c_int
     library.signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
     library.signalfd.restype = ctypes.c_int
     return library
@@ -82,6 +93,16 @@ def madvise_collapse(address: int, length: int) -> None:
         AttributeError: on systems without madvise.
     """
     _check(_libc().madvise(address, length, _MADV_COLLAPSE), "madvise")
+
+
+def lock_all_memory() -> None:
+    """Keep this process's pages in memory, each from its first use on.
+
+    Raises:
+        OSError: when the kernel refuses.
+        AttributeError: on systems without mlockall.
+    """
+    _check(_libc().mlockall(_LOCK_ALL_ON_FAULT), "mlockall")
 
 
 def process_mrelease(pidfd: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from memguard.host._files import find_flat
@@ -26,6 +27,9 @@ _STOPPED: Final = frozenset("Tt")
 # A tree that forks as fast as it can has a few more each time; it is stopped from its root on, so this is far more
 # than it takes.
 _MOST_ROUNDS: Final = 100
+# A transaction takes a millisecond or two; whoever needs longer is stuck.
+_FINISH_S: Final = 0.02
+_FINISH_LOOK_S: Final = 0.0005
 
 
 class JobTree:
@@ -119,6 +123,17 @@ class JobTree:
         known = self._stopped.items()
         kill_processes([each for each in held if not known or each in known], signal.SIGCONT)
         self._stopped = {}
+
+    def let_finish(self, pid: int, is_busy: Callable[[], bool], within_s: float = _FINISH_S) -> None:
+        """Let one of its stopped processes go on until it is no longer busy, or so long at most, and stop it again."""
+        who = [(pid, ticks) for member, ticks in self._stopped.items() if member == pid]
+        if not who:
+            return
+        until_s = time.monotonic() + within_s
+        kill_processes(who, signal.SIGCONT)
+        while is_busy() and time.monotonic() < until_s:
+            time.sleep(_FINISH_LOOK_S)
+        kill_processes(who, signal.SIGSTOP)
 
     def kill(self) -> None:
         """Kill all its processes and have their memory freed at once where the kernel can; does not wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,14 @@ from memguard.host.identity import read_stat
 __all__ = [
     "OwnMemory",
     "ProcessMemory",
+    "age_s",
     "children_of",
+    "command_line",
     "limit_data_segment",
     "peak_resident_bytes_now",
     "pending_signals",
     "private_bytes_now",
+    "private_bytes_of",
     "processes_with_environment",
     "read_process_memory",
     "resident_bytes_now",
@@ -118,6 +122,14 @@ def private_bytes_now() -> int:
     return _private_bytes(read_once(_STATM, _STATM_SIZE))
 
 
+def private_bytes_of(pid: int) -> int | None:
+    """Return another process's private memory by the same figure; ``None`` if it is gone or cannot be seen."""
+    try:
+        return _private_bytes(read_once(f"/proc/{pid}/statm", _STATM_SIZE))
+    except (OSError, IndexError):
+        return None
+
+
 class OwnMemory:
     """Reads this process's private memory as `private_bytes_now` does, also once no descriptor is left to open.
 
@@ -152,6 +164,26 @@ def start_ticks(pid: int) -> int | None:
     except (OSError, ValueError):
         return None
     return None if stat.is_dead else stat.start_ticks
+
+
+def age_s(pid: int, start_ticks: int) -> float | None:
+    """Return for how long a process has been there, by the clock that counts since boot; ``None`` if it is gone."""
+    try:
+        stat = read_stat(pid)
+    except (OSError, ValueError):
+        return None
+    if stat.start_ticks != start_ticks or stat.is_dead:
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def command_line(pid: int) -> tuple[bytes, ...]:
+    """Return the words that a process was started with.
+
+    Raises:
+        OSError: if it is gone, or not ours to read.
+    """
+    return tuple(read_all(f"/proc/{pid}/cmdline").split(b"\0"))
 
 
 def pending_signals(pid: int) -> frozenset[int]:

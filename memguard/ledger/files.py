@@ -61,13 +61,18 @@ class LedgerFiles:
 
     def run(self, act: Callable[[Transaction], _T]) -> _T:
         """Run something as one transaction; again in a new file where the old one turns out to be damaged."""
-        if not self._store.is_current:
-            self._renew(self._opened)
+        self.current()
         try:
             return self._transact(act)
         except LedgerDamaged:
             self._renew(self._replaced)
             return self._transact(act)
+
+    def current(self) -> LedgerStore:
+        """Return the open file, opened anew where it was replaced."""
+        if not self._store.is_current:
+            self._renew(self._opened)
+        return self._store
 
     def _renew(self, opened: Callable[[], LedgerStore]) -> None:
         self._store.close()

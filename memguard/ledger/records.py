@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["Action", "Bound", "Lease", "Room", "domain_of", "scope_of"]
+__all__ = ["LEASE_VARIABLE", "Action", "Bound", "Lease", "Room", "domain_of", "scope_of"]
 
-_SHARE_MARK = "#"
+# Tells a process which lease it is part of: what it reserves itself comes out of that.
+LEASE_VARIABLE: Final = "MEMGUARD_JOB_LEASE"
+_SHARE_MARK: Final = "#"
 
 
 def domain_of(scope: str, share: str) -> str:

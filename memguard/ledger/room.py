@@ -6,29 +6,42 @@ Comes in: settings, and a reading of the machine. Goes out: a `Room`.
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
-from memguard.config import Settings
 from memguard.host import MachineReading, read_machine
 from memguard.host.readings import MemoryLimit
 from memguard.ledger.records import Bound, Room, domain_of
+from memguard.units import Size
 
-__all__ = ["room_for", "room_in"]
+__all__ = ["Shares", "room_for", "room_in", "scope_of_limit"]
 
 _PHYSICAL = "physical"
 
 
-def room_for(settings: Settings) -> Room:
+class Shares(Protocol):
+    """What of the settings says how much jobs may have."""
+
+    @property
+    def capacity(self) -> Size | None:
+        """The share of all jobs together; ``None`` for no such bound."""
+
+    @property
+    def reserve(self) -> Size:
+        """What is kept back."""
+
+
+def room_for(settings: Shares) -> Room:
     """Read what the machine has for jobs, the reserve for emergencies left out."""
     return room_in(read_machine(), settings)
 
 
-def room_in(machine: MachineReading, settings: Settings) -> Room:
+def room_in(machine: MachineReading, settings: Shares) -> Room:
     """Return what a machine has for jobs, the reserve for emergencies left out.
 
     The domain is told by the innermost cgroup with a limit and by the share that the settings give to jobs.
     """
     reserve = settings.reserve.resolve(machine.capacity_bytes)
-    bounds = tuple(Bound(_scope(limit), limit.free_bytes - reserve) for limit in machine.limits)
+    bounds = tuple(Bound(scope_of_limit(limit), limit.free_bytes - reserve) for limit in machine.limits)
     share = None if settings.capacity is None else settings.capacity.resolve(machine.capacity_bytes)
     room = Room(
         machine.capacity_bytes - reserve,
@@ -44,5 +57,6 @@ def room_in(machine: MachineReading, settings: Settings) -> Room:
     )
 
 
-def _scope(limit: MemoryLimit) -> str:
+def scope_of_limit(limit: MemoryLimit) -> str:
+    """Return the cgroup whose limit it is, ``""`` for the machine's own."""
     return "" if limit.source == _PHYSICAL else os.path.dirname(limit.path)

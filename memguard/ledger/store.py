@@ -244,6 +244,23 @@ class LedgerStore:
         with self._lock, _told(self.path), self._immediate():
             yield Transaction(self._connection)
 
+    def leases(self) -> list[Lease]:
+        """Return all leases, in no order and without what they use; waits for no writer.
+
+        Raises:
+            LedgerDamaged: if the file is broken.
+            LedgerError: if it cannot be read.
+        """
+        with self._lock, _told(self.path):
+            return [_lease(each, lambda _slot, _token: 0) for each in self._connection.execute(_SELECT)]
+
+    @property
+    def version(self) -> int:
+        """A number that is another one after somebody else changed the file."""
+        with self._lock, _told(self.path):
+            (number,) = next(iter(self._connection.execute("PRAGMA data_version")))
+        return int(number)
+
     def _empty_streams(self) -> None:
         while self._fillers:
             os.close(self._fillers.pop())

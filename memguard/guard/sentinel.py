@@ -1,0 +1,361 @@
+"""The sentinel: looks at the machine up to a hundred times a second and does what the ladder says.
+
+Comes in: the machine, the ledger and the board. Goes out: what it sees, for all to read; signals to jobs' trees; what
+was done and what came of it. One for a domain, started by whoever has a lease there (`memguard.guard.spawn`) and gone
+soon after the last one. What it is about to do stands on the board before, so that another one can go on where it was
+killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from memguard.errors import LedgerError
+from memguard.guard.gauges import Gauges, LimitNow
+from memguard.guard.journal import Journal
+from memguard.guard.ladder import Ladder
+from memguard.guard.pressure import Pressure, PressureNow
+from memguard.guard.rungs import Job, Machine, Step
+from memguard.guard.scribe import Scribe
+from memguard.guard.single import SentinelLock
+from memguard.guard.trees import Trees
+from memguard.guard.wake import Wake
+from memguard.host import identify
+from memguard.host.quarters import lock_memory, settle_in
+from memguard.host.watcher import MachineWatcher
+from memguard.ledger.beacon import Beacon, Sight, domain_file
+from memguard.ledger.board import Ask, Entry
+from memguard.ledger.book import boot_seconds
+from memguard.ledger.reader import LedgerReader
+from memguard.ledger.records import Action, Bound, Lease, Room
+from memguard.ledger.room import room_in, scope_of_limit
+from memguard.units import Size, parse_size
+
+__all__ = ["LINGER_S", "Orders", "Sentinel", "main", "watch"]
+
+LINGER_S: Final = 5.0
+_SETTLE_EVERY_S: Final = 1.0
+_SWEEP_EVERY_S: Final = 5.0
+# A step's effect is measured this much later: a tree of a GiB needs a tenth of a second to end.
+_EFFECT_AFTER_S: Final = 0.5
+_AFTER_FAULT_S: Final = 0.2
+_SHARE: Final = "MEMGUARD_CAPACITY"
+_RUNGS: Final = {Ask.NOTHING: "thawed"}
+_EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed_for_pressure"}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a sentinel is to watch.
+
+    Attributes:
+        folder: where the ledger is.
+        domain: whose memory; see `memguard.ledger.records.Room`.
+        capacity: the share of jobs, as in the settings.
+        reserve: what is kept back when wishes are granted.
+        scope: the cgroup whose limits count, where they are not those of the sentinel's own; see `MachineWatcher`.
+        linger_s: how long it stays without leases; ``None`` for ever.
+    """
+
+    folder: Path
+    domain: str
+    capacity: Size | None
+    reserve: Size
+    scope: str | None = None
+    linger_s: float | None = LINGER_S
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for another process."""
+        return {
+            "folder": str(self.folder),
+            "domain": self.domain,
+            "capacity": None if self.capacity is None else self.capacity.text,
+            "reserve": self.reserve.text,
+            "scope": self.scope,
+            "linger_s": self.linger_s,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Orders:
+        """Return what `to_json` told."""
+        capacity = fields["capacity"]
+        return cls(
+            Path(fields["folder"]),
+            fields["domain"],
+            None if capacity is None else parse_size(capacity),
+            parse_size(fields["reserve"]),
+            fields["scope"],
+            fields["linger_s"],
+        )
+
+
+class Sentinel:
+    """Watches one domain until `close`. For one thread.
+
+    Args:
+        orders: what to watch.
+        journal: where events go.
+
+    Raises:
+        LedgerError: if the ledger cannot be used.
+        OSError: if its files cannot be had.
+    """
+
+    def __init__(self, orders: Orders, journal: Journal) -> None:
+        self._orders, self._journal = orders, journal
+        self._me = identify()
+        self._watcher = MachineWatcher(scope=orders.scope)
+        self._reading = self._watcher.look()
+        self._reader = LedgerReader(orders.folder)
+        self._beacon = Beacon(domain_file(orders.folder, "sight", orders.domain))
+        self._scribe = Scribe(orders.folder, self._room, self._tell_fault)
+        self._gauges, self._ladder, self._trees = Gauges(), Ladder(), Trees()
+        self._effects: list[_Effect] = []
+        self._state = Pressure.NORMAL
+        self._told_faults: set[str] = set()
+        self._seen: Sequence[tuple[Lease, Entry]] = ()
+        self._last_lease_s = self._settled_s = boot_seconds()
+
+    def run(self, wake: Wake) -> None:
+        """Watch until there was no lease for long enough, or somebody says stop."""
+        while not wake.is_stopped and not self._is_over:
+            try:
+                wait_s = self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better than no look
+                self._tell_fault(error)
+                wait_s = _AFTER_FAULT_S
+            wake.wait(wait_s)
+
+    @property
+    def _is_over(self) -> bool:
+        linger_s = self._orders.linger_s
+        return linger_s is not None and boot_seconds() - self._last_lease_s > linger_s
+
+    def look(self) -> float:
+        """Look once, and act; returns the seconds until the next look."""
+        now_s = boot_seconds()
+        self._reading = self._watcher.look()
+        jobs = self._jobs(now_s)
+        limits = list(self._limits(jobs))
+        pressure, limit = self._gauges.observe(now_s, limits)
+        self._tell_pressure(pressure, limit)
+        machine = Machine(limit.capacity_bytes, limit.available_bytes)
+        others = self._is_another_over(limit)
+        for step in self._ladder.step(now_s, pressure, jobs, machine, others_over=others):
+            self._carry_out(step, now_s)
+        self._finish(jobs, now_s)
+        self._beacon.write(self._sight(now_s, pressure, limit, jobs))
+        self._settle(now_s)
+        return pressure.next_look_s
+
+    # What is there.
+
+    def _jobs(self, now_s: float) -> list[Job]:
+        """Return the jobs of this domain that hold memory, what is inside of another one left out."""
+        try:
+            self._seen = self._reader.look()
+        except LedgerError as error:  # those that were there last are as good a guess as any
+            self._tell_fault(error)
+        here = [(lease, entry) for lease, entry in self._seen if lease.domain == self._orders.domain]
+        if here:
+            self._last_lease_s = now_s
+        top = [(lease, entry) for lease, entry in self._top() if lease.domain == self._orders.domain]
+        self._trees.keep(top)
+        self._trees.take_over(top)
+        blocks = Counter(lease.owner.pid for lease, entry in top if not entry.root_pid)
+        return [self._measured(lease, entry, blocks[lease.owner.pid] > 1) for lease, entry in top]
+
+    def _top(self) -> list[tuple[Lease, Entry]]:
+        known = {lease.lease_id for lease, _ in self._seen}
+        return [
+            (lease, entry) for lease, entry in self._seen if lease.is_granted and lease.parent_id not in known
+        ]
+
+    def _measured(self, lease: Lease, entry: Entry, shares_owner: bool) -> Job:
+        used = self._trees.used_bytes(lease, entry, shares_owner=shares_owner)
+        return Job(replace(lease, used_bytes=used), entry)
+
+    def _limits(self, jobs: Sequence[Job]) -> Iterator[LimitNow]:
+        """Give each limit that holds here, with what was promised below it."""
+        own = [job.lease for job in jobs]
+        others = [lease for lease, _ in self._top() if lease.domain != self._orders.domain]
+        for limit in self._reading.limits:
+            bound = Bound(scope_of_limit(limit), limit.free_bytes)
+            below = [*own, *(lease for lease in others if bound.covers(lease.domain))]
+            promised = sum(lease.outstanding_bytes for lease in below)
+            yield LimitNow(limit.path, limit.limit_bytes, limit.used_bytes, promised)
+        if self._orders.capacity is not None:
+            share = self._orders.capacity.resolve(self._reading.capacity_bytes)
+            used, promised = (
+                (sum(each) for each in zip(*map(_used_and_promised, own), strict=True)) if own else (0, 0)
+            )
+            yield LimitNow(_SHARE, share, used, promised)
+
+    def _is_another_over(self, limit: LimitNow) -> bool:
+        """Whether a job of another domain, which shares this limit, is over its reservation."""
+        if limit.name == _SHARE:
+            return False
+        scopes = (scope_of_limit(each) for each in self._reading.limits if each.path == limit.name)
+        bound = Bound(next(scopes, ""), 0)
+        return any(
+            lease.domain != self._orders.domain and lease.overrun_bytes > 0 and bound.covers(lease.domain)
+            for lease, _ in self._top()
+        )
+
+    def _room(self) -> Room:
+        """Return what there is for leases, from the last look."""
+        return replace(room_in(self._reading, self._orders), domain=self._orders.domain)
+
+    def _sight(self, now_s: float, pressure: PressureNow, limit: LimitNow, jobs: Sequence[Job]) -> Sight:
+        return Sight(
+            now_s, self._me.pid, self._me.start_ticks, int(pressure.state), pressure.since_s,
+            pressure.used_fraction, limit.capacity_bytes, limit.available_bytes, limit.promised_bytes,
+            pressure.fill_bytes_per_s, pressure.time_to_full_s, pressure.next_look_s, len(jobs),
+        )  # fmt: skip
+
+    # What is done.
+
+    def _carry_out(self, step: Step, now_s: float) -> None:
+        """Do one step. Who is stopped stands on the board before and until after, for whoever must take over."""
+        lease = step.lease
+        if step.ask is Ask.NOTHING:
+            self._trees.thaw(lease)
+        if not self._reader.ask(lease, step.ask, now_s):
+            return  # it has ended
+        if step.ask in (Ask.FROZEN, Ask.KILL):
+            self._freeze(lease)
+        rung = _RUNGS.get(step.ask, step.ask.name.lower())
+        action = Action(
+            lease.lease_id,
+            lease.name,
+            rung,
+            step.why,
+            lease.used_bytes,
+            lease.reserved_bytes,
+            None,
+            now_s,
+            time.time(),
+        )
+        self._journal.write(
+            _EVENTS.get(step.ask, "memguard.job_throttled"),
+            lease.lease_id,
+            name=lease.name,
+            rung=rung,
+            why=step.why,
+            used_bytes=lease.used_bytes,
+            reserved_bytes=lease.reserved_bytes,
+        )
+        self._effects.append(_Effect(now_s + _EFFECT_AFTER_S, self._scribe.note(action), lease, rung))
+
+    def _freeze(self, lease: Lease) -> None:
+        tree = self._trees.freeze(lease)
+        if tree is not None and (writer := self._reader.writer()):
+            # Stopped in the midst of a transaction, it would keep all others of this user waiting.
+            tree.let_finish(writer, lambda: self._reader.writer() == writer)
+
+    def _finish(self, jobs: Sequence[Job], now_s: float) -> None:
+        """Kill whom their guards did not, and write down what came of earlier steps."""
+        entries = [(job.lease, job.entry) for job in jobs]
+        for lease in self._trees.kill_overdue(entries, now_s):
+            self._journal.write(
+                "memguard.job_killed_for_pressure", lease.lease_id, name=lease.name, rung="sigkill"
+            )
+        due = [effect for effect in self._effects if effect.due_s <= now_s]
+        if due:
+            self._effects = [effect for effect in self._effects if effect.due_s > now_s]
+            used = {job.lease.lease_id: job.lease.used_bytes for job in jobs}
+            for effect in due:
+                freed = max(0, effect.lease.used_bytes - used.get(effect.lease.lease_id, 0))
+                self._scribe.note_effect(effect.key, freed)
+                self._journal.write(
+                    "memguard.relief_measured", effect.lease.lease_id, rung=effect.rung, freed_bytes=freed
+                )
+
+    def _settle(self, now_s: float) -> None:
+        """Let go of the dead, and grant what other programs gave back: that rings nowhere."""
+        somebody_waits = any(not lease.is_granted for lease, _ in self._seen)
+        if now_s - self._settled_s >= (_SETTLE_EVERY_S if somebody_waits else _SWEEP_EVERY_S) and self._seen:
+            self._settled_s = now_s
+            self._scribe.settle()
+
+    def _tell_pressure(self, pressure: PressureNow, limit: LimitNow) -> None:
+        if pressure.state is not self._state:
+            self._state = pressure.state
+            self._journal.write(
+                "memguard.pressure_changed",
+                state=pressure.state.name.lower(),
+                limit=limit.name,
+                used_fraction=round(pressure.used_fraction, 4),
+                capacity_bytes=limit.capacity_bytes,
+                fill_bytes_per_s=round(pressure.fill_bytes_per_s),
+            )
+
+    def _tell_fault(self, error: Exception) -> None:
+        told = f"{type(error).__name__}: {error}"
+        if told not in self._told_faults:  # once: it may be so at each look
+            self._told_faults.add(told)
+            self._journal.write("memguard.guard_degraded", fault=f"the sentinel met {told}")
+
+    def close(self) -> None:
+        """Let everybody go on who is stopped, and close all."""
+        for lease, entry in self._seen:
+            if entry.asked is Ask.FROZEN and lease.domain == self._orders.domain:
+                self._trees.thaw(lease)
+                self._reader.ask(lease, Ask.NOTHING, boot_seconds())
+        self._trees.close()
+        self._scribe.close()
+        self._beacon.close()
+        self._reader.close()
+        self._watcher.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """A step whose effect is to be measured."""
+
+    due_s: float
+    key: int
+    lease: Lease
+    rung: str
+
+
+def _used_and_promised(lease: Lease) -> tuple[int, int]:
+    return lease.used_bytes, lease.outstanding_bytes
+
+
+def watch(orders: Orders, journal: Journal, lock: SentinelLock, wake: Wake) -> None:
+    """Watch as `orders` say, holding the lock, and give it back at the end.
+
+    Raises:
+        LedgerError: if the ledger cannot be used.
+    """
+    try:
+        sentinel = Sentinel(orders, journal)
+        try:
+            journal.write("memguard.sentinel_started", pid=os.getpid(), domain=orders.domain)
+            sentinel.run(wake)
+        finally:
+            sentinel.close()
+            journal.write("memguard.sentinel_ended", pid=os.getpid(), domain=orders.domain)
+    finally:
+        lock.release()
+
+
+def main(fields: Mapping[str, Any]) -> None:
+    """Be a sentinel that was started on demand; does nothing where another one watches already."""
+    orders = Orders.from_json(fields)
+    lock = SentinelLock.take(domain_file(orders.folder, "sentinel.lock", orders.domain))
+    if lock is None:
+        return
+    settle_in()
+    lock_memory()
+    journal = Journal(domain_file(orders.folder, "sentinel.log", orders.domain))
+    with Wake((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as wake:
+        watch(orders, journal, lock, wake)
