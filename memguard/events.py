@@ -34,7 +34,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.pressure_changed": "memory is shorter than it was, or less short; `state` tells how short",
         "memguard.job_throttled": "memory is short, and a job was asked for less or held; `rung`, `why`",
         "memguard.job_released": "a job that was held goes on",
-        "memguard.job_killed_for_pressure": "memory is short, and a job was ended for it; `why` tells why this one",
+        "memguard.job_killed": "memory is short, and a job was ended for it; `why` tells why this one",
         "memguard.relief_measured": "what a step against the shortage brought; `freed_bytes`",
         "memguard.sentinel_started": "a process watches the machine's memory for the jobs of this user",
         "memguard.sentinel_ended": "nobody watches the memory any more: there were no jobs, or it was stopped",

@@ -48,7 +48,7 @@ _EFFECT_AFTER_S: Final = 0.5
 _AFTER_FAULT_S: Final = 0.2
 _SHARE: Final = "MEMGUARD_CAPACITY"
 _RUNGS: Final = {Ask.NOTHING: "thawed"}
-_EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed_for_pressure"}
+_EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +264,7 @@ class Sentinel:
         """Kill whom their guards did not, and write down what came of earlier steps."""
         entries = [(job.lease, job.entry) for job in jobs]
         for lease in self._trees.kill_overdue(entries, now_s):
-            self._journal.write(
-                "memguard.job_killed_for_pressure", lease.lease_id, name=lease.name, rung="sigkill"
-            )
+            self._journal.write("memguard.job_killed", lease.lease_id, name=lease.name, rung="sigkill")
         due = [effect for effect in self._effects if effect.due_s <= now_s]
         if due:
             self._effects = [effect for effect in self._effects if effect.due_s > now_s]

@@ -169,10 +169,7 @@ def _path() -> list[str]:
     """Return where memguard and what it needs can be imported from, and nothing else: no user's file shadows it."""
     import apsw  # noqa: PLC0415 - whoever has a lease has it already
 
-    import memguard  # noqa: PLC0415
-
-    files = (memguard.__file__, apsw.__file__)
-    return [str(Path(file).absolute().parent.parent) for file in files if file is not None]
+    return [str(Path(__file__).absolute().parents[2]), str(Path(str(apsw.__file__)).absolute().parents[1])]
 
 
 def is_sentinel(pid: int) -> bool:

@@ -248,7 +248,6 @@ class LedgerStore:
         """Return all leases, in no order and without what they use; waits for no writer.
 
         Raises:
-            LedgerDamaged: if the file is broken.
             LedgerError: if it cannot be read.
         """
         with self._lock, _told(self.path):
