@@ -19,6 +19,8 @@ __all__ = ["Gauges", "LimitNow"]
 _FULL_SPEED: Final = 6 * GIB
 # Two looks before the line, for the first of them sees only that something began.
 _LOOKS_BEFORE_LINE: Final = 2
+# Where all are held to their reservation, only one who comes new can do that, and a program takes a moment to start.
+_CALMER: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,24 @@ class Gauges:
         self._shortest_s, self._longest_s = shortest_s, longest_s
         self._gauges: dict[str, PressureGauge] = {}
 
-    def observe(self, at_s: float, limits: Iterable[LimitNow]) -> tuple[PressureNow, LimitNow]:
-        """Take a reading of all limits, at least one; returns the worst, with the next look that is due for any."""
+    def observe(
+        self, at_s: float, limits: Iterable[LimitNow], *, may_burst: bool = True
+    ) -> tuple[PressureNow, LimitNow]:
+        """Take a reading.
+
+        Args:
+            at_s: when, in seconds on a clock that does not go back.
+            limits: all that hold, at least one.
+            may_burst: whether there may be a job that nothing keeps from taking more than was promised to it.
+
+        Returns:
+            The worst, and its limit; the next look is the one that is due first for any of them.
+        """
         limits = list(limits)
         self._gauges = {each.name: self._gauges.get(each.name) or self._gauge() for each in limits}
         seen = [(self._observe(at_s, each), each) for each in limits]
         worst, limit = max(seen, key=lambda each: (each[0].state, each[0].used_fraction))
-        soonest_s = min(self._wait_s(now, each) for now, each in seen)
+        soonest_s = min(self._wait_s(now, each, 1 if may_burst else _CALMER) for now, each in seen)
         return replace(worst, next_look_s=soonest_s), limit
 
     def _gauge(self) -> PressureGauge:
@@ -75,7 +88,7 @@ class Gauges:
         gauge = self._gauges[limit.name]
         return gauge.observe(at_s, limit.used_bytes, limit.promised_bytes, limit.capacity_bytes)
 
-    def _wait_s(self, now: PressureNow, limit: LimitNow) -> float:
+    def _wait_s(self, now: PressureNow, limit: LimitNow, factor: int) -> float:
         headroom = self._lines.critical * limit.capacity_bytes - limit.used_bytes
-        burst_s = headroom / _FULL_SPEED / _LOOKS_BEFORE_LINE
+        burst_s = factor * headroom / _FULL_SPEED / _LOOKS_BEFORE_LINE
         return max(self._shortest_s, min(now.next_look_s, burst_s, self._longest_s))

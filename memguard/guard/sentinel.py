@@ -46,6 +46,8 @@ _SWEEP_EVERY_S: Final = 5.0
 # A step's effect is measured this much later: a tree of a GiB needs a tenth of a second to end.
 _EFFECT_AFTER_S: Final = 0.5
 _AFTER_FAULT_S: Final = 0.2
+# Of a limit: jobs are measured again when as much is used more or less.
+_CHANGE: Final = 0.001
 _SHARE: Final = "MEMGUARD_CAPACITY"
 _RUNGS: Final = {Ask.NOTHING: "thawed"}
 _EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed"}
@@ -120,6 +122,7 @@ class Sentinel:
         self._effects: list[_Effect] = []
         self._state = Pressure.NORMAL
         self._told_faults: set[str] = set()
+        self._measured_at: list[int] = []
         self._seen: Sequence[tuple[Lease, Entry]] = ()
         self._last_lease_s = self._settled_s = boot_seconds()
 
@@ -144,7 +147,7 @@ class Sentinel:
         self._reading = self._watcher.look()
         jobs = self._jobs(now_s)
         limits = list(self._limits(jobs))
-        pressure, limit = self._gauges.observe(now_s, limits)
+        pressure, limit = self._gauges.observe(now_s, limits, may_burst=_may_burst(jobs))
         self._tell_pressure(pressure, limit)
         machine = Machine(limit.capacity_bytes, limit.available_bytes)
         others = self._is_another_over(limit)
@@ -170,7 +173,20 @@ class Sentinel:
         self._trees.keep(top)
         self._trees.take_over(top)
         blocks = Counter(lease.owner.pid for lease, entry in top if not entry.root_pid)
-        return [self._measured(lease, entry, blocks[lease.owner.pid] > 1) for lease, entry in top]
+        anew = self._has_changed()
+        return [self._measured(lease, entry, anew, blocks[lease.owner.pid] > 1) for lease, entry in top]
+
+    def _has_changed(self) -> bool:
+        """Whether enough is used more or less than when jobs were measured last; always while memory is short."""
+        used = [limit.used_bytes for limit in self._reading.limits]
+        moved = len(used) != len(self._measured_at) or any(
+            abs(now - then) > limit.limit_bytes * _CHANGE
+            for now, then, limit in zip(used, self._measured_at, self._reading.limits, strict=True)
+        )
+        if moved or self._state >= Pressure.RECOVERING:
+            self._measured_at = used
+            return True
+        return False
 
     def _top(self) -> list[tuple[Lease, Entry]]:
         known = {lease.lease_id for lease, _ in self._seen}
@@ -178,9 +194,9 @@ class Sentinel:
             (lease, entry) for lease, entry in self._seen if lease.is_granted and lease.parent_id not in known
         ]
 
-    def _measured(self, lease: Lease, entry: Entry, shares_owner: bool) -> Job:
-        used = self._trees.used_bytes(lease, entry, shares_owner=shares_owner)
-        return Job(replace(lease, used_bytes=used), entry)
+    def _measured(self, lease: Lease, entry: Entry, anew: bool, shares_owner: bool) -> Job:
+        used = self._trees.used_bytes(lease, entry, anew=anew, shares_owner=shares_owner)
+        return Job(lease if used == lease.used_bytes else replace(lease, used_bytes=used), entry)
 
     def _limits(self, jobs: Sequence[Job]) -> Iterator[LimitNow]:
         """Give each limit that holds here, with what was promised below it."""
@@ -322,6 +338,13 @@ class _Effect:
     key: int
     lease: Lease
     rung: str
+
+
+def _may_burst(jobs: Sequence[Job]) -> bool:
+    """Whether one of them is not held to its reservation by its own guard, or may not be one of them yet."""
+    return not jobs or any(
+        not job.is_enforced or not 0 < job.entry.limit_bytes <= job.lease.reserved_bytes for job in jobs
+    )
 
 
 def _used_and_promised(lease: Lease) -> tuple[int, int]:

@@ -39,6 +39,8 @@ class Trees:
         self._trees: dict[str, JobTree] = {}
         self._drifts: dict[str, _Drift] = {}
         self._frozen: set[str] = set()
+        # What was told and what was measured then.
+        self._last: dict[str, tuple[int, int]] = {}
 
     def keep(self, jobs: Sequence[tuple[Lease, Entry]]) -> None:
         """Know the trees of these leases and no others; who is stopped and has no lease any more goes on."""
@@ -51,6 +53,7 @@ class Trees:
             if entry.root_pid and lease_id not in self._trees:
                 self._trees[lease_id] = JobTree(*_root(entry), guards=(lease.owner.pid,))
         self._drifts = {lease_id: self._drifts.get(lease_id) or _Drift() for lease_id in there}
+        self._last = {lease_id: last for lease_id, last in self._last.items() if lease_id in there}
 
     def _forget(self, lease_id: str) -> None:
         tree = self._trees.pop(lease_id)
@@ -59,15 +62,24 @@ class Trees:
             tree.go_on()
         tree.close()
 
-    def used_bytes(self, lease: Lease, entry: Entry, *, shares_owner: bool) -> int:
+    def used_bytes(self, lease: Lease, entry: Entry, *, anew: bool, shares_owner: bool) -> int:
         """Return what a job uses now.
 
         Args:
             lease: one of those given to `keep`.
             entry: what stands on the board for it.
+            anew: whether to measure it; else what was measured or told last will do.
             shares_owner: whether its owner has other leases of work in his own process: then nobody can tell whose a
                 growth of that process is.
         """
+        last = self._last.get(lease.lease_id)
+        if not anew and last is not None:
+            return last[1] if last[0] == entry.used_bytes else entry.used_bytes
+        used = self._measure(lease, entry, shares_owner=shares_owner)
+        self._last[lease.lease_id] = entry.used_bytes, used
+        return used
+
+    def _measure(self, lease: Lease, entry: Entry, *, shares_owner: bool) -> int:
         tree = self._trees.get(lease.lease_id)
         if tree is None:
             measured = None if shares_owner else private_bytes_of(lease.owner.pid)

@@ -102,6 +102,7 @@ class _Group:
         self._limit = KernelFile(self._path, _NUMBER_BYTES)
         self._usage = KernelFile(f"{directory}/{USAGE_FILES[kind]}", _NUMBER_BYTES)
         self._stat = KernelFile(self._stat_path)
+        self._seen = -1, 0
 
     def limit(self) -> MemoryLimit | None:
         """Return its bound; ``None`` while it has none."""
@@ -109,7 +110,11 @@ class _Group:
         limit_bytes = NO_LIMIT_FROM if text == b"max" else int(text)
         if limit_bytes >= NO_LIMIT_FROM:
             return None
-        return MemoryLimit(self._kind, self._path, limit_bytes, self._used(self._stat.read()))
+        usage = int(self._usage.read())
+        if usage != self._seen[0]:
+            # Where nothing was charged or given back, what of it is file cache is as it was: until all is opened anew.
+            self._seen = usage, self._used(self._stat.read())
+        return MemoryLimit(self._kind, self._path, limit_bytes, self._seen[1])
 
     def _used(self, stat: bytes) -> int:
         return max(0, int(self._usage.read()) - reclaimable_in(self._kind, parse_flat(stat)))

@@ -12,7 +12,8 @@ import mmap
 import os
 import struct
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Self
 
@@ -68,6 +69,10 @@ class Sight:
         return 0 <= now_s - self.at_s < FRESH_S
 
 
+# Not `dataclasses.astuple`, which copies in depth and is twenty times slower.
+_fields_of: Final = attrgetter(*(each.name for each in fields(Sight)))
+
+
 class Beacon:
     """The mapped file.
 
@@ -86,7 +91,7 @@ class Beacon:
         (count,) = _COUNT.unpack_from(self._memory, 0)
         count = (count + 1) % 2**63
         _COUNT.pack_into(self._memory, 0, count)
-        _RECORD.pack_into(self._memory, _COUNT.size, *astuple(sight))
+        _RECORD.pack_into(self._memory, _COUNT.size, *_fields_of(sight))
         _COUNT.pack_into(self._memory, _COUNT.size + _RECORD.size, count)
 
     def read(self) -> Sight | None:

@@ -54,8 +54,9 @@ class LedgerReader:
         if seen != self._seen:
             self._leases, self._seen = store.leases(), seen
         figures = self._files.board.copy()
-        entries = ((lease, entry_in(figures, lease.slot, lease.token)) for lease in self._leases)
-        return [(replace(lease, used_bytes=entry.used_bytes), entry) for lease, entry in entries]
+        entries = [entry_in(figures, lease.slot, lease.token) for lease in self._leases]
+        self._leases = [_using(*each) for each in zip(self._leases, entries, strict=True)]
+        return list(zip(self._leases, entries, strict=True))
 
     def ask(self, lease: Lease, what: Ask, now_s: float) -> bool:
         """Ask something of a lease's job; False if the lease has ended."""
@@ -84,3 +85,8 @@ class LedgerReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _using(lease: Lease, entry: Entry) -> Lease:
+    # Most jobs use what they used a moment ago.
+    return lease if lease.used_bytes == entry.used_bytes else replace(lease, used_bytes=entry.used_bytes)
