@@ -46,8 +46,11 @@ _SWEEP_EVERY_S: Final = 5.0
 # A step's effect is measured this much later: a tree of a GiB needs a tenth of a second to end.
 _EFFECT_AFTER_S: Final = 0.5
 _AFTER_FAULT_S: Final = 0.2
-# Of a limit: jobs are measured again when as much is used more or less.
-_CHANGE: Final = 0.001
+# All is looked at this often at least; and what must be looked at more often than this is not calm.
+_LONGEST_SLEEP_S: Final = 1.0
+_SHORTEST_CALM_S: Final = 0.02
+# Of the smallest limit: jobs are measured again when as much is used more or less.
+_CHANGE: Final = 0.01
 _SHARE: Final = "MEMGUARD_CAPACITY"
 _RUNGS: Final = {Ask.NOTHING: "thawed"}
 _EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed"}
@@ -123,6 +126,7 @@ class Sentinel:
         self._state = Pressure.NORMAL
         self._told_faults: set[str] = set()
         self._measured_at: list[int] = []
+        self._least_bytes = 0.0
         self._seen: Sequence[tuple[Lease, Entry]] = ()
         self._last_lease_s = self._settled_s = boot_seconds()
 
@@ -134,6 +138,16 @@ class Sentinel:
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better than no look
                 self._tell_fault(error)
                 wait_s = _AFTER_FAULT_S
+            self._sleep(wake, wait_s)
+
+    def _sleep(self, wake: Wake, wait_s: float) -> None:
+        """Sleep until the next look is due; while nothing happens a glance at the machine stands in for most looks."""
+        until_s = boot_seconds() + _LONGEST_SLEEP_S
+        wake.wait(wait_s)
+        is_calm = self._state is Pressure.NORMAL and wait_s > _SHORTEST_CALM_S
+        while is_calm and not wake.is_stopped and boot_seconds() + wait_s < until_s:
+            if self._watcher.has_moved(self._least_bytes):
+                return
             wake.wait(wait_s)
 
     @property
@@ -147,6 +161,7 @@ class Sentinel:
         self._reading = self._watcher.look()
         jobs = self._jobs(now_s)
         limits = list(self._limits(jobs))
+        self._least_bytes = _CHANGE * min(each.capacity_bytes for each in limits)
         pressure, limit = self._gauges.observe(now_s, limits, may_burst=_may_burst(jobs))
         self._tell_pressure(pressure, limit)
         machine = Machine(limit.capacity_bytes, limit.available_bytes)
@@ -180,8 +195,7 @@ class Sentinel:
         """Whether enough is used more or less than when jobs were measured last; always while memory is short."""
         used = [limit.used_bytes for limit in self._reading.limits]
         moved = len(used) != len(self._measured_at) or any(
-            abs(now - then) > limit.limit_bytes * _CHANGE
-            for now, then, limit in zip(used, self._measured_at, self._reading.limits, strict=True)
+            abs(now - then) > self._least_bytes for now, then in zip(used, self._measured_at, strict=True)
         )
         if moved or self._state >= Pressure.RECOVERING:
             self._measured_at = used

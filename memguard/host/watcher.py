@@ -68,13 +68,17 @@ class _Physical:
     def __init__(self, base: str) -> None:
         self._path = f"{base}/proc/meminfo"
         self._file = KernelFile(self._path)
-        self.swap_free_bytes = 0
+        self.swap_free_bytes = self._available = 0
 
     def limits(self) -> list[MemoryLimit]:
         fields = _wanted(self._file.read())
         self.swap_free_bytes = fields.get(b"SwapFree", 0)
-        total = fields[b"MemTotal"]
-        return [MemoryLimit("physical", self._path, total, total - available_in(fields))]
+        total, self._available = fields[b"MemTotal"], available_in(fields)
+        return [MemoryLimit("physical", self._path, total, total - self._available)]
+
+    def has_moved(self, least_bytes: float) -> bool:
+        fields = _wanted(self._file.read())
+        return abs(available_in(fields) - self._available) > least_bytes
 
     def close(self) -> None:
         self._file.close()
@@ -102,12 +106,11 @@ class _Group:
         self._limit = KernelFile(self._path, _NUMBER_BYTES)
         self._usage = KernelFile(f"{directory}/{USAGE_FILES[kind]}", _NUMBER_BYTES)
         self._stat = KernelFile(self._stat_path)
-        self._seen = -1, 0
+        self._seen, self._last_limit = (-1, 0), NO_LIMIT_FROM
 
     def limit(self) -> MemoryLimit | None:
         """Return its bound; ``None`` while it has none."""
-        text = self._limit.read().strip()
-        limit_bytes = NO_LIMIT_FROM if text == b"max" else int(text)
+        limit_bytes = self._last_limit = self._read_limit()
         if limit_bytes >= NO_LIMIT_FROM:
             return None
         usage = int(self._usage.read())
@@ -115,6 +118,17 @@ class _Group:
             # Where nothing was charged or given back, what of it is file cache is as it was: until all is opened anew.
             self._seen = usage, self._used(self._stat.read())
         return MemoryLimit(self._kind, self._path, limit_bytes, self._seen[1])
+
+    def _read_limit(self) -> int:
+        text = self._limit.read().strip()
+        return NO_LIMIT_FROM if text == b"max" else int(text)
+
+    def has_moved(self, least_bytes: float) -> bool:
+        """Whether another limit holds, or more or less is charged than at the last reading."""
+        limit_bytes = self._read_limit()
+        if limit_bytes != self._last_limit:
+            return True
+        return limit_bytes < NO_LIMIT_FROM and abs(int(self._usage.read()) - self._seen[0]) > least_bytes
 
     def _used(self, stat: bytes) -> int:
         return max(0, int(self._usage.read()) - reclaimable_in(self._kind, parse_flat(stat)))
@@ -165,6 +179,18 @@ class MachineWatcher:
             # A cgroup went, or a file says what nobody expected: the slow way knows what to make of it.
             self.close()
             return self._restricted(read_machine(root=self._root))
+
+    def has_moved(self, least_bytes: float) -> bool:
+        """Whether a limit is another one than at the last look, or use by more than so many bytes; far cheaper."""
+        if self._physical is None:
+            return True
+        try:
+            groups = (group for groups in self._hierarchies for group in groups)
+            return self._physical.has_moved(least_bytes) or any(
+                group.has_moved(least_bytes) for group in groups
+            )
+        except (OSError, ValueError, KeyError):
+            return True
 
     def _open_all(self) -> None:
         self.close()

@@ -45,6 +45,27 @@ def test_a_limit_that_is_lowered_is_seen_at_the_next_look(caged: RecordedMachine
         assert watcher.look().capacity_bytes == GIB // 2
 
 
+def test_a_glance_tells_whether_a_look_is_worth_it(caged: RecordedMachine) -> None:
+    """More or less use, another limit, a group that is gone: all of it is worth a look."""
+    with MachineWatcher(root=caged.root) as watcher:
+        assert watcher.has_moved(GIB // 50)
+        watcher.look()
+        assert not watcher.has_moved(GIB // 50)
+        caged.write(f"{V1}/outer/memory.usage_in_bytes", f"{GIB + GIB // 10}\n")
+        assert watcher.has_moved(GIB // 50)
+        assert not watcher.has_moved(GIB // 5)
+        watcher.look()
+        assert not watcher.has_moved(GIB // 50)
+        caged.write(f"{V1}/outer/own/memory.limit_in_bytes", f"{GIB}\n")
+        assert watcher.has_moved(GIB // 50)
+        watcher.look()
+        caged.meminfo(16384, 12000)
+        assert watcher.has_moved(GIB // 50)
+        watcher.look()
+        caged.write(f"{V1}/outer/own/memory.usage_in_bytes", "nonsense\n")
+        assert watcher.has_moved(GIB // 50)
+
+
 def test_a_scope_leaves_out_what_is_below_it(caged: RecordedMachine) -> None:
     """Who watches for a cgroup counts its limit and those around it, and for the machine none of a cgroup."""
     base = str(caged.root)
