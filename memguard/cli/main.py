@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "report": ("memguard.cli.report", "report_command"),
     "run": ("memguard.cli.run", "run_command"),
     "runbook": ("memguard.cli.runbook", "runbook_command"),
+    "sentinel": ("memguard.cli.sentinel", "sentinel_command"),
     "status": ("memguard.cli.status", "status_command"),
     "top": ("memguard.cli.top", "top_command"),
 }
