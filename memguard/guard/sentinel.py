@@ -8,6 +8,7 @@ killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -187,6 +188,7 @@ class Sentinel:
         top = [(lease, entry) for lease, entry in self._top() if lease.domain == self._orders.domain]
         self._trees.keep(top)
         self._trees.take_over(top)
+        self._free_ledger()
         blocks = Counter(lease.owner.pid for lease, entry in top if not entry.root_pid)
         anew = self._has_changed()
         return [self._measured(lease, entry, anew, blocks[lease.owner.pid] > 1) for lease, entry in top]
@@ -285,10 +287,14 @@ class Sentinel:
         self._effects.append(_Effect(now_s + _EFFECT_AFTER_S, self._scribe.note(action), lease, rung))
 
     def _freeze(self, lease: Lease) -> None:
-        tree = self._trees.freeze(lease)
-        if tree is not None and (writer := self._reader.writer()):
-            # Stopped in the midst of a transaction, it would keep all others of this user waiting.
-            tree.let_finish(writer, lambda: self._reader.writer() == writer)
+        self._trees.freeze(lease)
+        self._free_ledger()
+
+    def _free_ledger(self) -> None:
+        """Let whoever was stopped in the midst of a transaction finish it: all others would wait for him."""
+        for tree in self._trees.frozen():
+            if writer := self._reader.writer():
+                tree.let_finish(writer, lambda: self._reader.writer() == writer)
 
     def _finish(self, jobs: Sequence[Job], now_s: float) -> None:
         """Kill whom their guards did not, and write down what came of earlier steps."""
@@ -333,6 +339,8 @@ class Sentinel:
 
     def close(self) -> None:
         """Let everybody go on who is stopped, and close all."""
+        with contextlib.suppress(LedgerError):  # then as it was seen last
+            self._seen = self._reader.look()
         for lease, entry in self._seen:
             if entry.asked is Ask.FROZEN and lease.domain == self._orders.domain:
                 self._trees.thaw(lease)

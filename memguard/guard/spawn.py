@@ -61,6 +61,14 @@ _attempts: dict[tuple[Path, str, int], _Attempts] = {}
 _lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - the thread that held it at the fork does not exist in the copy
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def ensure_sentinel(settings: Shares, folder: Path, domain: str, *, linger_s: float = LINGER_S) -> str:
     """Start a sentinel for a domain where none watches; to be called again and again by whoever has a lease there.
 

@@ -90,13 +90,16 @@ class Trees:
     def _follow(self, lease: Lease, entry: Entry, measured: int) -> int:
         return self._drifts[lease.lease_id].follow(entry.used_bytes, measured)
 
-    def freeze(self, lease: Lease) -> JobTree | None:
-        """Stop a job's tree; returns it, ``None`` if it has none."""
+    def freeze(self, lease: Lease) -> None:
+        """Stop a job's tree, if it has one."""
         tree = self._trees.get(lease.lease_id)
         if tree is not None:
             self._frozen.add(lease.lease_id)
             tree.stop()
-        return tree
+
+    def frozen(self) -> list[JobTree]:
+        """Return the trees that are stopped."""
+        return [self._trees[lease_id] for lease_id in self._frozen if lease_id in self._trees]
 
     def thaw(self, lease: Lease) -> None:
         """Let a job's tree go on."""

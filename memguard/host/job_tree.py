@@ -29,7 +29,6 @@ _STOPPED: Final = frozenset("Tt")
 _MOST_ROUNDS: Final = 100
 # A transaction takes a millisecond or two; whoever needs longer is stuck.
 _FINISH_S: Final = 0.02
-_FINISH_LOOK_S: Final = 0.0005
 
 
 class JobTree:
@@ -126,14 +125,15 @@ class JobTree:
 
     def let_finish(self, pid: int, is_busy: Callable[[], bool], within_s: float = _FINISH_S) -> None:
         """Let one of its stopped processes go on until it is no longer busy, or so long at most, and stop it again."""
-        who = [(pid, ticks) for member, ticks in self._stopped.items() if member == pid]
-        if not who:
-            return
+        who = [(member, ticks) for member, ticks, _ in self._members() if member == pid]
         until_s = time.monotonic() + within_s
-        kill_processes(who, signal.SIGCONT)
-        while is_busy() and time.monotonic() < until_s:
-            time.sleep(_FINISH_LOOK_S)
-        kill_processes(who, signal.SIGSTOP)
+        while who and time.monotonic() < until_s:
+            kill_processes(who, signal.SIGCONT)
+            while is_busy() and time.monotonic() < until_s:
+                pass  # a moment of sleep, and it is busy again
+            kill_processes(who, signal.SIGSTOP)
+            if not is_busy():
+                return
 
     def kill(self) -> None:
         """Kill all its processes and have their memory freed at once where the kernel can; does not wait."""

@@ -53,7 +53,9 @@ def main() -> None:
     folder = Path(order["folder"])
     with LedgerBook(folder, lambda: room_for(shares)) as book:
         lease = book.hold(Wish(order["name"], order["name"], order["mib"] * MIB, order.get("priority", 0)))
-        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", order.get("program", HOG)])
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", order.get("program", HOG), *order.get("arguments", ())]
+        )
         ticks = start_ticks(process.pid)
         assert ticks is not None
         if not order.get("cooperative"):

@@ -51,8 +51,12 @@ class Job:
 
     def take(self, mib: int, pause_s: float = 0.0) -> None:
         """Tell it to take so much, a MiB at a time; does not wait for it."""
+        self.tell(f"{mib} {pause_s}")
+
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin."""
         assert self.holder.stdin is not None
-        self.holder.stdin.write(f"{mib} {pause_s}\n")
+        self.holder.stdin.write(f"{line}\n")
         self.holder.stdin.flush()
 
     @property

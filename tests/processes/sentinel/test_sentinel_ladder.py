@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from memguard.guard.pressure import Pressure
@@ -196,3 +198,42 @@ def test_nothing_is_promised_while_memory_is_short(small: Machine) -> None:
         greedy.holder.kill()
         honest.end()
         assert eventually(lambda: book.settle()["late"].is_granted)
+
+
+# Is in the midst of a transaction much of the time.
+WRITING = """
+import sys, threading, time
+sys.path += sys.argv[1:]
+import apsw
+kept = []
+print("ready", flush=True)
+def write(path):
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(5000)
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        for _ in range(200):
+            connection.execute("UPDATE lease SET priority = priority")
+        connection.execute("COMMIT")
+        time.sleep(0.001)
+mib, path = sys.stdin.readline().split()
+threading.Thread(target=write, args=(path,), daemon=True).start()
+for _ in range(400):
+    kept.append(bytearray(1 << 20))
+    time.sleep(0.003)
+"""
+
+
+@pytest.mark.requirement("T5.2")
+def test_one_that_is_stopped_keeps_nobody_from_the_ledger(small: Machine) -> None:
+    """A tree that was stopped in the midst of a transaction is let finish it: others of the user go on."""
+    honest = small.job("honest", 100)
+    greedy = small.job("greedy", 30, program=WRITING, arguments=[str(Path(apsw.__file__).parents[1])])
+    small.watched()
+    honest.take(80)
+    honest.wait("took")
+    greedy.tell(f"1 {small.folder / 'ledger.sqlite'}")
+    assert eventually(lambda: small.actions("greedy", "frozen"))
+    assert eventually(greedy.is_stopped)
+    assert small.book.settle()
+    honest.end()
