@@ -3,10 +3,14 @@
 Comes in: settings, and what a job is to have. Goes out: a `Tenure` for the length of a ``with`` block. Where the ledger
 cannot be used the job runs all the same, inside its own budget, and its report says so: a guard that breaks stops
 nobody's work.
+
+Who holds memory never waits for more: a process with guarded blocks of its own takes what is free at once for the jobs
+that it starts meanwhile, and these grow as memory becomes free. So no two processes can wait for each other.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -14,17 +18,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError
+from memguard.ledger.board import Ask, Entry
 from memguard.ledger.book import LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Lease
 from memguard.ledger.room import room_for
+from memguard.ledger.seat import LEASE_VARIABLE, Seat
 from memguard.ledger.waiting import HeldLease, acquire
+from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
 
-__all__ = ["LEASE_VARIABLE", "Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
+__all__ = ["Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
 
 # A job that outgrew its reservation asks for more in steps of this part of its use, and after a refusal not at once.
 _STEP: Final = 0.25
@@ -39,44 +47,74 @@ class Tenure:
     """What a job has of the machine while it runs.
 
     Attributes:
-        lease_id: what is started inside draws on it; ``""`` where there is no ledger.
-        degraded: why there is none, in a sentence, or ``""``.
+        degraded: what is amiss with it, in a sentence, or ``""``.
     """
 
-    def __init__(self, held: HeldLease | None, limit_bytes: int, degraded: str = "") -> None:
-        self._held = held
+    def __init__(
+        self, book: LedgerBook | None, held: HeldLease | None, limit_bytes: int, degraded: str = ""
+    ) -> None:
+        self._book, self._held = book, held
         self._limit_bytes = limit_bytes
         self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
         self._asked_at_s = -_ASK_AGAIN_S
-        self.lease_id = held.lease_id if held is not None else ""
         self.degraded = degraded
 
     @property
-    def variables(self) -> dict[str, str]:
-        """What the job's processes find in their environment."""
-        return {LEASE_VARIABLE: self.lease_id} if self.lease_id else {}
+    def seat(self) -> Seat | None:
+        """Where its figures stand; ``None`` where there is no ledger."""
+        if self._book is None or self._held is None:
+            return None
+        return self._book.seat(self._held.lease)
+
+    @property
+    def helpers(self) -> frozenset[int]:
+        """Processes that were started beside the job, and are not part of it."""
+        return frozenset()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is promised to the job now."""
+        return self._reserved_bytes
+
+    def entry(self) -> Entry:
+        """Return what stands on the board for it now; nothing where there is no ledger."""
+        if self._book is None or self._held is None:
+            return Entry()
+        return self._book.entry(self._held.lease)
+
+    def note(self, used_bytes: int) -> None:
+        """Tell what the job uses now, for whom no guard of its own does; and `follow` it."""
+        if self._held is not None:
+            self._held.note_used(used_bytes)
+        self.follow(used_bytes)
 
     def follow(self, used_bytes: int) -> None:
-        """Tell what the job uses now, and ask for more where it has outgrown what is reserved; never waits."""
-        if self._held is None:
+        """See that the machine is watched, and ask for more where the job has outgrown its reservation; never waits."""
+        if self._book is None or self._held is None:
             return
-        self._held.note_used(used_bytes)
-        if used_bytes > self._reserved_bytes < self._limit_bytes:
-            self._grow(used_bytes)
-
-    def _grow(self, used_bytes: int) -> None:
-        assert self._held is not None
         now_s = time.monotonic()
-        if now_s - self._asked_at_s < _ASK_AGAIN_S:
-            return
+        if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
+            self._grow(self._held, used_bytes, now_s)
+
+    def _grow(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
         wanted = min(self._limit_bytes, used_bytes + max(_SMALLEST_STEP_BYTES, int(used_bytes * _STEP)))
         try:
-            if self._held.grow_nowait(wanted - self._reserved_bytes):
+            if held.grow_nowait(wanted - self._reserved_bytes):
                 self._reserved_bytes = wanted
             else:
                 self._asked_at_s = now_s
         except LedgerError as error:
             self._asked_at_s, self.degraded = now_s, f"no more could be reserved: {error}"
+
+    def why_ended(self) -> str:
+        """Return why the sentinel ended the job, and it and not another; ``""`` if it wrote down nothing."""
+        if self._book is None or self._held is None:
+            return ""
+        try:
+            actions = self._book.actions(self._held.lease_id)
+        except LedgerError as error:
+            return f"what the sentinel wrote down could not be read: {error}"
+        return next((each.why for each in reversed(actions) if each.rung == Ask.KILL.name), "")
 
 
 @contextmanager
@@ -85,7 +123,9 @@ def leased(
     wish: Wish,
     *,
     limit_bytes: int,
+    is_block: bool = False,
     withdrawn: Callable[[], bool] = lambda: False,
+    on_bell: Callable[[Callable[[], None]], None] = lambda _: None,
     on_wait: Callable[[tuple[Lease, ...]], None] | None = None,
 ) -> Iterator[Tenure]:
     """Reserve memory of the machine for a job, waiting for it in turn, and give it back at the end.
@@ -94,8 +134,10 @@ def leased(
         settings: whether there is a ledger, and where; how long to wait.
         wish: what is wanted; drawn on the lease that this process is part of, if there is one.
         limit_bytes: how far the reservation may grow.
-        withdrawn: as `memguard.ledger.acquire`.
-        on_wait: as `memguard.ledger.acquire`.
+        is_block: whether it is for work in this very process: while it lasts, nothing here waits for memory.
+        withdrawn: as `memguard.ledger.waiting.acquire`.
+        on_bell: given what wakes the waiter, to be called when ``withdrawn`` is to be asked again.
+        on_wait: as `memguard.ledger.waiting.acquire`.
 
     Raises:
         CapacityExceeded: for more than jobs can have at all.
@@ -103,30 +145,48 @@ def leased(
         JobInterrupted: if it was withdrawn.
     """
     if settings.ledger is LedgerChoice.OFF:
-        yield Tenure(None, limit_bytes)
+        yield Tenure(None, None, limit_bytes)
         return
     try:
-        held = acquire(
-            _book_for(settings), wish, timeout_s=settings.wait_s, withdrawn=withdrawn, on_wait=on_wait
-        )
+        book = _book_for(settings)
+        if _blocks:
+            held = HeldLease(book, book.hold(wish))
+        else:
+            on_bell(functools.partial(_ring, wish.lease_id))
+            held = acquire(book, wish, timeout_s=settings.wait_s, withdrawn=withdrawn, on_wait=on_wait)
     except LedgerError as error:
-        yield Tenure(None, limit_bytes, f"the job runs without a reservation: {error}")
+        yield Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
         return
-    tenure = Tenure(held, limit_bytes)
+    tenure = Tenure(book, held, limit_bytes)
     try:
+        if is_block:
+            _blocks.add(tenure)
         yield tenure
     finally:
+        _blocks.discard(tenure)
         try:
             held.release()
         except LedgerError as error:  # the lease ends with this process
             tenure.degraded = f"a reservation could not be given back: {error}"
 
 
+def _ring(lease_id: str) -> None:
+    ring(lease_id)  # whoever does not hear does not wait any more
+
+
+# What this process holds for its own blocks.
+_blocks: Final[WeakSet[Tenure]] = WeakSet()
+
+
 def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> int:
-    """Return what to reserve at first: all of a budget that somebody named, else the setting ``first_reservation``."""
-    if is_named:
+    """Return what to reserve at first: all of a budget that somebody named, else the setting ``first_reservation``.
+
+    Never more than there is for jobs: whoever names all of the machine gets all but the reserve.
+    """
+    if settings.ledger is LedgerChoice.OFF:
         return limit_bytes
-    return min(limit_bytes, settings.first_reservation.resolve(room_for(settings).capacity_bytes))
+    most = room_for(settings).capacity_bytes
+    return min(limit_bytes, most if is_named else settings.first_reservation.resolve(most))
 
 
 def who_holds(leases: tuple[Lease, ...], wish: Wish) -> str:
@@ -154,3 +214,12 @@ def _book_for(settings: Settings) -> LedgerBook:
         if key not in _books:
             _books[key] = LedgerBook(folder, lambda: room_for(settings))
         return _books[key]
+
+
+def _start_over_in_child() -> None:
+    global _lock  # noqa: PLW0603 - a thread that does not exist here may hold it
+    _lock = threading.Lock()
+    _blocks.clear()
+
+
+os.register_at_fork(after_in_child=_start_over_in_child)

@@ -7,21 +7,20 @@ telling it to people is `memguard.story`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 from memguard.errors import DataError
 from memguard.events import JsonScalar
+from memguard.rebuild import rebuild, shown
 
 __all__ = [
     "REPORT_SCHEMA",
+    "Attempt",
     "BatchSummary",
     "BudgetReport",
     "CallerMemory",
@@ -41,8 +40,6 @@ __all__ = [
 ]
 
 REPORT_SCHEMA: Final = "memguard.report/1"
-# Figures of a document are taken up to here: beyond it they are damage, and readers' integers end.
-_LARGEST_FIGURE: Final = 2**63
 
 
 class Outcome(StrEnum):
@@ -220,6 +217,16 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An earlier try of the same job, which ran out of memory and was allowed another one."""
+
+    outcome: Outcome
+    limit_bytes: int
+    peak_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
     """All that is known of one job. Bytes are bytes, ``_s`` are seconds, fractions are 0 to 1 and above.
 
@@ -235,8 +242,10 @@ class JobReport:
         peak_bytes: highest sampled use of the whole tree. Sampling can miss a spike; ``kernel_peak_bytes`` cannot.
         kernel_peak_bytes: the kernel's own high-water mark of the fence, reclaimable file cache included.
         baseline_bytes: memory inherited from the preloaded template, shared and not counted in use.
-        throttles: how often it was slowed down to let memory come back; 0 today, since nothing slows jobs down.
-        throttled_s: for how long in all; 0 today.
+        throttles: how often it was made to wait to let memory come back.
+        throttled_s: for how long in all.
+        pressure: why it was ended when the machine's memory ran short, and it and not another; ``""`` if it was not.
+        attempts: the tries before this one, oldest first.
         guard_degraded: parts of the guard that failed while the job ran, one line each.
     """
 
@@ -273,6 +282,13 @@ class JobReport:
     notes: Mapping[str, JsonScalar] = field(default_factory=dict)
     timeout_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    pressure: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The outcome, or ``machine_pressure`` where that was the cause of a kill."""
+        return "machine_pressure" if self.pressure else self.outcome.value
 
     @property
     def utilisation(self) -> float:
@@ -291,7 +307,9 @@ def report_to_json(report: JobReport) -> dict[str, Any]:
         ValueError: for a figure that JSON has no word for, which no report of memguard's own has.
     """
     document: dict[str, Any] = {"schema": REPORT_SCHEMA, **dataclasses.asdict(report)}
-    document["reason"] = document["outcome"] = report.outcome.value
+    document["outcome"], document["reason"] = report.outcome.value, report.reason
+    for attempt in document["attempts"]:
+        attempt["outcome"] = attempt["outcome"].value
     document["utilisation"] = round(report.utilisation, 4)
     return dict(json.loads(json.dumps(document, allow_nan=False)))
 
@@ -308,77 +326,15 @@ def report_from_json(document: Mapping[str, Any], *, subject: str = "report") ->
     """
     if document.get("schema") != REPORT_SCHEMA:
         raise DataError(
-            f"is not a job report (schema {_shown(document.get('schema'))})",
+            f"is not a job report (schema {shown(document.get('schema'))})",
             subject=subject,
             remedy=f"give a file that says {REPORT_SCHEMA!r}, as `memguard run --report FILE` writes",
         )
     try:
-        report = _build(JobReport, document)
+        report = rebuild(JobReport, document)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"is a damaged job report ({error})", subject=subject, remedy="run the job again with --report"
         ) from error
     assert isinstance(report, JobReport)
     return report
-
-
-def _build(cls: type, values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(cls)
-    known = {each.name: each for each in dataclasses.fields(cls)}
-    return cls(**{name: _field(name, hints[name], values[name]) for name in known if name in values})
-
-
-def _field(name: str, hint: Any, value: Any) -> Any:
-    try:
-        if hint is float and isinstance(value, float) and _LARGEST_FIGURE < abs(value) < math.inf:
-            raise ValueError("a number beyond 2^63")
-        return _value(hint, value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """Return ``value`` as what a field's annotation says; a file may hold anything.
-
-    Raises:
-        TypeError: if it cannot be that.
-        ValueError: if it is no member of an enum.
-    """
-    if isinstance(hint, UnionType):
-        fitting = [each for each in get_args(hint) if (each is type(None)) == (value is None)]
-        return _first_that_fits(fitting, value)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, _checked(value, dict))  # type: ignore[arg-type]
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return hint(value)
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        return tuple(_value(inner[0], each) for each in _checked(value, list))
-    if origin is Mapping:
-        return {name: _value(inner[1], each) for name, each in _checked(value, dict).items()}
-    return _checked(value, hint)
-
-
-def _first_that_fits(hints: list[Any], value: Any) -> Any:
-    for hint in hints:
-        with contextlib.suppress(TypeError):
-            return _value(hint, value)
-    raise TypeError(f"{_shown(value)} does not belong here")
-
-
-def _checked(value: Any, kind: Any) -> Any:
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{_shown(value)} where {kind.__name__} belongs")
-    if isinstance(value, int) and abs(value) > _LARGEST_FIGURE:
-        raise ValueError("a number beyond 2^63")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no figure")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """Return a value of a file for a message: short, and without looking into what may be deep or huge."""
-    return (
-        f"{value!r:.40}" if isinstance(value, str | float | bool | None) else f"some {type(value).__name__}"
-    )

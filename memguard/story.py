@@ -24,6 +24,7 @@ RUNBOOKS: Final = {
     Outcome.MEMORY_ERROR: "JobOutOfMemory",
     Outcome.KERNEL_OOM: "MachineShortOfMemory",
 }
+_PRESSURE_RUNBOOK: Final = RUNBOOKS[Outcome.KERNEL_OOM]
 # After a miss the next try gets half as much again: the true need is unknown, only that it is larger (the rule of
 # the retry, see docs/design.md). After a success a quarter of headroom keeps the next run below its warning line.
 _AFTER_MISS: Final = 1.5
@@ -44,7 +45,7 @@ def suggested_budget(report: JobReport) -> int:
     Where the job ran inside the fence of another one, the capacity it saw is that budget, which can be raised.
     """
     missed = report.outcome.is_memory_death
-    used = max(report.peak_bytes, report.budget.limit_bytes if missed else 0)
+    used = max(report.peak_bytes, report.budget.limit_bytes if missed and not report.pressure else 0)
     wanted = max(int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS)), SMALLEST_BUDGET_BYTES)
     return wanted if _sees_a_fence(report) else min(wanted, report.capacity.capacity_bytes)
 
@@ -133,6 +134,8 @@ _ADVICE: Final[Mapping[Outcome, Callable[[JobReport], str]]] = {
 
 
 def _after_miss(report: JobReport) -> tuple[str, ...]:
+    if report.pressure:
+        return _after_pressure(report)
     advice = []
     if report.outcome is Outcome.KERNEL_OOM:
         advice.append("run `memguard status` to see which limit binds and what else uses it")
@@ -157,12 +160,21 @@ def _after_miss(report: JobReport) -> tuple[str, ...]:
     return tuple(advice)
 
 
+def _after_pressure(report: JobReport) -> tuple[str, ...]:
+    again = "--retries 1" if report.kind == "command" else "retries=1"
+    return (
+        f"name what it needs: run with {_setting(report)}, and it starts when so much is free",
+        f"allow another try: with {again} it is run again by itself, with more reserved",
+        "run `memguard status` to see which limit binds and what else uses it",
+    )
+
+
 def _death(report: JobReport, where: str) -> Death | None:
     if report.outcome in (Outcome.COMPLETED, Outcome.RAISED) or (
         report.outcome is Outcome.INTERRUPTED and report.kind == "command"
     ):
         return None
-    runbook = RUNBOOKS.get(report.outcome)
+    runbook = _PRESSURE_RUNBOOK if report.pressure else RUNBOOKS.get(report.outcome)
     places = [f"report {where}" if where else "", f"memguard runbook {runbook}" if runbook else ""]
     return Death(
         who=f"{report.name} ({report.what})",
@@ -199,6 +211,8 @@ _CAUSES: Final = {
 def _why_now(report: JobReport) -> str:
     after = f"after {format_duration(report.duration_s)}"
     phase = f" in phase {report.phases[-1].name}" if report.phases else ""
+    if report.pressure:
+        return f"the machine's memory ran short, and it was ended {after}{phase}"
     if report.outcome is Outcome.SIGNAL and report.signal:
         return f"it died of {report.signal} {after}{phase}; memguard did not send it"
     if report.outcome is Outcome.TIMEOUT and report.timeout_s is not None:
@@ -220,6 +234,8 @@ def _beside_its_time(report: JobReport) -> str:
 
 
 def _why_this_one(report: JobReport) -> str:
+    if report.pressure:
+        return report.pressure
     if report.outcome in (Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP):
         return "it alone passed its own budget; no other job was touched"
     if report.outcome is Outcome.KERNEL_OOM:
@@ -273,7 +289,7 @@ def tell_death(report: JobReport) -> str:
 def events_of(report: JobReport) -> tuple[Event, ...]:
     """Return the events that follow from how a job ended, in the order in which they came about."""
     events = [_event(report, "memguard.guard_degraded", fault=fault) for fault in report.guard_degraded]
-    if report.outcome in (Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP):
+    if report.outcome in (Outcome.BUDGET_KILL, Outcome.BUDGET_SOFT_STOP) and not report.pressure:
         figures = {"peak_bytes": report.peak_bytes, "limit_bytes": report.budget.limit_bytes}
         events.append(_event(report, "memguard.budget_exceeded", outcome=report.outcome.value, **figures))
     alive = report.notes.get("models_alive_at_end")

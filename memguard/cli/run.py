@@ -149,7 +149,8 @@ def _run_leased(
     caller = CallerMemory(before_bytes, after_bytes, after_bytes)
     if tenure is not None and tenure.degraded:
         record = dataclasses.replace(record, degraded=(*record.degraded, tenure.degraded))
-    report = compose_report(frame, recorder, record, caller)
+    pressure = tenure.why_ended() if tenure is not None else ""
+    report = compose_report(frame, recorder, record, caller, pressure=pressure)
     report = report.with_exit_status(status_of_command(report, exit_code))
     note_end(report)
     _publish(report, wishes)

@@ -26,6 +26,7 @@ from memguard.ledger.board import Ask, Entry, entry_in
 from memguard.ledger.change import Change
 from memguard.ledger.files import LedgerFiles
 from memguard.ledger.records import Action, Lease, Room
+from memguard.ledger.seat import SIGHT, Seat
 from memguard.ledger.store import Transaction
 from memguard.ledger.wake import ring
 
@@ -140,6 +141,10 @@ class LedgerBook:
         """Tell which tree of processes a lease is for, and where its guard stops it."""
         self._files.board.write_root(lease.slot, pid, start_ticks, limit_bytes)
 
+    def seat(self, lease: Lease) -> Seat:
+        """Return where a lease's own guard tells what it uses."""
+        return Seat(str(self._folder), lease.domain, lease.lease_id, lease.slot, lease.token)
+
     def entry(self, lease: Lease) -> Entry:
         """Return what stands on the board for a lease now: what it uses, what is asked of it."""
         return self._files.board.entry(lease.slot, lease.token)
@@ -179,7 +184,7 @@ class LedgerBook:
     def domain(self) -> str:
         """Whose memory this process's leases are of; see `memguard.ledger.records.Room`."""
         with self._lock:
-            return self._look()[0].domain
+            return self._look()[0].domain if self._domain is None else self._domain
 
     def leases(self) -> tuple[Lease, ...]:
         """Return all leases and wishes, in the order in which they were asked for."""
@@ -233,7 +238,7 @@ class LedgerBook:
         room = self._read_room()
         if self._domain is None:
             self._domain = room.domain
-            self._beacon = _open_beacon(domain_file(self._folder, "sight", room.domain))
+            self._beacon = _open_beacon(domain_file(self._folder, SIGHT, room.domain))
         return dataclasses.replace(room, domain=self._domain, is_closed=self._is_gate_closed())
 
     def _is_gate_closed(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from memguard.errors import LedgerError
 from memguard.ledger.board import Board
+from memguard.ledger.seat import BOARD
 from memguard.ledger.store import LedgerDamaged, LedgerStore, Transaction
 
 __all__ = ["LedgerFiles"]
@@ -36,7 +37,7 @@ class LedgerFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / "ledger.sqlite"
-        self.board = _open_board(folder / "board")
+        self.board = _open_board(folder / BOARD)
         try:
             self._store = self._opened()
         except BaseException:

@@ -16,9 +16,19 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, NoReturn, Protocol
 
 from memguard.errors import WorkerStartError
-from memguard.host import ReceivedSignal, SignalStream, become_subreaper, children_of, was_started_with
+from memguard.host import (
+    ReceivedSignal,
+    SignalStream,
+    become_subreaper,
+    children_of,
+    start_ticks,
+    was_started_with,
+)
+from memguard.ledger.board import Ask
+from memguard.ledger.seat import LEASE_VARIABLE, Seat
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.janitor import JOB_VARIABLE, STOP_SIGNALS, Janitor
+from memguard.worker.obedience import Obedience
 from memguard.worker.reaper import Reaper
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import BUDGET_VARIABLE, EndRecord, GuardPlan
@@ -51,6 +61,7 @@ _PYTHON_SETS: Final = "LC_CTYPE"
 _NO_JANITOR: Final = (
     "its janitor was killed: had memguard been killed too, the command would have gone on unguarded"
 )
+_AT_ONCE: Final = (StopReason.BUDGET, StopReason.PRESSURE)
 _SHELL: Final = "/bin/sh"
 _NOT_EXECUTED: Final = b"x"
 _NOT_ENCLOSED: Final = b"e"
@@ -61,11 +72,15 @@ class CommandNotStarted(OSError):  # noqa: N818 - it says what is so, as the who
 
 
 class Follower(Protocol):
-    """Who wants to know what a command uses, and has something to tell it."""
+    """Who holds a command's lease."""
 
     @property
-    def variables(self) -> Mapping[str, str]:
-        """What the command finds in its environment."""
+    def seat(self) -> Seat | None:
+        """Where its figures stand, and what is asked of it."""
+
+    @property
+    def helpers(self) -> frozenset[int]:
+        """Processes that it started, which are not the command's."""
 
     def follow(self, used_bytes: int) -> None:
         """Take note of what its tree uses now."""
@@ -181,8 +196,8 @@ class CommandGuard:
         inherited = dict(os.environ)
         if not was_started_with(_PYTHON_SETS):
             inherited.pop(_PYTHON_SETS, None)
-        leased = self._tenure.variables if self._tenure is not None else {}
-        return {**inherited, **own, **leased}
+        seat = self._tenure.seat if self._tenure is not None else None
+        return {**inherited, **own, **({LEASE_VARIABLE: seat.lease_id} if seat is not None else {})}
 
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
@@ -194,8 +209,11 @@ class CommandGuard:
             adopted=self._adopted,
             shared_before=self._janitor.shared_before,
         )
-        if enclosure.degraded:
-            self._guard.degraded[enclosure.degraded] = None
+        self._obedience = Obedience(self._tenure.seat if self._tenure is not None else None)
+        self._obedience.note_root(pid, start_ticks(pid) or 0, self._plan.limit_bytes)
+        for fault in (enclosure.degraded, self._obedience.degraded):
+            if fault:
+                self._guard.degraded[fault] = None
         self._note_shared()
         self._reaper = Reaper(pid, on_end=self._janitor.note_end)
         try:
@@ -205,11 +223,15 @@ class CommandGuard:
             self._guard.kill_all()
             self._guard.finish(0.0, remove_shared=True)
             raise
+        finally:
+            self._obedience.close()
         return self._end(enclosure)
 
     def _adopted(self) -> tuple[tuple[int, int], ...]:
-        helper = self._janitor.pid if self._janitor.is_alive else None
-        return tuple(child for child in children_of(os.getpid()) if child[0] != helper)
+        helpers = self._tenure.helpers if self._tenure is not None else frozenset()
+        if self._janitor.is_alive:
+            helpers |= {self._janitor.pid}
+        return tuple(child for child in children_of(os.getpid()) if child[0] not in helpers)
 
     def _turn(self) -> None:
         received = self._signals.wait(self._guard.next_wait_s())
@@ -245,7 +267,17 @@ class CommandGuard:
             else:
                 self._stop_reason = self._stop_reason or StopReason.BUDGET
                 self._guard.kill_all()
+        self._obey(now)
         self._check_time(now)
+
+    def _obey(self, now_s: float) -> None:
+        asked = self._obedience.look(self._guard.watch.used_bytes)
+        if asked is None:
+            return
+        self._recorder.take({"kind": "asked", "asked": asked.name}, now_s - self._started_s)
+        if asked is Ask.KILL:
+            self._stop_reason = self._stop_reason or StopReason.PRESSURE
+            self._guard.kill_all()
 
     def _note_shared(self) -> None:
         try:
@@ -274,7 +306,7 @@ class CommandGuard:
             or ending.exit_code == -signal.SIGKILL
         )
         # What had no say in the budget's kill, because it was forked meanwhile, gets no grace to go on growing.
-        grace_s = 0.0 if ending.stop_reason is StopReason.BUDGET else self._plan.grace_s
+        grace_s = 0.0 if ending.stop_reason in _AT_ONCE else self._plan.grace_s
         cleanup = self._guard.finish(grace_s, remove_shared=killed)
         self._reaper.reap()
         if not self._janitor.is_alive:

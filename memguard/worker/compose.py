@@ -20,7 +20,7 @@ from memguard.story import with_story
 from memguard.version import __version__
 from memguard.worker.recorder import JobRecorder
 from memguard.worker.spec import EndRecord
-from memguard.worker.verdict import judge, signal_name
+from memguard.worker.verdict import StopReason, judge, signal_name
 
 __all__ = ["JobFrame", "compose_report", "is_back"]
 
@@ -62,6 +62,7 @@ def compose_report(
     *,
     error: str | None = None,
     exit_status: int | None = None,
+    pressure: str = "",
 ) -> JobReport:
     """Build the report of a job that has ended.
 
@@ -72,9 +73,11 @@ def compose_report(
         caller: memory of the calling process.
         error: one line of what it raised.
         exit_status: what the wrapper of a command exits with.
+        pressure: why the sentinel chose it, if it did.
     """
     verdict = judge(record.ending)
     ending = record.ending
+    recorder.close_throttle(record.duration_s)
     report = JobReport(
         job_id=frame.job_id,
         name=frame.name,
@@ -97,6 +100,8 @@ def compose_report(
         caller=caller,
         cleanup=record.cleanup,
         batches=recorder.batches,
+        throttles=recorder.throttles,
+        throttled_s=round(recorder.throttled_s, 3),
         phases=recorder.phases(record.duration_s),
         processes=record.processes,
         warnings=_warnings(recorder, record, verdict.outcome),
@@ -107,8 +112,15 @@ def compose_report(
         notes=dict(recorder.notes),
         timeout_s=frame.timeout_s,
         versions=_versions(),
+        pressure=_pressure(record, pressure),
     )
     return with_story(report, where=frame.report_path)
+
+
+def _pressure(record: EndRecord, why: str) -> str:
+    if record.ending.stop_reason is not StopReason.PRESSURE:
+        return ""
+    return why or "the sentinel chose it; what it wrote down of that could not be read"
 
 
 def _peak(record: EndRecord, outcome: Outcome) -> int:

@@ -13,6 +13,8 @@ import threading
 from typing import Any, Final
 
 from memguard.events import JsonScalar
+from memguard.ledger.seat import Seat, SeatView
+from memguard.worker.asked import Asked
 from memguard.worker.protocol import Channel, Message
 from memguard.worker.threads import ThreadFollower
 
@@ -35,8 +37,9 @@ class JobContext:
         threads: what keeps its threads at their share of the processors, or ``None``.
     """
 
-    def __init__(self, job_id: str, name: str, budget_bytes: int, channel: Channel) -> None:
-        self.threads: ThreadFollower | None = None
+    def __init__(
+        self, job_id: str, name: str, budget_bytes: int, channel: Channel, seat: Seat | None = None
+    ) -> None:
         self.job_id = job_id
         self.name = name
         self.budget_bytes = budget_bytes
@@ -44,6 +47,24 @@ class JobContext:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may count in the midst of it
         self._batches = [0, 0, 0, 0]
+        self._asked = Asked(_view_of(seat))
+        self.threads: ThreadFollower | None = None
+        if seat is not None:
+            self.threads = ThreadFollower(lambda: self._asked.running, warn=self.warn)
+
+    @property
+    def asked(self) -> Asked:
+        """What is asked of the job because memory of the machine is short."""
+        return self._asked
+
+    def checkpoint(self) -> None:
+        """Give the guard a chance to slow the job down here: waits while memory of the machine is short.
+
+        Pools that can give memory back are asked to. What else is asked tell `Asked.light` and `Asked.stop`.
+        """
+        if not self._is_copy():
+            self.follow_threads()
+            self._asked.heed()
 
     def phase(self, name: str, detail: str = "") -> None:
         """Enter a named part of the work; the one before it ends."""
@@ -88,6 +109,13 @@ class JobContext:
         if not self._is_copy():  # a forked child of the job has no say
             with contextlib.suppress(OSError):  # the kernel has no room for it; it is advice
                 self._channel.send(message)
+
+
+def _view_of(seat: Seat | None) -> SeatView | None:
+    try:
+        return SeatView(seat) if seat is not None else None
+    except OSError:  # its keeper, which opens the same file, reports it
+        return None
 
 
 def scalar_of(value: Any) -> JsonScalar:

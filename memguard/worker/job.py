@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
 from memguard.host import OwnMemory
@@ -25,7 +25,7 @@ from memguard.worker.recorder import JobProgress, JobRecorder
 from memguard.worker.refusal import explained
 from memguard.worker.spec import JobSpec
 from memguard.worker.templates import TemplatePool
-from memguard.worker.verdict import Delivery
+from memguard.worker.verdict import Delivery, StopReason
 
 __all__ = ["GuardedJob", "JobResult", "RemoteTraceback", "raise_free"]
 
@@ -136,9 +136,14 @@ class GuardedJob:
     """
 
     def __init__(
-        self, frame: JobFrame, spec: JobSpec, on_message: Callable[[Message, JobProgress], None]
+        self,
+        frame: JobFrame,
+        spec: JobSpec,
+        on_message: Callable[[Message, JobProgress], None],
+        tenure: Tenancy | None = None,
     ) -> None:
         self.result: JobResult[Any] | None = None
+        self._tenure = tenure
         self._frame = frame
         self._on_message = on_message
         self._recorder = JobRecorder(spec.plan.limit_bytes, spec.plan.warn_fraction)
@@ -211,7 +216,13 @@ class GuardedJob:
         self._recorder.take(message, time.monotonic() - self._started_s)
 
     def _take(self, message: Message) -> None:
+        if self._tenure is not None and message["kind"] == "use":
+            self._tenure.follow(message["used_bytes"])
         self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
+
+    def _why_ended(self, ended: EndedJob) -> str:
+        chosen = ended.record.ending.stop_reason is StopReason.PRESSURE
+        return self._tenure.why_ended() if chosen and self._tenure is not None else ""
 
     def _finish(self, ended: EndedJob) -> JobResult[Any]:
         after = self._memory.private_bytes()
@@ -225,8 +236,19 @@ class GuardedJob:
             ended.record,
             CallerMemory(self._before_bytes, after, settled),
             error=_one_line(ended),
+            pressure=self._why_ended(ended),
         )
         return JobResult(ended.value, report, error)
+
+
+class Tenancy(Protocol):
+    """Who holds a job's lease."""
+
+    def follow(self, used_bytes: int) -> None:
+        """Take note of what its tree uses now."""
+
+    def why_ended(self) -> str:
+        """Return why the sentinel ended the job."""
 
 
 def _one_line(ended: EndedJob) -> str | None:

@@ -23,7 +23,7 @@ from memguard.worker.context import JobContext, current_job, enter_job, leave_jo
 from memguard.worker.fencing import Enclosure
 from memguard.worker.protocol import Channel
 from memguard.worker.raised import pack_error
-from memguard.worker.spec import BUDGET_VARIABLE, JobSpec
+from memguard.worker.spec import JobSpec
 from memguard.worker.verdict import Delivery, delivery_of
 
 __all__ = ["run_job_and_exit"]
@@ -54,8 +54,8 @@ def _run(
     try:
         enclosure.submit_to(spec.plan, arguments_bytes=os.fstat(arguments).st_size)
         _settle(stdio)
-        enter_job(JobContext(spec.job_id, spec.name, spec.plan.limit_bytes, channel))
-        delivery, packed = _call(arguments, spec.plan.limit_bytes)
+        enter_job(JobContext(spec.job_id, spec.name, spec.plan.limit_bytes, channel, spec.seat))
+        delivery, packed = _call(arguments, spec)
         _deliver(channel, delivery, packed)
         status = 0 if delivery is Delivery.VALUE else 1
     except KeyboardInterrupt:  # stopped while it handed over: that it ended without a result tells everything
@@ -84,7 +84,7 @@ def _reseed() -> None:
         random.seed()
 
 
-def _call(arguments: int, budget_bytes: int) -> tuple[Delivery, Packed]:
+def _call(arguments: int, spec: JobSpec) -> tuple[Delivery, Packed]:
     try:
         # Blocked since before the fork, so that a stop which came too early for the handlers is not lost; others may
         # have been blocked by the thread of the caller that started the template.
@@ -92,7 +92,7 @@ def _call(arguments: int, budget_bytes: int) -> tuple[Delivery, Packed]:
         call = unpack_call(arguments)
         os.close(arguments)
         call.surroundings.adopt()
-        os.environ[BUDGET_VARIABLE] = str(budget_bytes)  # for the programs that it starts
+        os.environ.update(spec.variables)  # for the programs that it starts
         return Delivery.VALUE, pack(_loaded(call)(), what="the result")
     except BaseException as error:  # noqa: BLE001 - whatever the job raises is its outcome
         return delivery_of(error), pack_error(error)

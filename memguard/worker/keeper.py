@@ -28,12 +28,14 @@ from memguard.host import (
     resident_bytes_now,
     shared_memory_there,
 )
+from memguard.ledger.board import Ask
 from memguard.worker.advice import Advice, Delivered, Need, understand
+from memguard.worker.obedience import Obedience
 from memguard.worker.protocol import Channel, GarbledMessageError, Message, leading_that_fit
 from memguard.worker.reaper import Reaper
 from memguard.worker.result_room import ResultRoom
 from memguard.worker.spec import EndRecord, JobSpec
-from memguard.worker.standby import Standby
+from memguard.worker.standby import Standby, fitting_standby
 from memguard.worker.tree_guard import TreeGuard
 from memguard.worker.verdict import Delivery, StopReason
 from memguard.worker.watch import Notice
@@ -95,7 +97,7 @@ def _keep(
     shared_before = shared_memory_there()
     try:
         own = (caller.fileno(), *stdio, arguments, closing, owner)
-        standby, degraded = _fitting(standby, spec, lambda: _close_all(*own))
+        standby, degraded = fitting_standby(standby, spec, lambda: _close_all(*own))
     except OSError as error:
         _tell_failure(caller, "no process could be made for the job", error)
         raise
@@ -121,21 +123,6 @@ def _keep(
 
 def _tell_failure(caller: Channel, what: str, error: BaseException) -> None:
     caller.send({"kind": "failed", "why": f"{what}: {error}"[:_LONGEST_TEXT]})
-
-
-def _fitting(standby: Standby | None, spec: JobSpec, let_go: Callable[[], None]) -> tuple[Standby, str]:
-    """Return a process behind the fence that the job is to have, and what is amiss with that fence."""
-    plan = spec.plan
-    if standby is not None and not standby.serves(plan.fence):
-        standby.discard()
-        standby = None
-    standby = standby or Standby(plan.fence, let_go)
-    try:
-        standby.enclosure.assign(spec.job_id, plan.limit_bytes)
-    except OSError as error:
-        standby.discard()
-        return Standby("rlimit", let_go), str(error)
-    return standby, standby.enclosure.degraded
 
 
 def _open_pidfd(pid: int) -> int:
@@ -168,6 +155,10 @@ class _Keeper:
         self._reaper = Reaper(guard.root_pid)
         self._start_ticks = identify(guard.root_pid).start_ticks
         self._baseline_bytes = baseline_bytes
+        self._obedience = Obedience(spec.seat)
+        self._obedience.note_root(guard.root_pid, self._start_ticks, spec.plan.limit_bytes)
+        if self._obedience.degraded:
+            guard.degraded[self._obedience.degraded] = None
         self._started_s = time.monotonic()
         self._told_at_s = 0.0
         self._told_shared = guard.shared_note
@@ -235,12 +226,22 @@ class _Keeper:
                 self._stop_reason = self._stop_reason or StopReason.BUDGET
                 self._guard.kill_all()
         self._tell_shared()
+        self._obey()
         now = time.monotonic()
         self._check_deadlines(now)
         if now - self._told_at_s >= _PROGRESS_EVERY_S:
             self._told_at_s = now
             if not self._backlog:
                 self._caller.send_nowait(self._use_message("use"))
+
+    def _obey(self) -> None:
+        asked = self._obedience.look(self._guard.watch.used_bytes)
+        if asked is None:
+            return
+        self._tell({"kind": "asked", "asked": asked.name})
+        if asked is Ask.KILL:
+            self._stop_reason = self._stop_reason or StopReason.PRESSURE
+            self._guard.kill_all()
 
     def _tell_shared(self) -> None:
         """Tell the caller which shared memory is the job's: he removes what is left if this keeper is killed."""

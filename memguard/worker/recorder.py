@@ -18,6 +18,8 @@ from memguard.worker.protocol import Message
 
 __all__ = ["JobProgress", "JobRecorder"]
 
+# What is asked of a job that is not to go on for a while: names of `memguard.ledger.board.Ask`.
+_THROTTLES: Final = ("WAIT", "FROZEN")
 # Of phases, warnings and notes each: what a report keeps of a job that never stops talking.
 _MOST_KEPT: Final = 500
 
@@ -57,6 +59,9 @@ class JobRecorder:
     batches: BatchSummary = field(default_factory=BatchSummary)
     fence: str = ""
     on_nearing: Callable[[str], None] | None = None
+    throttles: int = 0
+    throttled_s: float = 0.0
+    _throttled_since_s: float | None = None
     _phases: list[PhaseReport] = field(default_factory=list)
     _phase_peak: int = 0
     _nearing_told: bool = False
@@ -71,6 +76,15 @@ class JobRecorder:
                 self.fence = message["fence"]
             case "use" | "neared":
                 self._take_use(message, elapsed_s)
+            case "asked":
+                self._take_ask(message["asked"], elapsed_s)
+            case _:
+                self._take_words(message, elapsed_s)
+        self.progress = replace(self.progress, elapsed_s=elapsed_s)
+        return self.progress
+
+    def _take_words(self, message: Message, elapsed_s: float) -> None:
+        match message["kind"]:
             case "phase":
                 self._enter_phase(text_of(message["name"]), text_of(message["detail"]), elapsed_s)
             case "progress":
@@ -82,8 +96,19 @@ class JobRecorder:
                 self._take_note(text_of(message["key"]), scalar_of(message["value"]))
             case "batches":
                 self.batches = BatchSummary(*message["figures"])
-        self.progress = replace(self.progress, elapsed_s=elapsed_s)
-        return self.progress
+
+    def _take_ask(self, asked: str, elapsed_s: float) -> None:
+        self.close_throttle(elapsed_s)
+        if asked in _THROTTLES:
+            self.throttles += 1
+            self._throttled_since_s = elapsed_s
+            self._take_warning("made to wait, because memory of the machine is short", elapsed_s)
+
+    def close_throttle(self, elapsed_s: float) -> None:
+        """Count a throttle that lasts as over now."""
+        if self._throttled_since_s is not None:
+            self.throttled_s += max(0.0, elapsed_s - self._throttled_since_s)
+            self._throttled_since_s = None
 
     def _take_warning(self, text: str, elapsed_s: float) -> None:
         if len(self.warnings) < _MOST_KEPT:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from memguard.host.readings import ProcessIdentity
+from memguard.ledger.seat import LEASE_VARIABLE, Seat
 from memguard.report import CleanupSummary, ProcessUse
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import WatchLimits
@@ -58,6 +59,13 @@ class JobSpec:
     name: str
     owner: ProcessIdentity
     plan: GuardPlan
+    seat: Seat | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the job's processes find in their environment."""
+        own = {BUDGET_VARIABLE: str(self.plan.limit_bytes)}
+        return own if self.seat is None else {**own, LEASE_VARIABLE: self.seat.lease_id}
 
     def to_message(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -71,6 +79,7 @@ class JobSpec:
             name=message["name"],
             owner=ProcessIdentity(**message["owner"]),
             plan=GuardPlan(**message["plan"]),
+            seat=Seat.from_message(message["seat"]),
         )
 
 

@@ -18,7 +18,7 @@ from memguard.worker.jobmain import run_job_and_exit
 from memguard.worker.protocol import channel_pair
 from memguard.worker.spec import JobSpec
 
-__all__ = ["Standby"]
+__all__ = ["Standby", "fitting_standby"]
 
 # What a fence is called until a job has it.
 _NAME: Final = "standby"
@@ -84,3 +84,20 @@ class Standby:
     def _remove_fence(self) -> None:
         if self.enclosure.fence is not None:
             self.enclosure.fence.remove()
+
+
+def fitting_standby(
+    standby: Standby | None, spec: JobSpec, let_go: Callable[[], None]
+) -> tuple[Standby, str]:
+    """Return a process behind the fence that the job is to have, and what is amiss with that fence."""
+    plan = spec.plan
+    if standby is not None and not standby.serves(plan.fence):
+        standby.discard()
+        standby = None
+    standby = standby or Standby(plan.fence, let_go)
+    try:
+        standby.enclosure.assign(spec.job_id, plan.limit_bytes)
+    except OSError as error:
+        standby.discard()
+        return Standby("rlimit", let_go), str(error)
+    return standby, standby.enclosure.degraded

@@ -24,6 +24,7 @@ class StopReason(StrEnum):
     TIMEOUT = "timeout"
     INTERRUPT = "interrupt"
     OWNER_GONE = "owner_gone"
+    PRESSURE = "pressure"
 
 
 class Delivery(StrEnum):
@@ -110,6 +111,7 @@ _STOPPED = {
     StopReason.TIMEOUT: Outcome.TIMEOUT,
     StopReason.INTERRUPT: Outcome.INTERRUPTED,
     StopReason.OWNER_GONE: Outcome.INTERRUPTED,
+    StopReason.PRESSURE: Outcome.BUDGET_KILL,
 }
 _DELIVERED = {
     Delivery.VALUE: Outcome.COMPLETED,
@@ -183,6 +185,7 @@ _STOP_TEXT = {
     StopReason.TIMEOUT: "stopped the job because its time was up",
     StopReason.INTERRUPT: "stopped the job because it was asked to",
     StopReason.OWNER_GONE: "stopped the job because the process that asked for it is gone",
+    StopReason.PRESSURE: "ended the job because the machine's memory ran short",
 }
 
 

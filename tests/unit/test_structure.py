@@ -29,7 +29,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"host"}),
     frozenset({"admission", "budget", "estimate"}),
     frozenset({"ledger"}),
-    frozenset({"redact", "report", "settling", "story"}),
+    frozenset({"rebuild", "redact", "report", "settling", "story"}),
     frozenset({"worker"}),
     frozenset({"guard"}),
     frozenset({"memory"}),
