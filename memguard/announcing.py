@@ -54,6 +54,11 @@ class Announcer:
             "memguard.job_ended", report.job_id, outcome=report.outcome.value, peak_bytes=report.peak_bytes
         )
 
+    def requeued(self, report: JobReport, limit_bytes: int) -> None:
+        """Tell that a job is run again, with more."""
+        had = report.budget.limit_bytes
+        self.publish("memguard.job_requeued", report.job_id, had_bytes=had, limit_bytes=limit_bytes)
+
     def consequences(self, report: JobReport) -> None:
         """Tell what follows from how a job or a block ended."""
         for event in events_of(report):
@@ -83,5 +88,10 @@ class Announcer:
                     used_bytes=message["used_bytes"],
                     limit_bytes=frame.limit_bytes,
                 )
+            case "asked":
+                if message["asked"] == "FROZEN":
+                    self.publish("memguard.job_throttled", frame.job_id)
+                elif message["before"] == "FROZEN":
+                    self.publish("memguard.job_released", frame.job_id)
             case "phase":
                 self.publish("memguard.phase_entered", frame.job_id, phase=message["name"])

@@ -38,6 +38,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.relief_measured": "what a step against the shortage brought; `freed_bytes`",
         "memguard.sentinel_started": "a process watches the machine's memory for the jobs of this user",
         "memguard.sentinel_ended": "nobody watches the memory any more: there were no jobs, or it was stopped",
+        "memguard.job_requeued": "a job that ran out of memory is run again, with more",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
         "memguard.model_survived": "registered models outlived their job; `alive` counts them",
         "memguard.batch_resized": "a batch size changed; `reason` tells why",

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -20,12 +21,14 @@ from memguard.redact import redact_environment
 from memguard.report import CapacityReport, EstimateSummary
 from memguard.units import parse_duration
 from memguard.worker.compose import JobFrame
+from memguard.worker.recorder import JobProgress
 from memguard.worker.spec import GuardPlan
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = [
+    "Call",
     "StopBoard",
     "StopRequest",
     "capacity_report",
@@ -42,6 +45,15 @@ T = TypeVar("T")
 
 # A name is for messages; it travels with each of them.
 _LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to run: function and arguments, the modules it needs, and who follows it."""
+
+    words: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+    modules: frozenset[str]
+    on_progress: Callable[[JobProgress], None] | None
 
 
 class StopRequest:

@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError
+from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
 from memguard.ledger.book import LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
@@ -81,6 +82,18 @@ class Tenure:
         if self._book is None or self._held is None:
             return Entry()
         return self._book.entry(self._held.lease)
+
+    def sight(self) -> Sight | None:
+        """Return what the sentinel saw last."""
+        return self._book.sight() if self._book is not None else None
+
+    def room_bytes(self, used_bytes: int, free_bytes: int) -> int:
+        """Return how much more the job can take: of ``free_bytes`` in its budget, what the machine can give now."""
+        sight = self.sight()
+        if sight is None or not sight.is_fresh():
+            return free_bytes
+        unpromised = max(0, sight.available_bytes - sight.promised_bytes)
+        return min(free_bytes, max(0, self._reserved_bytes - used_bytes) + unpromised)
 
     def note(self, used_bytes: int) -> None:
         """Tell what the job uses now, for whom no guard of its own does; and `follow` it."""

@@ -26,13 +26,16 @@ from memguard.guard.pressure import Pressure
 from memguard.host import OwnMemory, peak_resident_bytes_now, resident_bytes_now
 from memguard.jobs import StopRequest
 from memguard.leaks.registry import ModelRegistry
-from memguard.memory import BatchHooks
+from memguard.leasing import Tenure
+from memguard.ledger.board import Ask
+from memguard.memory import BatchHooks, shed_all
 from memguard.nesting import Surroundings
 from memguard.redact import redact_error
 from memguard.report import CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
 from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes
+from memguard.worker.asked import Asked
 from memguard.worker.compose import JobFrame, compose_report, is_back
 from memguard.worker.mapping import held_result_bytes
 from memguard.worker.recorder import JobRecorder
@@ -56,12 +59,12 @@ class ManagedJob(InBatches):
         self,
         frame: JobFrame,
         reservation: Reservation,
+        tenure: Tenure,
         plan: GuardPlan,
         registry: ModelRegistry,
         *,
         cleanup: CleanupManager,
         publish: Callable[..., None],
-        pressure: Callable[[], Pressure] = lambda: Pressure.NORMAL,
     ) -> None:
         self.name = frame.name
         self.reservation = reservation
@@ -72,6 +75,7 @@ class ManagedJob(InBatches):
         self._recorder = JobRecorder(plan.limit_bytes, plan.warn_fraction)
         self._watch = UsageWatch(plan.watch_limits)
         self._over = threading.Event()
+        self._chosen_for = ""
         # Weakly: an error holds the frames of the work, and they hold the block.
         self._stop_error: ref[MemoryLimitExceeded] | None = None
         self._degraded: dict[str, None] = {}
@@ -80,7 +84,9 @@ class ManagedJob(InBatches):
             target=self._keep_watching, name=f"memguard-{frame.name}", daemon=True
         )
         self._told = BatchTeller(frame.job_id, publish)
-        self._pressure = pressure
+        self._tenure = tenure
+        self.asked = Asked(tenure)
+        self.asked.on_shed(shed_all)
         self._batch_peak = 0
         self._models = 0
 
@@ -113,26 +119,47 @@ class ManagedJob(InBatches):
         return max(0, self.budget_bytes - self.used_bytes)
 
     def checkpoint(self) -> None:
-        """Give the guard a chance to stop the work here.
+        """Give the guard a chance to slow the work down or to stop it here.
+
+        Waits while memory of the machine is short and this job is one of those who are to let others finish. What else
+        is asked of it tells `asked`: to go on with less, or to end soon.
 
         Raises:
-            MemoryLimitExceeded: if the job is over its budget now.
+            MemoryLimitExceeded: if the job is over its budget now, or was chosen to end for the machine's memory.
         """
         self._observe()
+        if self.asked.now is not Ask.NOTHING:
+            self._heed()
         if not self._over.is_set():
             return
         if self.used_bytes <= self.budget_bytes:
             self._over.clear()
             return
-        raise self._stopping()
-
-    def _stopping(self) -> MemoryLimitExceeded:
-        error = MemoryLimitExceeded(
-            f"{self.name} uses {format_bytes(self.used_bytes)} of its budget of {format_bytes(self.budget_bytes)}; "
-            "work in smaller batches, raise memory=, or use MemoryManager.run, which enforces it"
+        raise self._noted(
+            MemoryLimitExceeded(
+                f"{self.name} uses {format_bytes(self.used_bytes)} of its budget of "
+                f"{format_bytes(self.budget_bytes)}; work in smaller batches, raise memory=, or use "
+                "MemoryManager.run, which enforces it"
+            )
         )
+
+    def _noted(self, error: MemoryLimitExceeded) -> MemoryLimitExceeded:
         self._stop_error = ref(error)
         return error
+
+    def _heed(self) -> None:
+        asked = self.asked.now
+        if asked in (Ask.WAIT, Ask.FROZEN):
+            self._tell_asked(asked.name, "memguard.job_throttled")
+            self.asked.heed(self._observe)
+            self._tell_asked(Ask.NOTHING.name, "memguard.job_released")
+        if self.asked.now is Ask.KILL:
+            self._chosen_for = self._tenure.why_ended() or "the machine's memory ran short"
+            raise self._noted(MemoryLimitExceeded(f"{self.name} was chosen to end: {self._chosen_for}"))
+
+    def _tell_asked(self, asked: str, event: str) -> None:
+        self._recorder.take({"kind": "asked", "asked": asked, "before": ""}, self._elapsed_s())
+        self._publish(event, self._frame.job_id, used_bytes=self._watch.used_bytes)
 
     def stopped_with(self, error: BaseException) -> bool:
         """Whether an error is this block's own stop at a checkpoint, and not that of a job or block inside it."""
@@ -140,10 +167,10 @@ class ManagedJob(InBatches):
 
     def _batch_hooks(self) -> BatchHooks:
         return BatchHooks(
-            free_bytes=lambda: self.free_bytes,
+            free_bytes=lambda: self._tenure.room_bytes(self.used_bytes, self.free_bytes),
             used_bytes=lambda: self.used_bytes,
             peak_bytes=self._take_batch_peak,
-            pressure=self._pressure,
+            pressure=lambda: Pressure(self.asked.state),
             checkpoint=self.checkpoint,
             on_batch=self._told.count,
             on_decision=self._told.decision,
@@ -196,10 +223,12 @@ class ManagedJob(InBatches):
     def _keep_watching(self) -> None:
         while not self._ended.wait(self._watch.next_interval_s()):
             self._observe()
+            self.asked.shed_if_asked()
 
     def _observe(self) -> None:
         used = self.used_bytes
         self._batch_peak = max(self._batch_peak, used)
+        self._tenure.note(used)
         for notice in self._watch.observe(used):
             if notice is Notice.EXCEEDED:
                 self._over.set()
@@ -231,7 +260,7 @@ class ManagedJob(InBatches):
         text = None if error is None else redact_error(error)
         report = compose_report(self._frame, self._recorder, record, caller, error=text)
         own_stop = error is not None and self.stopped_with(error)
-        self._slot = ReportSlot(_as_soft_stop(report) if own_stop else report)
+        self._slot = ReportSlot(_as_soft_stop(report, self._chosen_for) if own_stop else report)
         self._memory.close()
         return self._slot
 
@@ -253,7 +282,8 @@ class ManagedJob(InBatches):
             fence_kind="cooperative",
         )
         summary = CleanupSummary(cleaned.duration_s, cleaned.ok, cleaned.failures)
-        return EndRecord(ending, duration_s, summary, 0, (), tuple(self._degraded))
+        faults = (*self._degraded, *([self._tenure.degraded] if self._tenure.degraded else []))
+        return EndRecord(ending, duration_s, summary, 0, (), faults)
 
 
 # What the blocks around this code hold: a job started in them must not wait for their room.
@@ -324,11 +354,17 @@ class ManagedBlock:
             self._step_out()
 
 
-def _as_soft_stop(report: JobReport) -> JobReport:
+def _as_soft_stop(report: JobReport, chosen_for: str) -> JobReport:
     """Tell a stop at a checkpoint from an allocation that failed."""
-    fact = Evidence("memguard", "stopped the job at a checkpoint because its use passed its budget")
+    cause = "the machine's memory ran short" if chosen_for else "its use passed its budget"
+    fact = Evidence("memguard", f"stopped the job at a checkpoint because {cause}")
     stopped = dataclasses.replace(
-        report, outcome=Outcome.BUDGET_SOFT_STOP, evidence=(fact,), death=None, recommendations=()
+        report,
+        outcome=Outcome.BUDGET_SOFT_STOP,
+        evidence=(fact,),
+        death=None,
+        recommendations=(),
+        pressure=chosen_for,
     )
     return with_story(stopped)
 

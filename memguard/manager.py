@@ -14,7 +14,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -29,25 +29,30 @@ from memguard.errors import MemoryLimitExceeded
 from memguard.events import EventBus
 from memguard.host import MachineReading, identify
 from memguard.jobs import (
+    Call,
     StopBoard,
     StopRequest,
     describe_function,
     frame_for,
     machine_for,
+    new_job_id,
     plan_from,
     request_here,
 )
 from memguard.leaks.registry import ModelRegistry
-from memguard.managed import ManagedBlock, ManagedJob, attach_report, held_around
+from memguard.leasing import Tenure
+from memguard.managed import ManagedBlock, ManagedJob, attach_report
 from memguard.nesting import Nesting
 from memguard.report import EstimateSummary, JobReport, OuterBudget
+from memguard.requeue import next_frame, next_limit
+from memguard.reserving import Room, reserved
 from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
 from memguard.units import Size
 from memguard.worker.compose import JobFrame
 from memguard.worker.job import GuardedJob, JobResult, raise_free
 from memguard.worker.refusal import explained
-from memguard.worker.spec import JobSpec
+from memguard.worker.spec import GuardPlan, JobSpec
 from memguard.worker.templates import TemplatePool
 
 __all__ = ["MemoryManager", "current_manager", "open_managers"]
@@ -89,6 +94,7 @@ class MemoryManager:
         self._announcer = Announcer()
         enclosing, bound = _enclosing()
         self.enclosing: MemoryManager | None = enclosing
+        self._is_named = budget is not None or self.settings.origins["memory"] != "default"
         self.budget = resolve_budget(
             budget, self.status(), default=self.settings.memory, outer=bound, source="budget"
         )
@@ -143,6 +149,7 @@ class MemoryManager:
         on_progress: ProgressCallback | None = None,
         estimate: EstimateSummary | None = None,
         check: bool = True,
+        retries: int | None = None,
         **kwargs: Any,
     ) -> JobResult[T]:
         """Run a function in a guarded process of its own and wait for it.
@@ -158,6 +165,7 @@ class MemoryManager:
             on_progress: called in this thread with where the job is, some times a second.
             estimate: what was predicted, for the report.
             check: raise if the job did not complete.
+            retries: how often it is run again if it ran out of memory, each time with more; ``None`` takes the setting.
             **kwargs: its keyword arguments.
 
         Returns:
@@ -175,17 +183,18 @@ class MemoryManager:
         """
         with explained():
             frame = self._frame(function, name, self._job_budget(memory), estimate)
-        plan = plan_from(self.settings, frame.limit_bytes, timeout)
+            plan = plan_from(self.settings, frame.limit_bytes, timeout)
         frame = dataclasses.replace(frame, timeout_s=plan.timeout_s)
-        with (
-            self._stops.under(request_here()) as request,
-            self._reserved(frame, request),
-        ):
-            with explained():
-                spec = JobSpec(frame.job_id, frame.name, identify(), plan)
-                job = GuardedJob(frame, spec, self._announcer.listener(frame, on_progress))
-            request.on_ask(job.stop)
-            result = self._follow(job, (function, args, kwargs), preload)
+        call = Call((function, args, kwargs), self._preload | frozenset(preload), on_progress)
+        is_named = self._is_named or memory is not None
+        for tries_left in range(self.settings.retries if retries is None else retries, -1, -1):
+            result: JobResult[T] = self._run_once(frame, plan, call, is_named=is_named)
+            limit_bytes = next_limit(result.report, tries_left)
+            if limit_bytes is None:
+                break
+            self._announcer.requeued(result.report, limit_bytes)
+            frame, is_named = next_frame(frame, result.report, limit_bytes, new_job_id()), True
+            plan = dataclasses.replace(plan, limit_bytes=limit_bytes)
         if check:
             raise_free(result.take_error())
         return result
@@ -208,14 +217,20 @@ class MemoryManager:
                 task
             )  # which has what the job raised, whose frames have this one: a cycle with the arguments in it
 
-    def _follow(
-        self,
-        job: GuardedJob,
-        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
-        preload: Iterable[str],
-    ) -> JobResult[Any]:
+    def _run_once(self, frame: JobFrame, plan: GuardPlan, call: Call, *, is_named: bool) -> JobResult[Any]:
+        with (
+            self._stops.under(request_here()) as request,
+            self._reserved(frame, request, is_named=is_named) as (_, tenure),
+        ):
+            with explained():
+                spec = JobSpec(frame.job_id, frame.name, identify(), plan, tenure.seat)
+                job = GuardedJob(frame, spec, self._announcer.listener(frame, call.on_progress), tenure)
+            request.on_ask(job.stop)
+            return self._follow(job, call)
+
+    def _follow(self, job: GuardedJob, call: Call) -> JobResult[Any]:
         try:
-            return job.run(self._pool, call, self._preload | frozenset(preload))
+            return job.run(self._pool, call.words, call.modules)
         finally:
             if job.result is not None:
                 self._keep_report(job.result.slot)
@@ -226,10 +241,12 @@ class MemoryManager:
         self, name: str, memory: str | int | Size | None, request: StopRequest
     ) -> Iterator[ManagedJob]:
         frame = dataclasses.replace(self._frame(None, name, self._job_budget(memory), None), kind="managed")
-        with self._admitted(frame, request) as reservation:
+        is_named = self._is_named or memory is not None
+        with self._admitted(frame, request, is_named=is_named) as (reservation, tenure):
             job = ManagedJob(
                 frame,
                 reservation,
+                tenure,
                 plan_from(self.settings, frame.limit_bytes, None),
                 self.models,
                 cleanup=cleanup_for(self.settings, None, self.cleanup),
@@ -288,34 +305,21 @@ class MemoryManager:
         return dataclasses.replace(frame, outer=self.outer)
 
     @contextmanager
-    def _admitted(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:
+    def _admitted(
+        self, frame: JobFrame, request: StopRequest, *, is_named: bool
+    ) -> Iterator[tuple[Reservation, Tenure]]:
         """Give a block its room; only waiting for it can be stopped, the block itself is the caller's."""
         with ExitStack() as stoppable:
             stoppable.enter_context(self._stops.under(request))
-            with self._reserved(frame, request) as reservation:
+            with self._reserved(frame, request, is_named=is_named) as room:
                 stoppable.close()
-                yield reservation
+                yield room
 
-    @contextmanager
-    def _reserved(self, frame: JobFrame, request: StopRequest) -> Iterator[Reservation]:
-        with self.allocator.reserve(
-            frame.limit_bytes,
-            frame.name,
-            held=held_around(),
-            withdrawn=request.is_asked,
-            on_wait=lambda holders: self._announcer.publish(
-                "memguard.reservation_waited", frame.job_id, wanted_bytes=frame.limit_bytes, holders=holders
-            ),
-        ) as reservation:
-            self._announcer.publish(
-                "memguard.reservation_granted", frame.job_id, reserved_bytes=frame.limit_bytes
-            )
-            try:
-                yield reservation
-            finally:
-                self._announcer.publish(
-                    "memguard.reservation_released", frame.job_id, reserved_bytes=frame.limit_bytes
-                )
+    def _reserved(
+        self, frame: JobFrame, request: StopRequest, *, is_named: bool
+    ) -> AbstractContextManager[tuple[Reservation, Tenure]]:
+        room = Room(self.allocator, self.settings, self._announcer.publish)
+        return reserved(room, frame, request, is_named=is_named)
 
     def close(self) -> None:
         """Stop running and waiting jobs, end the workers, run the cleanup handlers; once or many times.

@@ -9,6 +9,7 @@ from memguard.cli.exits import stderr_has_room
 from memguard.events import Event, JsonScalar
 from memguard.report import JobReport
 from memguard.story import events_of
+from memguard.units import format_duration
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress, JobRecorder
 
@@ -43,7 +44,24 @@ class LoggedRecorder(JobRecorder):
         """Record, and log the start."""
         if message["kind"] == "started":
             note("memguard.job_started", self._job_id, fence=message["fence"])
-        return super().take(message, elapsed_s)
+        progress = super().take(message, elapsed_s)
+        if message["kind"] == "asked":
+            self._tell_asked(message)
+        return progress
+
+    def _tell_asked(self, message: Message) -> None:
+        if message["asked"] == "FROZEN":
+            note("memguard.job_throttled", self._job_id)
+            self._tell(
+                "made to wait: memory of the machine is short, and it uses more than was reserved for it"
+            )
+        elif message["before"] == "FROZEN":
+            note("memguard.job_released", self._job_id)
+            self._tell(f"goes on; it was made to wait for {format_duration(self.throttled_s)} in all")
+
+    def _tell(self, text: str) -> None:
+        if self.on_nearing is not None:
+            self.on_nearing(text)
 
     def warn_of_nearing(self, used_bytes: int, elapsed_s: float) -> None:
         """Record, and log it."""

@@ -27,7 +27,7 @@ from memguard.cli.exits import (
     say_nowait,
     status_of_command,
 )
-from memguard.cli.job_log import LoggedRecorder, note_end
+from memguard.cli.job_log import LoggedRecorder, note, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import LedgerChoice, LogLevel, Settings
@@ -36,6 +36,7 @@ from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
+from memguard.requeue import next_frame, next_limit, tell_requeue
 from memguard.story import tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
@@ -88,7 +89,7 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     is_flag=True,
     help="Say nothing of the job: exit status and report tell. What keeps memguard from its own work is said.",
 )
-@setting_flags("ledger", "priority", "wait", *JOB_SETTINGS)
+@setting_flags("ledger", "priority", "wait", "retries", *JOB_SETTINGS)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
 def run_command(
     *,
@@ -117,32 +118,47 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     frame = _frame(command, wishes, settings)
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
-    with _lease(frame, wishes, settings) as tenure:
-        return _run_leased(command, wishes, settings, frame, tenure)
+    is_named = wishes.memory is not None or settings.origins["memory"] != "default"
+    for tries_left in range(settings.retries, -1, -1):
+        try:
+            with _lease(frame, wishes, settings, is_named=is_named) as tenure:
+                report = _run_leased(command, wishes, settings, frame, tenure)
+        except CommandNotStarted as error:
+            return _tell_not_started(command[0], error)
+        limit_bytes = next_limit(report, tries_left)
+        if limit_bytes is None:
+            break
+        _tell_next_try(report, limit_bytes, wishes)
+        frame, is_named = next_frame(frame, report, limit_bytes, new_job_id()), True
+    _publish(report, wishes)
+    assert report.exit_status is not None
+    return report.exit_status
+
+
+def _tell_next_try(report: JobReport, limit_bytes: int, wishes: _Wishes) -> None:
+    note("memguard.job_requeued", report.job_id, had_bytes=report.budget.limit_bytes, limit_bytes=limit_bytes)
+    if not wishes.quiet:
+        say(tell_requeue(report, limit_bytes))
 
 
 def _lease(
-    frame: JobFrame, wishes: _Wishes, settings: Settings
+    frame: JobFrame, wishes: _Wishes, settings: Settings, *, is_named: bool
 ) -> contextlib.AbstractContextManager[Tenure | None]:
     if settings.ledger is LedgerChoice.OFF:
         return contextlib.nullcontext()
     from memguard.cli.lease import command_lease  # noqa: PLC0415 - it loads a database
 
-    is_named = wishes.memory is not None or settings.origins["memory"] != "default"
     return command_lease(frame, settings, is_named=is_named, quiet=wishes.quiet)
 
 
 def _run_leased(
     command: tuple[str, ...], wishes: _Wishes, settings: Settings, frame: JobFrame, tenure: Tenure | None
-) -> int:
+) -> JobReport:
     plan = plan_from(settings, frame.limit_bytes, None)
     on_nearing = _nothing if wishes.quiet else say_nowait
     recorder = LoggedRecorder(frame.job_id, frame.limit_bytes, settings.warn_at_fraction, on_nearing)
     before_bytes = private_bytes_now()
-    try:
-        record = CommandGuard(frame.job_id, command, plan, recorder, tenure).run()
-    except CommandNotStarted as error:
-        return _tell_not_started(command[0], error)
+    record = CommandGuard(frame.job_id, command, plan, recorder, tenure).run()
     after_bytes = private_bytes_now()
     exit_code = record.ending.exit_code
     assert exit_code is not None
@@ -153,9 +169,7 @@ def _run_leased(
     report = compose_report(frame, recorder, record, caller, pressure=pressure)
     report = report.with_exit_status(status_of_command(report, exit_code))
     note_end(report)
-    _publish(report, wishes)
-    assert report.exit_status is not None
-    return report.exit_status
+    return report
 
 
 def _nothing(_: str) -> None: ...

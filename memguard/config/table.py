@@ -216,6 +216,14 @@ SETTINGS: Final = (
         optional=True,
     ),
     Setting(
+        "retries",
+        "retries",
+        whole_number(0, 100),
+        "0",
+        "How often a job that ran out of memory is run again from its start, each time with more reserved. Only for "
+        "jobs that may be run twice.",
+    ),
+    Setting(
         "reserve",
         "reserve",
         SIZE,
@@ -234,9 +242,9 @@ SETTINGS: Final = (
         "ledger",
         "ledger",
         choice(LedgerChoice),
-        "off",
-        "Whether commands that `memguard run` wraps share the machine's memory by its ledger (auto), waiting in turn, "
-        "or know nothing of each other (off). Jobs of a `MemoryManager` do not use it yet.",
+        "auto",
+        "Whether jobs share the machine's memory with all other guarded jobs by its ledger, waiting in turn (auto), or "
+        "know nothing of each other (off).",
     ),
     Setting(
         "runtime_dir",
@@ -276,6 +284,7 @@ class Settings:
     report_dir: Path | None
     priority: int
     wait_s: float | None
+    retries: int
     reserve: Size
     first_reservation: Size
     ledger: LedgerChoice

@@ -33,11 +33,10 @@ class Asked:
 
     Args:
         seat: where it stands, ``None`` for nowhere.
-        in_wait: called again and again while the job waits: raises to end the wait, and sees to what must go on.
     """
 
-    def __init__(self, seat: Seated | None, in_wait: Callable[[], None] = lambda: None) -> None:
-        self._seat, self._in_wait = seat, in_wait
+    def __init__(self, seat: Seated | None) -> None:
+        self._seat = seat
         self._shed: list[Callable[[int], object]] = []
         self._shed_at_s = 0.0
 
@@ -72,17 +71,17 @@ class Asked:
         """Have something called when memory is to be given back, with how many bytes would help."""
         self._shed.append(shed)
 
-    def heed(self) -> float:
-        """Do what is asked; returns for how long that took, in seconds. Waits while the job is made to wait."""
-        if self._seat is None:
-            return 0.0
+    def heed(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Give back what is asked for, and wait while the job is made to wait.
+
+        Args:
+            meanwhile: called again and again then: sees to what must go on, and may raise to end the wait.
+        """
         self.shed_if_asked()
-        began_s = time.monotonic()
         while self.now in (Ask.WAIT, Ask.FROZEN):
-            self._in_wait()
+            meanwhile()
             # Whoever asked may have died since; he who comes after him sees what stands on the board, and goes on.
             time.sleep(_LOOK_EVERY_S)
-        return time.monotonic() - began_s
 
     def shed_if_asked(self) -> None:
         """Have memory given back, once each time that is asked."""

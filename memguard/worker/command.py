@@ -274,7 +274,10 @@ class CommandGuard:
         asked = self._obedience.look(self._guard.watch.used_bytes)
         if asked is None:
             return
-        self._recorder.take({"kind": "asked", "asked": asked.name}, now_s - self._started_s)
+        self._recorder.take(
+            {"kind": "asked", "asked": asked.name, "before": self._obedience.before.name},
+            now_s - self._started_s,
+        )
         if asked is Ask.KILL:
             self._stop_reason = self._stop_reason or StopReason.PRESSURE
             self._guard.kill_all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from memguard.report import (
+    Attempt,
     BudgetReport,
     CallerMemory,
     CapacityReport,
@@ -47,6 +48,7 @@ class JobFrame:
     report_path: str = ""
     outer: tuple[OuterBudget, ...] = ()
     timeout_s: float | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 def is_back(before_bytes: int, now_bytes: int) -> bool:
@@ -113,6 +115,7 @@ def compose_report(
         timeout_s=frame.timeout_s,
         versions=_versions(),
         pressure=_pressure(record, pressure),
+        attempts=frame.attempts,
     )
     return with_story(report, where=frame.report_path)
 

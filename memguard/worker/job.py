@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from memguard.errors import JobCrashed, JobError, JobInterrupted, JobLost, JobTimeout, MemoryLimitExceeded
@@ -23,7 +24,7 @@ from memguard.worker.preload import modules_used_by
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress, JobRecorder
 from memguard.worker.refusal import explained
-from memguard.worker.spec import JobSpec
+from memguard.worker.spec import EndRecord, JobSpec
 from memguard.worker.templates import TemplatePool
 from memguard.worker.verdict import Delivery, StopReason
 
@@ -220,6 +221,11 @@ class GuardedJob:
             self._tenure.follow(message["used_bytes"])
         self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
 
+    def _with_faults(self, record: EndRecord) -> EndRecord:
+        if self._tenure is None or not self._tenure.degraded:
+            return record
+        return replace(record, degraded=(*record.degraded, self._tenure.degraded))
+
     def _why_ended(self, ended: EndedJob) -> str:
         chosen = ended.record.ending.stop_reason is StopReason.PRESSURE
         return self._tenure.why_ended() if chosen and self._tenure is not None else ""
@@ -233,7 +239,7 @@ class GuardedJob:
         report = compose_report(
             self._frame,
             self._recorder,
-            ended.record,
+            self._with_faults(ended.record),
             CallerMemory(self._before_bytes, after, settled),
             error=_one_line(ended),
             pressure=self._why_ended(ended),
@@ -242,7 +248,13 @@ class GuardedJob:
 
 
 class Tenancy(Protocol):
-    """Who holds a job's lease."""
+    """Who holds a job's lease.
+
+    Attributes:
+        degraded: what is amiss with it, or ``""``.
+    """
+
+    degraded: str
 
     def follow(self, used_bytes: int) -> None:
         """Take note of what its tree uses now."""

@@ -238,7 +238,7 @@ class _Keeper:
         asked = self._obedience.look(self._guard.watch.used_bytes)
         if asked is None:
             return
-        self._tell({"kind": "asked", "asked": asked.name})
+        self._tell({"kind": "asked", "asked": asked.name, "before": self._obedience.before.name})
         if asked is Ask.KILL:
             self._stop_reason = self._stop_reason or StopReason.PRESSURE
             self._guard.kill_all()

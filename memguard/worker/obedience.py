@@ -22,7 +22,7 @@ class Obedience:
 
     def __init__(self, seat: Seat | None) -> None:
         self.degraded = ""
-        self._asked = Ask.NOTHING
+        self._asked = self.before = Ask.NOTHING
         self._view: SeatView | None = None
         try:
             self._view = SeatView(seat) if seat is not None else None
@@ -35,14 +35,17 @@ class Obedience:
             self._view.note_root(pid, start_ticks, limit_bytes)
 
     def look(self, used_bytes: int) -> Ask | None:
-        """Tell what the tree uses; returns what is asked of the job where that is another thing than before."""
+        """Tell what the tree uses; returns what is asked of the job where that is another thing than before.
+
+        What was asked before is `before`.
+        """
         if self._view is None:
             return None
         self._view.note_used(used_bytes)
         asked = self._view.entry().asked
         if asked is self._asked:
             return None
-        self._asked = asked
+        self.before, self._asked = self._asked, asked
         return asked
 
     def close(self) -> None:

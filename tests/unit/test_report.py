@@ -19,7 +19,6 @@ from memguard.cli.report import describe
 from memguard.errors import DataError
 from memguard.events import JsonScalar
 from memguard.report import (
-    Attempt,
     BatchSummary,
     BudgetReport,
     CallerMemory,
