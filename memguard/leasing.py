@@ -29,7 +29,7 @@ from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Lease
 from memguard.ledger.room import room_for
 from memguard.ledger.seat import LEASE_VARIABLE, Seat
-from memguard.ledger.waiting import HeldLease, acquire
+from memguard.ledger.waiting import HeldLease, acquire, take
 from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
 
@@ -163,7 +163,7 @@ def leased(
     try:
         book = _book_for(settings)
         if _blocks:
-            held = HeldLease(book, book.hold(wish))
+            held = take(book, wish)
         else:
             on_bell(functools.partial(_ring, wish.lease_id))
             held = acquire(book, wish, timeout_s=settings.wait_s, withdrawn=withdrawn, on_wait=on_wait)

@@ -79,6 +79,7 @@ class LedgerBook:
     def _begin(self) -> None:
         self._me = identify()
         self._own: dict[str, Lease] = {}
+        self._holders: dict[str, weakref.ref[object]] = {}
         self._seen: tuple[float, bytes, Room] | None = None
         self._files = LedgerFiles(self._folder)
         self._domain: str | None = None
@@ -117,10 +118,15 @@ class LedgerBook:
             self._files.board.claim(lease.slot, lease.token)
         return lease
 
+    def note_holder(self, lease_id: str, holder: object) -> None:
+        """Have a lease end when nobody holds its holder any more; seen at the next change."""
+        self._holders[lease_id] = weakref.ref(holder)
+
     def release(self, lease_id: str) -> None:
         """End a lease or a wish; once or many times."""
         with self._lock:
             self._own.pop(lease_id, None)
+            self._holders.pop(lease_id, None)
         self._change(lambda change: change.remove(lease_id))
 
     def grow(self, lease_id: str, extra_bytes: int) -> bool:
@@ -203,6 +209,7 @@ class LedgerBook:
 
             def change_it(transaction: Transaction) -> Change:
                 change = Change(transaction, room, used_of, boot_seconds())
+                self._drop_forgotten(change)
                 self._write_again(change)
                 act(change)
                 change.admit()
@@ -213,6 +220,12 @@ class LedgerBook:
         heard = [ring(lease.lease_id) or lease.owner == self._me for lease in change.granted]
         # Whoever does not hear is dead, or gives up at this moment: he must not keep what others wait for.
         return change if all(heard) else self._change(lambda change: change.reclaim(is_alive))
+
+    def _drop_forgotten(self, change: Change) -> None:
+        for lease_id in [each for each, holder in self._holders.items() if holder() is None]:
+            change.remove(lease_id)
+            self._own.pop(lease_id, None)
+            self._holders.pop(lease_id, None)
 
     def _write_again(self, change: Change) -> None:
         """Write down what this process holds and the file does not know: it was damaged or removed, and is new."""

@@ -21,7 +21,7 @@ from memguard.ledger.records import Lease
 from memguard.ledger.wake import Doorbell
 from memguard.units import format_bytes
 
-__all__ = ["HeldLease", "acquire"]
+__all__ = ["HeldLease", "acquire", "take"]
 
 # Until somebody watches the machine for all who wait, each looks at it himself this often.
 _LOOK_EVERY_S: Final = 1.0
@@ -30,11 +30,15 @@ _MOST_WATCHED: Final = 32
 
 
 class HeldLease:
-    """Memory that is promised to one job; give it back with `release` or at the end of a ``with`` block."""
+    """Memory that is promised to one job; give it back with `release` or at the end of a ``with`` block.
+
+    Who wants it must hold this: what an interrupt tore out of all hands is given back by the process's next call.
+    """
 
     def __init__(self, book: LedgerBook, lease: Lease) -> None:
         self._book = book
         self._lease = lease
+        book.note_holder(lease.lease_id, self)
 
     @property
     def lease_id(self) -> str:
@@ -111,6 +115,20 @@ def acquire(
             book.release(wish.lease_id)
             raise
     return HeldLease(book, lease)
+
+
+def take(book: LedgerBook, wish: Wish) -> HeldLease:
+    """Reserve what is free at once of a wish, perhaps nothing; never wait.
+
+    Raises:
+        CapacityExceeded: if it is more than there is at all.
+        LedgerError: if the ledger cannot be used.
+    """
+    try:
+        return HeldLease(book, book.hold(wish))
+    except BaseException:
+        book.release(wish.lease_id)
+        raise
 
 
 @contextmanager

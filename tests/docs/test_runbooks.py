@@ -73,7 +73,10 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def environment() -> dict[str, str]:
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("MEMGUARD_")}
+    own = "MEMGUARD_RUNTIME_DIR"  # a ledger that only these tests use
+    bare = {
+        name: value for name, value in os.environ.items() if name == own or not name.startswith("MEMGUARD_")
+    }
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**bare, "PATH": programs, "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
 

@@ -346,3 +346,14 @@ def test_a_new_ledger_that_two_open_at_once_serves_both(folder: Path) -> None:
     other.close()
     opening.join()
     assert opened.is_set()
+
+
+def test_what_nobody_holds_any_more_is_given_back(book: LedgerBook) -> None:
+    """A lease that an interrupt tore out of all hands ends with the next thing that its process does."""
+    held = acquire(book, wish("lost", 900))
+    kept = acquire(book, wish("kept", 50))
+    del held
+    assert acquire(book, wish("next", 900)).lease.is_granted
+    assert granted(book.leases()) == ["kept"]
+    kept.release()
+    assert book.leases() == ()
