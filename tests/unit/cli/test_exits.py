@@ -27,6 +27,7 @@ from memguard.files import give_up_on
 from memguard.report import Outcome, report_from_json
 
 STATUSES = {
+    "BatchError": 1,
     "CapacityExceeded": 2,
     "CleanupFailed": 1,
     "ConfigError": 2,
@@ -50,6 +51,7 @@ STATUSES = {
 FIELDS = {
     "text": "x", "setting": "x", "origin": "x", "subject": "x", "remedy": "x", "path": "x", "requested_bytes": 1,
     "capacity_bytes": 1, "limited_by": "x", "free_bytes": 1, "holders": (), "failures": (), "extra": "x",
+    "start": 0, "stop": 1,
 }  # fmt: skip
 
 
