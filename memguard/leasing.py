@@ -67,10 +67,9 @@ class Tenure:
             return None
         return self._book.seat(self._held.lease)
 
-    @property
-    def helpers(self) -> frozenset[int]:
-        """Processes that were started beside the job, and are not part of it."""
-        return frozenset()
+    def is_helper(self, pid: int) -> bool:
+        """Whether a process is the sentinel, which may have been started for this very job and is no part of it."""
+        return False
 
     @property
     def reserved_bytes(self) -> int:

@@ -34,9 +34,8 @@ def next_frame(frame: JobFrame, report: JobReport, limit_bytes: int, job_id: str
     """Return what is known of the next try before it starts."""
     had = report.budget
     attempt = Attempt(report.outcome, had.limit_bytes, report.peak_bytes, report.duration_s)
-    source = (
-        had.source if limit_bytes == had.limit_bytes else f"{frame.budget_source}, raised for another try"
-    )
+    is_raised = not frame.attempts and limit_bytes != had.limit_bytes
+    source = f"{had.source}, raised for another try" if is_raised else had.source
     return replace(
         frame,
         job_id=job_id,

@@ -78,9 +78,8 @@ class Follower(Protocol):
     def seat(self) -> Seat | None:
         """Where its figures stand, and what is asked of it."""
 
-    @property
-    def helpers(self) -> frozenset[int]:
-        """Processes that it started, which are not the command's."""
+    def is_helper(self, pid: int) -> bool:
+        """Whether a process was started beside the command, and is not the command's."""
 
     def follow(self, used_bytes: int) -> None:
         """Take note of what its tree uses now."""
@@ -228,10 +227,12 @@ class CommandGuard:
         return self._end(enclosure)
 
     def _adopted(self) -> tuple[tuple[int, int], ...]:
-        helpers = self._tenure.helpers if self._tenure is not None else frozenset()
-        if self._janitor.is_alive:
-            helpers |= {self._janitor.pid}
-        return tuple(child for child in children_of(os.getpid()) if child[0] not in helpers)
+        return tuple(child for child in children_of(os.getpid()) if not self._is_helper(child[0]))
+
+    def _is_helper(self, pid: int) -> bool:
+        if self._janitor.is_alive and pid == self._janitor.pid:
+            return True
+        return self._tenure is not None and pid != self._guard.root_pid and self._tenure.is_helper(pid)
 
     def _turn(self) -> None:
         received = self._signals.wait(self._guard.next_wait_s())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -132,14 +133,20 @@ def test_who_is_stopped_while_it_waits_leaves_the_line(machine: Machine, number:
     assert machine.kit.finish(first, b"").returncode == 0
 
 
-def test_more_than_jobs_can_have_is_refused_at_once(machine: Machine) -> None:
-    """A part of the capacity is kept back; a budget inside it can never be granted, and is told so."""
-    done = machine.run("--memory", "1000MiB", "--", "true")
+def test_who_names_the_whole_machine_gets_all_but_the_reserve(machine: Machine) -> None:
+    """A budget inside the capacity is no mistake: the job has the machine for itself, but for what is kept back."""
+    first = machine.start("--memory", "1GiB", "--name", "all")
+    assert machine.is_ready(first)
+    assert machine.leases()["all"].reserved_bytes == 966_367_642
+    assert machine.kit.finish(first, b"").returncode == 0
+
+
+def test_more_than_the_capacity_is_refused_at_once(machine: Machine) -> None:
+    """What can never be granted is not waited for; the refusal has the figures."""
+    done = machine.run("--memory", "1100MiB", "--", "true")
     assert done.returncode == 2
-    assert (
-        b"there are never more than 921.6 MiB for jobs (MEMGUARD_CAPACITY); ask for at most that"
-        in done.stderr
-    )
+    assert b"1100MiB of 1 GiB" in done.stderr
+    assert b"MEMGUARD_CAPACITY" in done.stderr
 
 
 def test_a_wrapped_command_inside_draws_on_the_one_around_it(machine: Machine) -> None:
@@ -178,6 +185,20 @@ def test_a_job_that_names_no_memory_begins_small_and_grows(machine: Machine) -> 
     assert 400 <= reserved["b"] < 600
     for process in (first, second):
         assert machine.kit.finish(process, b"").returncode == 0
+
+
+@pytest.mark.requirement("R6.2", "R6.4")
+def test_one_that_may_be_run_again_gets_more(machine: Machine, tmp_path: Path) -> None:
+    """A command that understated its need is run again with half as much more; all is told, the last status counts."""
+    words = ("--memory", "64MiB", "--retries", "3", "--name", "liar", "--report", str(tmp_path / "r.json"))
+    done = machine.run(*words, "--", sys.executable, "-c", "held = bytearray(80 << 20)")
+    assert done.returncode == 0
+    line = b"memguard: liar: it ran out of its budget of 64 MiB; it is run again with 96 MiB\n"
+    assert done.stderr.count(line) == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [each["limit_bytes"] >> 20 for each in report["attempts"]] == [64]
+    assert report["budget"]["limit_bytes"] >> 20 == 96
+    assert machine.leases() == {}
 
 
 @pytest.mark.parametrize("fault", ["writable", "full"])
