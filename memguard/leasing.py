@@ -22,13 +22,14 @@ from weakref import WeakSet
 
 from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError
+from memguard.guard.spawn import ensure_sentinel, is_sentinel
 from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
 from memguard.ledger.book import LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Lease
 from memguard.ledger.room import room_for
-from memguard.ledger.seat import LEASE_VARIABLE, Seat
+from memguard.ledger.seat import Seat
 from memguard.ledger.waiting import HeldLease, acquire, take
 from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
@@ -52,9 +53,14 @@ class Tenure:
     """
 
     def __init__(
-        self, book: LedgerBook | None, held: HeldLease | None, limit_bytes: int, degraded: str = ""
+        self,
+        book: LedgerBook | None,
+        held: HeldLease | None,
+        limit_bytes: int,
+        degraded: str = "",
+        watch: Callable[[], str] = lambda: "",
     ) -> None:
-        self._book, self._held = book, held
+        self._book, self._held, self._watch = book, held, watch
         self._limit_bytes = limit_bytes
         self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
         self._asked_at_s = -_ASK_AGAIN_S
@@ -69,7 +75,7 @@ class Tenure:
 
     def is_helper(self, pid: int) -> bool:
         """Whether a process is the sentinel, which may have been started for this very job and is no part of it."""
-        return False
+        return is_sentinel(pid)
 
     @property
     def reserved_bytes(self) -> int:
@@ -104,6 +110,7 @@ class Tenure:
         """See that the machine is watched, and ask for more where the job has outgrown its reservation; never waits."""
         if self._book is None or self._held is None:
             return
+        self.degraded = self._watch() or self.degraded
         now_s = time.monotonic()
         if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
             self._grow(self._held, used_bytes, now_s)
@@ -126,7 +133,7 @@ class Tenure:
             actions = self._book.actions(self._held.lease_id)
         except LedgerError as error:
             return f"what the sentinel wrote down could not be read: {error}"
-        return next((each.why for each in reversed(actions) if each.rung == Ask.KILL.name), "")
+        return next((each.why for each in reversed(actions) if each.rung == Ask.KILL.name.lower()), "")
 
 
 @contextmanager
@@ -169,8 +176,12 @@ def leased(
     except LedgerError as error:
         yield Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
         return
-    tenure = Tenure(book, held, limit_bytes)
+    folder = ledger_folder(settings.runtime_dir)
+    tenure = Tenure(
+        book, held, limit_bytes, watch=functools.partial(ensure_sentinel, settings, folder, book.domain)
+    )
     try:
+        tenure.follow(0)
         if is_block:
             _blocks.add(tenure)
         yield tenure

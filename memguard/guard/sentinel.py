@@ -37,6 +37,7 @@ from memguard.ledger.book import boot_seconds
 from memguard.ledger.reader import LedgerReader
 from memguard.ledger.records import Action, Bound, Lease, Room
 from memguard.ledger.room import room_in, scope_of_limit
+from memguard.ledger.seat import SIGHT
 from memguard.units import Size, parse_size
 
 __all__ = ["LINGER_S", "Orders", "Sentinel", "main", "watch"]
@@ -120,7 +121,7 @@ class Sentinel:
         self._watcher = MachineWatcher(scope=orders.scope)
         self._reading = self._watcher.look()
         self._reader = LedgerReader(orders.folder)
-        self._beacon = Beacon(domain_file(orders.folder, "sight", orders.domain))
+        self._beacon = Beacon(domain_file(orders.folder, SIGHT, orders.domain))
         self._scribe = Scribe(orders.folder, self._room, self._tell_fault)
         self._gauges, self._ladder, self._trees = Gauges(), Ladder(), Trees()
         self._effects: list[_Effect] = []

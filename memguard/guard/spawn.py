@@ -25,6 +25,7 @@ from memguard.host.process import age_s, command_line
 from memguard.ledger.beacon import domain_file, sight_at
 from memguard.ledger.records import LEASE_VARIABLE
 from memguard.ledger.room import Shares
+from memguard.ledger.seat import SIGHT
 
 __all__ = ["LINGER_S", "SENTINEL_MARK", "ensure_sentinel", "is_sentinel", "start_sentinel"]
 
@@ -111,7 +112,7 @@ def _is_watched(folder: Path, domain: str) -> bool:
     if who is None or not is_alive(who):
         return False
     try:
-        sight = sight_at(domain_file(folder, "sight", domain))
+        sight = sight_at(domain_file(folder, SIGHT, domain))
     except OSError:
         sight = None
     looked = sight is not None and (sight.pid, sight.start_ticks) == (who.pid, who.start_ticks)

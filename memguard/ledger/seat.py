@@ -14,10 +14,8 @@ from typing import Any, Self
 from memguard.ledger.beacon import Beacon, Sight, domain_file
 from memguard.ledger.board import Board, Entry
 
-__all__ = ["BOARD", "LEASE_VARIABLE", "SIGHT", "Seat", "SeatView"]
+__all__ = ["BOARD", "SIGHT", "Seat", "SeatView"]
 
-# Tells a process which lease it is part of: what it reserves itself comes out of that.
-LEASE_VARIABLE = "MEMGUARD_JOB_LEASE"
 # The files' names in the runtime directory.
 BOARD = "board"
 SIGHT = "sight"

@@ -18,6 +18,7 @@ from memguard.ledger.beacon import Sight, domain_file, sight_at
 from memguard.ledger.board import Entry, entry_in, figures_at
 from memguard.ledger.place import find_ledger_folder
 from memguard.ledger.records import Action, Lease
+from memguard.ledger.seat import BOARD, SIGHT
 from memguard.ledger.store import Transaction, looked_into
 
 __all__ = ["Snapshot", "take_snapshot"]
@@ -69,8 +70,8 @@ def take_snapshot(chosen: Path | None, domain: str, *, with_actions: bool = True
 def _look_into(folder: Path, domain: str, *, with_actions: bool) -> Snapshot:
     path, troubles = folder / "ledger.sqlite", list[str]()
     # The board before the leases, as those do who decide; see `memguard.ledger.book`.
-    figures = _tried(lambda: figures_at(folder / "board"), troubles) or b""
-    sight = _tried(lambda: sight_at(domain_file(folder, "sight", domain)), troubles)
+    figures = _tried(lambda: figures_at(folder / BOARD), troubles) or b""
+    sight = _tried(lambda: sight_at(domain_file(folder, SIGHT, domain)), troubles)
     try:
         leases, actions = _tried(lambda: _rows(path, figures, with_actions), troubles) or ((), ())
     except FileNotFoundError:

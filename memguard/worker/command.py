@@ -25,7 +25,8 @@ from memguard.host import (
     was_started_with,
 )
 from memguard.ledger.board import Ask
-from memguard.ledger.seat import LEASE_VARIABLE, Seat
+from memguard.ledger.records import LEASE_VARIABLE
+from memguard.ledger.seat import Seat
 from memguard.worker.fencing import Enclosure, build_enclosure
 from memguard.worker.janitor import JOB_VARIABLE, STOP_SIGNALS, Janitor
 from memguard.worker.obedience import Obedience

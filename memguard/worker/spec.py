@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from memguard.host.readings import ProcessIdentity
-from memguard.ledger.seat import LEASE_VARIABLE, Seat
+from memguard.ledger.records import LEASE_VARIABLE
+from memguard.ledger.seat import Seat
 from memguard.report import CleanupSummary, ProcessUse
 from memguard.worker.verdict import Delivery, Ending, StopReason
 from memguard.worker.watch import WatchLimits

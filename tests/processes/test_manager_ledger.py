@@ -54,7 +54,7 @@ class Here:
         assert lease is not None
         if what is Ask.KILL:
             why = "it uses 90 MiB beyond the 10 MiB reserved; nobody else does"
-            self.book.note_action(Action(lease.lease_id, name, what.name, why, 1, 1, None, 0.0, 0.0))
+            self.book.note_action(Action(lease.lease_id, name, what.name.lower(), why, 1, 1, None, 0.0, 0.0))
         assert self.book.ask_of(lease, what)
 
     def other(self, memory: str) -> subprocess.Popen[str]:
