@@ -101,14 +101,14 @@ class Watch:
     def _gauged(self, now_s: float, machine: MachineReading, standings: Standings) -> PressureNow:
         # Against the limit with the least left, which need not be the smallest.
         used = machine.capacity_bytes - min(machine.available_bytes, machine.capacity_bytes)
-        taken = used + standings.promised_bytes
-        gauged = self._gauge.observe(now_s, used, standings.promised_bytes, machine.capacity_bytes)
+        promised, inside = standings.promised_bytes, standings.inside_bytes
+        gauged = self._gauge.observe(now_s, used, promised, inside, machine.capacity_bytes)
         # The gauge looks back for a second at most, and people look less often.
-        rate = max(gauged.fill_bytes_per_s, self._growth.observe(_MACHINE, now_s, taken), 0.0)
+        rate = max(gauged.fill_bytes_per_s, self._growth.observe(_MACHINE, now_s, used - inside), 0.0)
         return dataclasses.replace(
             gauged,
             fill_bytes_per_s=rate,
-            time_to_full_s=time_to_reach(machine.capacity_bytes, taken, rate),
+            time_to_full_s=time_to_reach(machine.capacity_bytes, used + promised, rate),
         )
 
 

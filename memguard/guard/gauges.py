@@ -32,12 +32,14 @@ class LimitNow:
         capacity_bytes: the limit.
         used_bytes: what counts against it.
         promised_bytes: what was promised below it and is not used yet.
+        inside_bytes: what is used of what was promised below it.
     """
 
     name: str
     capacity_bytes: int
     used_bytes: int
     promised_bytes: int
+    inside_bytes: int
 
     @property
     def available_bytes(self) -> int:
@@ -86,7 +88,9 @@ class Gauges:
 
     def _observe(self, at_s: float, limit: LimitNow) -> PressureNow:
         gauge = self._gauges[limit.name]
-        return gauge.observe(at_s, limit.used_bytes, limit.promised_bytes, limit.capacity_bytes)
+        return gauge.observe(
+            at_s, limit.used_bytes, limit.promised_bytes, limit.inside_bytes, limit.capacity_bytes
+        )
 
     def _wait_s(self, now: PressureNow, limit: LimitNow, factor: int) -> float:
         headroom = self._lines.critical * limit.capacity_bytes - limit.used_bytes

@@ -3,8 +3,8 @@
 Comes in: how much is used of what there is, again and again. Goes out: the state, how long it will take until nothing
 is left, and when to look again. The percentages are the backstop: a machine that will be full in half a second is
 critical at 60 %, and one that has stood at 85 % for an hour is not. What a job takes of what was promised to it
-frightens nobody: the time until nothing is left is reckoned from what is used or promised, which grows only with what
-nobody was promised.
+frightens nobody, nor does a promise itself: what fills the machine is the use that nobody was promised, and the time
+until nothing is left is reckoned from how fast that grows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PressureNow:
         state: how short memory is.
         since_s: when this state began, on the clock of the readings.
         used_fraction: of the capacity, 0 to 1 and more.
-        fill_bytes_per_s: how fast grows what is used or promised, 0 if it does not.
+        fill_bytes_per_s: how fast grows the use that nobody was promised, 0 if it does not.
         time_to_full_s: until nothing is left at this rate; infinite if it does not grow.
         next_look_s: seconds until the next look is due.
     """
@@ -124,17 +124,20 @@ class PressureGauge:
         self._state, self._since_s = Pressure.NORMAL, 0.0
         self._better_since_s: float | None = None
 
-    def observe(self, at_s: float, used_bytes: int, promised_bytes: int, capacity_bytes: int) -> PressureNow:
+    def observe(
+        self, at_s: float, used_bytes: int, promised_bytes: int, inside_bytes: int, capacity_bytes: int
+    ) -> PressureNow:
         """Take a reading.
 
         Args:
             at_s: when, in seconds on a clock that does not go back.
             used_bytes: what is used.
             promised_bytes: what was promised and is not used yet.
+            inside_bytes: what is used of what was promised.
             capacity_bytes: what there is.
         """
         fraction = used_bytes / capacity_bytes if capacity_bytes > 0 else math.inf
-        rate = self._rate.observe(at_s, used_bytes + promised_bytes)
+        rate = self._rate.observe(at_s, used_bytes - inside_bytes)
         left = max(0, capacity_bytes - used_bytes - promised_bytes)
         time_to_full_s = left / rate if rate > 0 else math.inf
         self._move(at_s, fraction, time_to_full_s)

@@ -222,14 +222,11 @@ class Sentinel:
         for limit in self._reading.limits:
             bound = Bound(scope_of_limit(limit), limit.free_bytes)
             below = [*own, *(lease for lease in others if bound.covers(lease.domain))]
-            promised = sum(lease.outstanding_bytes for lease in below)
-            yield LimitNow(limit.path, limit.limit_bytes, limit.used_bytes, promised)
+            yield _limit_now(limit.path, limit.limit_bytes, limit.used_bytes, below)
         if self._orders.capacity is not None:
             share = self._orders.capacity.resolve(self._reading.capacity_bytes)
-            used, promised = (
-                (sum(each) for each in zip(*map(_used_and_promised, own), strict=True)) if own else (0, 0)
-            )
-            yield LimitNow(_SHARE, share, used, promised)
+            used = sum(lease.used_bytes for lease in own)
+            yield _limit_now(_SHARE, share, used, own)
 
     def _is_another_over(self, limit: LimitNow) -> bool:
         """Whether a job of another domain, which shares this limit, is over its reservation."""
@@ -370,8 +367,10 @@ def _may_burst(jobs: Sequence[Job]) -> bool:
     )
 
 
-def _used_and_promised(lease: Lease) -> tuple[int, int]:
-    return lease.used_bytes, lease.outstanding_bytes
+def _limit_now(name: str, limit_bytes: int, used_bytes: int, leases: Sequence[Lease]) -> LimitNow:
+    promised = sum(lease.outstanding_bytes for lease in leases)
+    inside = sum(lease.inside_bytes for lease in leases)
+    return LimitNow(name, limit_bytes, used_bytes, promised, inside)
 
 
 def watch(orders: Orders, journal: Journal, lock: SentinelLock, wake: Wake) -> None:

@@ -68,6 +68,11 @@ class Lease:
         return max(0, self.reserved_bytes - self.used_bytes)
 
     @property
+    def inside_bytes(self) -> int:
+        """What is used of the promise."""
+        return min(self.used_bytes, self.reserved_bytes)
+
+    @property
     def overrun_bytes(self) -> int:
         """What is used beyond the promise."""
         return max(0, self.used_bytes - self.reserved_bytes)

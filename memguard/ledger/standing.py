@@ -86,6 +86,7 @@ class Standings:
         jobs: in the order in which they asked, who is inside a lease after it; the gone last.
         reserved_bytes: what is promised to those who draw on this room.
         promised_bytes: the part of it that is not used yet.
+        inside_bytes: the part of it that is used.
         used_bytes: what they use.
         free_bytes: what could be promised now; 0 while nothing is.
         running: how many of them hold memory.
@@ -95,6 +96,7 @@ class Standings:
     jobs: tuple[Standing, ...]
     reserved_bytes: int
     promised_bytes: int
+    inside_bytes: int
     used_bytes: int
     free_bytes: int
     running: int
@@ -135,6 +137,7 @@ def stand(
         jobs=(*jobs, *gone),
         reserved_bytes=sum(each.reserved_bytes for each in mine),
         promised_bytes=sum(each.outstanding_bytes for each in mine),
+        inside_bytes=sum(each.inside_bytes for each in mine),
         used_bytes=sum(each.used_bytes for each in mine),
         free_bytes=0 if room.is_closed else pools.pool("").free_bytes,
         running=len(mine),

@@ -72,7 +72,8 @@ class Model:
         self.now_s += after_s
         self._bury()
         promised = sum(each.lease.outstanding_bytes for each in self.jobs.values())
-        pressure = self.gauge.observe(self.now_s, self.used, promised, CAPACITY)
+        inside = sum(each.lease.inside_bytes for each in self.jobs.values())
+        pressure = self.gauge.observe(self.now_s, self.used, promised, inside, CAPACITY)
         before = dict(self.jobs)
         steps = self.ladder.step(
             self.now_s, pressure, self.jobs.values(), Machine(CAPACITY, CAPACITY - self.used)

@@ -20,12 +20,14 @@ class Script:
         self.gauge = PressureGauge(lines)
         self.at_s = 0.0
 
-    def stay(self, fraction: float, seconds: float = 0.1, promised: float = 0.0) -> PressureNow:
+    def stay(
+        self, fraction: float, seconds: float = 0.1, promised: float = 0.0, inside: float = 0.0
+    ) -> PressureNow:
         """Let use stand at a share of the capacity for some time."""
         for _ in range(max(1, round(seconds / 0.1))):
             self.at_s += 0.1
-            used, rest = int(fraction * CAPACITY), int(promised * CAPACITY)
-            now = self.gauge.observe(self.at_s, used, rest, CAPACITY)
+            used, rest, kept = (int(each * CAPACITY) for each in (fraction, promised, inside))
+            now = self.gauge.observe(self.at_s, used, rest, kept, CAPACITY)
         return now
 
     def calm(self) -> None:
@@ -99,7 +101,7 @@ def test_what_was_promised_frightens_nobody() -> None:
     """A job that takes what was promised to it, however fast, is no pressure until the lines are reached."""
     script = Script()
     for step in range(7):
-        now = script.stay(0.1 * step, promised=0.7 - 0.1 * step)
+        now = script.stay(0.1 * step, promised=0.7 - 0.1 * step, inside=0.1 * step)
         assert (now.state, now.time_to_full_s) == (Pressure.NORMAL, math.inf)
 
 
@@ -119,12 +121,12 @@ def test_looks_follow_the_time_that_is_left() -> None:
         st.tuples(st.floats(0.001, 2), st.integers(0, 2 * CAPACITY), st.integers(0, CAPACITY)), min_size=1
     )
 )
-def test_any_history_gives_a_state_and_a_look(history: list[tuple[float, int, int]]) -> None:
+def test_any_history_gives_a_state_and_a_look(history: list[tuple[float, int, int, int]]) -> None:
     """Whatever is read, the state fits the line that use is over, and the next look comes in time."""
     gauge, at_s = PressureGauge(), 0.0
-    for elapsed_s, used, promised in history:
+    for elapsed_s, used, promised, inside in history:
         at_s += elapsed_s
-        now = gauge.observe(at_s, used, promised, CAPACITY)
+        now = gauge.observe(at_s, used, promised, inside, CAPACITY)
         assert 0.01 <= now.next_look_s <= 1.0
         assert now.since_s <= at_s
         if used >= 0.95 * CAPACITY:
@@ -135,7 +137,7 @@ def test_any_history_gives_a_state_and_a_look(history: list[tuple[float, int, in
 
 def test_no_capacity_is_critical() -> None:
     """A limit of nothing leaves nothing."""
-    assert PressureGauge().observe(1.0, 5, 0, 0).state is Pressure.CRITICAL
+    assert PressureGauge().observe(1.0, 5, 0, 0, 0).state is Pressure.CRITICAL
 
 
 def test_a_rate_sees_a_burst_and_not_the_past() -> None:
@@ -154,3 +156,11 @@ def test_lines_are_in_order(wrong: dict[str, float]) -> None:
     """Lines that make no ladder are refused."""
     with pytest.raises(ValueError, match="not in order"):
         Lines(**wrong)
+
+
+def test_a_promise_fills_nothing() -> None:
+    """When much of a machine is promised at once, or a promise ends, that is no growth: nobody took anything."""
+    script = Script()
+    for promised in (0.0, 0.85, 0.0, 0.6, 0.9):
+        now = script.stay(0.05, promised=promised)
+        assert (now.state, now.fill_bytes_per_s) == (Pressure.NORMAL, 0.0)
