@@ -15,13 +15,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
 from memguard.config import LedgerChoice, Settings
-from memguard.errors import LedgerError
+from memguard.errors import LedgerError, ReservationTimeout
 from memguard.guard.spawn import ensure_sentinel, is_sentinel
 from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
@@ -41,8 +42,17 @@ _STEP: Final = 0.25
 _SMALLEST_STEP_BYTES: Final = 32 * MIB
 _ASK_AGAIN_S: Final = 0.5
 
+
+@dataclass(slots=True)
+class _Used:
+    """An open book, and how many use it."""
+
+    book: LedgerBook
+    count: int = 0
+
+
 _lock = threading.Lock()
-_books: dict[tuple[Path, Settings, int], LedgerBook] = {}
+_books: dict[tuple[Path, Settings, int], _Used] = {}
 
 
 class Tenure:
@@ -110,7 +120,10 @@ class Tenure:
         """See that the machine is watched, and ask for more where the job has outgrown its reservation; never waits."""
         if self._book is None or self._held is None:
             return
-        self.degraded = self._watch() or self.degraded
+        try:
+            self.degraded = self._watch() or self.degraded
+        except (OSError, LedgerError) as error:
+            self.degraded = f"nobody watches the machine's memory: {error}"
         now_s = time.monotonic()
         if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
             self._grow(self._held, used_bytes, now_s)
@@ -124,6 +137,15 @@ class Tenure:
                 self._asked_at_s = now_s
         except LedgerError as error:
             self._asked_at_s, self.degraded = now_s, f"no more could be reserved: {error}"
+
+    def end(self) -> None:
+        """Give it back; from now on nothing is asked of anybody."""
+        held, self._held, self._book = self._held, None, None
+        try:
+            if held is not None:
+                held.release()
+        except LedgerError as error:  # the lease ends with this process
+            self.degraded = f"a reservation could not be given back: {error}"
 
     def why_ended(self) -> str:
         """Return why the sentinel ended the job, and it and not another; ``""`` if it wrote down nothing."""
@@ -166,31 +188,36 @@ def leased(
     if settings.ledger is LedgerChoice.OFF:
         yield Tenure(None, None, limit_bytes)
         return
-    try:
-        book = _book_for(settings)
-        if _blocks:
-            held = take(book, wish)
-        else:
-            on_bell(functools.partial(_ring, wish.lease_id))
-            held = acquire(book, wish, timeout_s=settings.wait_s, withdrawn=withdrawn, on_wait=on_wait)
-    except LedgerError as error:
-        yield Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
-        return
-    folder = ledger_folder(settings.runtime_dir)
-    tenure = Tenure(
-        book, held, limit_bytes, watch=functools.partial(ensure_sentinel, settings, folder, book.domain)
-    )
-    try:
-        tenure.follow(0)
-        if is_block:
-            _blocks.add(tenure)
-        yield tenure
-    finally:
-        _blocks.discard(tenure)
+    with ExitStack() as open_ones:
         try:
-            held.release()
-        except LedgerError as error:  # the lease ends with this process
-            tenure.degraded = f"a reservation could not be given back: {error}"
+            book = open_ones.enter_context(_book_in_use(settings))
+            if _blocks:
+                held = take(book, wish)
+            else:
+                on_bell(functools.partial(_ring, wish.lease_id))
+                held = acquire(book, wish, timeout_s=settings.wait_s, withdrawn=withdrawn, on_wait=on_wait)
+        except (LedgerError, OSError) as error:
+            if isinstance(error, ReservationTimeout):
+                raise
+            tenure = Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
+        else:
+            tenure = _begin(settings, book, held, limit_bytes)
+            open_ones.callback(_end, tenure)
+            if is_block:
+                _blocks.add(tenure)
+        yield tenure
+
+
+def _begin(settings: Settings, book: LedgerBook, held: HeldLease, limit_bytes: int) -> Tenure:
+    watch = functools.partial(ensure_sentinel, settings, book.folder, book.domain)
+    tenure = Tenure(book, held, limit_bytes, watch=watch)
+    tenure.follow(0)
+    return tenure
+
+
+def _end(tenure: Tenure) -> None:
+    _blocks.discard(tenure)
+    tenure.end()
 
 
 def _ring(lease_id: str) -> None:
@@ -230,13 +257,22 @@ def parent_lease() -> str:
     return os.environ.get(LEASE_VARIABLE, "")
 
 
-def _book_for(settings: Settings) -> LedgerBook:
-    folder = ledger_folder(settings.runtime_dir)
-    key = (folder, settings, os.getpid())
+@contextmanager
+def _book_in_use(settings: Settings) -> Iterator[LedgerBook]:
+    """Give this process's access to the ledger, open as long as somebody here has a lease or wants one."""
+    key = (ledger_folder(settings.runtime_dir), settings, os.getpid())
     with _lock:
-        if key not in _books:
-            _books[key] = LedgerBook(folder, lambda: room_for(settings))
-        return _books[key]
+        used = _books.get(key) or _Used(LedgerBook(key[0], lambda: room_for(settings)))
+        used.count += 1
+        _books[key] = used
+    try:
+        yield used.book
+    finally:
+        with _lock:
+            used.count -= 1
+            if not used.count:
+                _books.pop(key, None)
+                used.book.close()
 
 
 def _start_over_in_child() -> None:

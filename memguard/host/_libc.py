@@ -7,6 +7,7 @@ system without these calls never loads it.
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
@@ -18,9 +19,11 @@ __all__ = [
     "is_child_subreaper",
     "lock_all_memory",
     "madvise_collapse",
+    "map_file",
     "prctl",
     "process_mrelease",
     "signalfd",
+    "unmap_file",
 ]
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
@@ -31,6 +34,7 @@ _MADV_COLLAPSE: Final = 25
 _LOCK_ALL_ON_FAULT: Final = 1 | 2 | 4
 # A sigset_t of glibc; musl's and the kernel's are smaller.
 _SIGSET_BYTES: Final = 128
+_MAP_FAILED: Final = 2**64 - 1
 
 
 @functools.cache
@@ -45,6 +49,10 @@ def _libc() -> ctypes.CDLL:
     library.syscall.restype = ctypes.c_long
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     library.madvise.restype = ctypes.c_int
+    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    library.mmap.restype = ctypes.c_void_p
+    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.munmap.restype = ctypes.c_int
     library.mlockall.argtypes = [ctypes.c_int]
     library.mlockall.restype = ctypes.c_int
     library.signalfd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
@@ -131,3 +139,28 @@ def signalfd(numbers: Iterable[int]) -> int:
         library.sigaddset(wanted, number)
     # SFD_CLOEXEC and SFD_NONBLOCK have the values of the flags of open.
     return _check(library.signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
+
+
+def map_file(descriptor: int, size_bytes: int) -> tuple[int, memoryview]:
+    """Map a file for reading and writing, shared with everybody; returns where, and a view of it.
+
+    Python's own mmap keeps a copy of the descriptor (3.13 can be told not to): a job would have it among its own.
+
+    Raises:
+        OSError: if the kernel refuses.
+    """
+    import ctypes  # noqa: PLC0415 - see the module's docstring
+
+    address = _libc().mmap(None, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+    if address is None or address == _MAP_FAILED:
+        _check(-1, "mmap")
+    return address, memoryview((ctypes.c_char * size_bytes).from_address(address)).cast("B")
+
+
+def unmap_file(address: int, size_bytes: int) -> None:
+    """Take a mapping away; nobody may have a view of it any more.
+
+    Raises:
+        OSError: if there is none.
+    """
+    _check(_libc().munmap(address, size_bytes), "munmap")

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, Self
 
-from memguard.ledger.board import map_shared
+from memguard.host.shared_map import SharedMap
 
 __all__ = ["FRESH_S", "Beacon", "Sight", "domain_file", "sight_at"]
 
@@ -84,23 +84,23 @@ class Beacon:
     """
 
     def __init__(self, path: Path) -> None:
-        self._memory = map_shared(path, _SIZE_BYTES)
+        self._map = SharedMap(path, _SIZE_BYTES)
 
     def write(self, sight: Sight) -> None:
         """Tell what was seen; counts before and after, so that a reader can see whether it is whole."""
-        (count,) = _COUNT.unpack_from(self._memory, 0)
+        (count,) = _COUNT.unpack_from(self._map.memory, 0)
         count = (count + 1) % 2**63
-        _COUNT.pack_into(self._memory, 0, count)
-        _RECORD.pack_into(self._memory, _COUNT.size, *_fields_of(sight))
-        _COUNT.pack_into(self._memory, _COUNT.size + _RECORD.size, count)
+        _COUNT.pack_into(self._map.memory, 0, count)
+        _RECORD.pack_into(self._map.memory, _COUNT.size, *_fields_of(sight))
+        _COUNT.pack_into(self._map.memory, _COUNT.size + _RECORD.size, count)
 
     def read(self) -> Sight | None:
         """Return what was seen last; ``None`` if nothing ever was."""
-        return _sight_in(self._memory)
+        return _sight_in(self._map.memory)
 
     def close(self) -> None:
         """Unmap; once or many times."""
-        self._memory.close()
+        self._map.close()
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +122,7 @@ def sight_at(path: Path) -> Sight | None:
         return None
 
 
-def _sight_in(memory: mmap.mmap) -> Sight | None:
+def _sight_in(memory: mmap.mmap | memoryview) -> Sight | None:
     for _ in range(_TRIES):
         after = _COUNT.unpack_from(memory, _COUNT.size + _RECORD.size)
         fields = _RECORD.unpack_from(memory, _COUNT.size)

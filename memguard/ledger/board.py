@@ -8,15 +8,15 @@ ledger, not here.
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "figures_at", "map_shared"]
+from memguard.host.shared_map import SharedMap
+
+__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "figures_at"]
 
 # 64 bytes, a line of the processor's cache: writers do not slow each other.
 _SLOT_BYTES: Final = 64
@@ -66,22 +66,6 @@ class Entry:
     limit_bytes: int = 0
 
 
-def map_shared(path: Path, size_bytes: int) -> mmap.mmap:
-    """Map a file of the runtime directory that all processes of the user share; made if it is missing.
-
-    Raises:
-        OSError: if it cannot be opened or has no room.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if os.fstat(descriptor).st_size < size_bytes:
-            # With pages: a full file system is told here, and not by a signal at the first write.
-            os.posix_fallocate(descriptor, 0, size_bytes)
-        return mmap.mmap(descriptor, size_bytes)
-    finally:
-        os.close(descriptor)
-
-
 class Board:
     """A table of figures, one slot a lease.
 
@@ -93,22 +77,22 @@ class Board:
     """
 
     def __init__(self, path: Path) -> None:
-        self._memory = map_shared(path, SLOTS * _SLOT_BYTES)
+        self._map = SharedMap(path, SLOTS * _SLOT_BYTES)
 
     def claim(self, slot: int, token: int) -> None:
         """Begin to use a slot, for the lease that has this token."""
-        self._memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = bytes(_SLOT_BYTES)
+        self._map.memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = bytes(_SLOT_BYTES)
         self._write(slot, _TOKEN, token)
 
     def belongs_to(self, slot: int, token: int) -> bool:
         """Whether a slot is still that of the lease that has this token."""
-        (owner,) = _FIELD.unpack_from(self._memory, slot * _SLOT_BYTES + _TOKEN)
+        (owner,) = _FIELD.unpack_from(self._map.memory, slot * _SLOT_BYTES + _TOKEN)
         return bool(owner == token)
 
     def write_used(self, slot: int, used_bytes: int) -> None:
         """Tell what a lease's tree uses now."""
         self._write(slot, _USED, used_bytes)
-        (peak,) = _FIELD.unpack_from(self._memory, slot * _SLOT_BYTES + _PEAK)
+        (peak,) = _FIELD.unpack_from(self._map.memory, slot * _SLOT_BYTES + _PEAK)
         if used_bytes > peak:
             self._write(slot, _PEAK, used_bytes)
 
@@ -127,19 +111,19 @@ class Board:
         return True
 
     def _write(self, slot: int, field: int, value: int) -> None:
-        _FIELD.pack_into(self._memory, slot * _SLOT_BYTES + field, max(0, value))
+        _FIELD.pack_into(self._map.memory, slot * _SLOT_BYTES + field, max(0, value))
 
     def entry(self, slot: int, token: int) -> Entry:
         """Return what stands in the slot of a lease now."""
-        return _entry(self._memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES], 0, token)
+        return _entry(bytes(self._map.memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]), 0, token)
 
     def copy(self) -> bytes:
         """Return all figures as they are now, for `entry_in`."""
-        return self._memory[:]
+        return bytes(self._map.memory)
 
     def close(self) -> None:
         """Unmap; once or many times."""
-        self._memory.close()
+        self._map.close()
 
     def __enter__(self) -> Self:
         return self

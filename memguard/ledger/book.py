@@ -104,18 +104,18 @@ class LedgerBook:
 
     def _enter(self, wish: Wish, enter: Callable[[Change, Lease], None]) -> Lease:
         def add(change: Change) -> None:
-            enter(
-                change,
-                Lease(
-                    wish.lease_id, self._me, wish.name, wish.reserved_bytes, 0, wish.priority, boot_seconds(), None,
-                    wish.parent_id, change.free_slot(), secrets.randbits(63), self._domain or "",
-                ),
+            slot, token = change.free_slot(), secrets.randbits(63)
+            # Before anybody can see the lease: what is asked of it must not be taken for another's.
+            self._files.board.claim(slot, token)
+            lease = Lease(
+                wish.lease_id, self._me, wish.name, wish.reserved_bytes, 0, wish.priority, boot_seconds(), None,
+                wish.parent_id, slot, token, self._domain or "",
             )  # fmt: skip
+            enter(change, lease)
 
         with self._lock:
             lease = self._change(add).leases[wish.lease_id]
             self._own[lease.lease_id] = lease
-            self._files.board.claim(lease.slot, lease.token)
         return lease
 
     def note_holder(self, lease_id: str, holder: object) -> None:
@@ -185,6 +185,11 @@ class LedgerBook:
             if self._beacon is None:
                 self._look()
             return self._beacon.read() if self._beacon is not None else None
+
+    @property
+    def folder(self) -> Path:
+        """Where the ledger is."""
+        return self._folder
 
     @property
     def domain(self) -> str:
@@ -264,8 +269,10 @@ class LedgerBook:
             self._begin()
 
     def close(self) -> None:
-        """Close the files; the leases go on until their owner releases them or ends."""
+        """Close the files; leases that somebody holds go on until he releases them or his process ends."""
         with self._lock:
+            if any(holder() is None for holder in self._holders.values()):
+                self._change(lambda _: None)
             self._close_all()
 
     def _close_all(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import memguard.report
 from memguard.cli.report import describe
 from memguard.errors import DataError
 from memguard.events import JsonScalar
@@ -137,7 +138,7 @@ def test_the_schema_knows_every_field_and_no_other() -> None:
     assert schema["properties"]["outcome"]["enum"] == list(Outcome)
     assert schema["properties"]["reason"]["enum"] == [*Outcome, "machine_pressure"]
     for name, definition in schema["$defs"].items():
-        record = globals()[name]
+        record = getattr(memguard.report, name)
         fields = {each.name for each in dataclasses.fields(record)}
         assert set(definition["properties"]) == set(definition["required"]) == fields
         assert definition["additionalProperties"] is False

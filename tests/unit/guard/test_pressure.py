@@ -118,7 +118,8 @@ def test_looks_follow_the_time_that_is_left() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.floats(0.001, 2), st.integers(0, 2 * CAPACITY), st.integers(0, CAPACITY)), min_size=1
+        st.tuples(st.floats(0.001, 2), st.integers(0, 2 * CAPACITY), *[st.integers(0, CAPACITY)] * 2),
+        min_size=1,
     )
 )
 def test_any_history_gives_a_state_and_a_look(history: list[tuple[float, int, int, int]]) -> None:
