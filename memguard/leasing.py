@@ -28,7 +28,7 @@ from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
 from memguard.ledger.book import LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
-from memguard.ledger.records import LEASE_VARIABLE, Lease
+from memguard.ledger.records import LEASE_VARIABLE, Lease, Room
 from memguard.ledger.room import room_for
 from memguard.ledger.seat import Seat
 from memguard.ledger.waiting import HeldLease, acquire, take
@@ -239,13 +239,18 @@ def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> 
     return min(limit_bytes, most if is_named else settings.first_reservation.resolve(most))
 
 
-def who_holds(leases: tuple[Lease, ...], wish: Wish) -> str:
+def who_holds(leases: tuple[Lease, ...], wish: Wish, settings: Settings) -> str:
     """Return in words what keeps a wish waiting."""
     others = [each for each in leases if each.lease_id != wish.lease_id and each.parent_id == wish.parent_id]
     holders = [_told(each) for each in others if each.is_granted]
     waiting = len(others) - len(holders)
-    held = f"held by {', '.join(holders)}" if holders else "other programs use the memory"
+    held = f"held by {', '.join(holders)}" if holders else _other_programs(room_for(settings))
     return f"{held}; {waiting} more waiting" if waiting else held
+
+
+def _other_programs(room: Room) -> str:
+    free, most = format_bytes(max(0, room.available_bytes)), format_bytes(room.capacity_bytes)
+    return f"no job has it, but {free} of {most} are free: end other programs, or name less"
 
 
 def _told(lease: Lease) -> str:

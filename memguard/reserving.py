@@ -60,7 +60,7 @@ def reserved(
     wish = _wish(room.settings, frame, is_named=is_named)
 
     def tell_waiting_for_machine(leases: tuple[Lease, ...]) -> None:
-        tell_waiting(wish.reserved_bytes, who_holds(leases, wish))
+        tell_waiting(wish.reserved_bytes, who_holds(leases, wish, room.settings))
 
     with (
         room.allocator.reserve(

@@ -34,7 +34,7 @@ def command_lease(
     wish = Wish(frame.job_id, frame.name, reserved_bytes, settings.priority, parent_lease())
 
     def tell_waiting(leases: tuple[Lease, ...]) -> None:
-        holders = who_holds(leases, wish)
+        holders = who_holds(leases, wish, settings)
         note("memguard.reservation_waited", frame.job_id, wanted_bytes=reserved_bytes, holders=holders)
         if not quiet:
             say(f"{frame.name} waits for {format_bytes(reserved_bytes)}: {holders}")

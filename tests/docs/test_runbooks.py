@@ -28,6 +28,7 @@ HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 LAST_HEADINGS = ["### When not to act", "### Going back", "### Escalating"]
 LONGEST_PAGE_LINES = 130
 
+RUNTIME_DIR = "MEMGUARD_RUNTIME_DIR"
 HOG = (sys.executable, "-m", "memguard.testing.hog", "--mib")
 FUNCTION_OUT_OF_MEMORY = """
 import json
@@ -72,20 +73,19 @@ def blocks(page: str) -> Iterator[Block]:
             yield Block(line, content, following[1] if following[0] == "text" else None)
 
 
-def environment() -> dict[str, str]:
-    own = "MEMGUARD_RUNTIME_DIR"  # a ledger that only these tests use
-    bare = {
-        name: value for name, value in os.environ.items() if name == own or not name.startswith("MEMGUARD_")
-    }
+def environment(folder: Path) -> dict[str, str]:
+    """Return what a page's commands find: no settings but those of the folder, and a ledger that only tests use."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MEMGUARD_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**bare, "PATH": programs, "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
+    own = {} if (folder / "memguard.toml").exists() else {RUNTIME_DIR: os.environ[RUNTIME_DIR]}
+    return {**bare, **own, "PATH": programs, "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
 
 
 def execute(command: list[str], folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment(folder),
         capture_output=True,
         text=True,
         check=False,
@@ -114,7 +114,20 @@ def seed_short_machine(folder: Path) -> None:
     pen = open_fence("small-machine", 150 << 20)
     if pen is None:
         pytest.skip(f"no memory cgroup can be made here: {probe().fence.reason}")
-    words = ["memguard", "run", "--memory", "140MiB", "--report", "report.json", "--", *HOG, "300"]
+    # Without the ledger, which would wait until other programs leave enough, and without whom it would have watched.
+    words = [
+        "memguard",
+        "run",
+        "--ledger",
+        "off",
+        "--memory",
+        "140MiB",
+        "--report",
+        "report.json",
+        "--",
+        *HOG,
+        "300",
+    ]
     with pen:
         assert execute(words, folder, preexec_fn=pen.enter).returncode == 137
 
@@ -137,7 +150,7 @@ def seed_waiting(folder: Path) -> None:
             "-c",
             "read line",
         ]
-        _waiting.append(subprocess.Popen(words, cwd=folder, env=environment(), stdin=subprocess.PIPE))
+        _waiting.append(subprocess.Popen(words, cwd=folder, env=environment(folder), stdin=subprocess.PIPE))
         assert eventually(
             lambda each=name: each in [lease.name for lease in take_snapshot(ledger, "").leases]
         )

@@ -19,7 +19,7 @@ from memguard.errors import ReservationTimeout
 from memguard.ledger.board import Ask
 from memguard.ledger.book import LedgerBook
 from memguard.ledger.place import ledger_folder
-from memguard.ledger.records import Action, Lease
+from memguard.ledger.records import LEASE_VARIABLE, Action, Lease
 from memguard.ledger.room import room_for
 from tests.support.guarded import MIB, Guarded, by_value, check_report, eventually
 
@@ -81,6 +81,13 @@ def here(tmp_path: Path) -> Iterator[Here]:
     made = Here(tmp_path / "ledger")
     yield made
     made.close()
+
+
+@pytest.fixture
+def played(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The same, where no sentinel is started: the test asks in its place. A part of a job never starts one."""
+    monkeypatch.setenv(LEASE_VARIABLE, "one that has ended")
+    return here
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -152,15 +159,15 @@ def test_the_board_shows_what_a_job_uses(here: Here, tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("R6.2", "R6.4")
-def test_a_job_that_is_chosen_to_end_says_why_it(here: Here, tmp_path: Path) -> None:
+def test_a_job_that_is_chosen_to_end_says_why_it(played: Here, tmp_path: Path) -> None:
     """Ended for the machine's sake: MemoryLimitExceeded, whose report tells why this job and not another."""
     results: list[Any] = []
     running = threading.Thread(
-        target=lambda: results.append(here.guarded.run(hold, 20, str(tmp_path / "never"), name="chosen"))
+        target=lambda: results.append(played.guarded.run(hold, 20, str(tmp_path / "never"), name="chosen"))
     )
     running.start()
-    eventually(lambda: (lease := here.lease("chosen")) and here.book.entry(lease).used_bytes > 20 * MIB)
-    here.ask("chosen", Ask.KILL)
+    eventually(lambda: (lease := played.lease("chosen")) and played.book.entry(lease).used_bytes > 20 * MIB)
+    played.ask("chosen", Ask.KILL)
     running.join()
     report = results[0].report
     assert (report.outcome, report.reason) == (Outcome.BUDGET_KILL, "machine_pressure")
@@ -173,17 +180,17 @@ def test_a_job_that_is_chosen_to_end_says_why_it(here: Here, tmp_path: Path) -> 
 
 
 @pytest.mark.requirement("R6.2")
-def test_a_job_that_is_made_to_wait_has_that_in_its_report(here: Here, tmp_path: Path) -> None:
+def test_a_job_that_is_made_to_wait_has_that_in_its_report(played: Here, tmp_path: Path) -> None:
     """A throttle is counted, timed, told as events and as a warning."""
     stop, results = tmp_path / "stop", list[Any]()
     running = threading.Thread(
-        target=lambda: results.append(here.guarded.run(hold, 1, str(stop), name="slow"))
+        target=lambda: results.append(played.guarded.run(hold, 1, str(stop), name="slow"))
     )
     running.start()
-    here.ask("slow", Ask.FROZEN)
-    assert eventually(lambda: here.told("memguard.job_throttled"))
-    here.ask("slow", Ask.NOTHING)
-    assert eventually(lambda: here.told("memguard.job_released"))
+    played.ask("slow", Ask.FROZEN)
+    assert eventually(lambda: played.told("memguard.job_throttled"))
+    played.ask("slow", Ask.NOTHING)
+    assert eventually(lambda: played.told("memguard.job_released"))
     stop.touch()
     running.join()
     report = results[0].report
@@ -193,16 +200,16 @@ def test_a_job_that_is_made_to_wait_has_that_in_its_report(here: Here, tmp_path:
 
 
 @pytest.mark.requirement("R6.2", "R3.1")
-def test_a_block_waits_at_its_checkpoints_while_it_is_throttled(here: Here) -> None:
+def test_a_block_waits_at_its_checkpoints_while_it_is_throttled(played: Here) -> None:
     """Cooperative work stands still at the next checkpoint, and goes on when it is released."""
     passed: list[int] = []
-    with here.manager.managed_processing("mine", memory="100MiB") as job:
-        here.ask("mine", Ask.WAIT)
+    with played.manager.managed_processing("mine", memory="100MiB") as job:
+        played.ask("mine", Ask.WAIT)
 
         def release() -> None:
-            assert eventually(lambda: here.told("memguard.job_throttled"))
+            assert eventually(lambda: played.told("memguard.job_throttled"))
             passed.append(len(passed))
-            here.ask("mine", Ask.NOTHING)
+            played.ask("mine", Ask.NOTHING)
 
         releasing = threading.Thread(target=release)
         releasing.start()
@@ -218,19 +225,19 @@ def test_a_block_waits_at_its_checkpoints_while_it_is_throttled(here: Here) -> N
 
 
 @pytest.mark.requirement("R6.2", "R6.4")
-def test_a_block_that_is_chosen_ends_at_its_next_checkpoint(here: Here) -> None:
+def test_a_block_that_is_chosen_ends_at_its_next_checkpoint(played: Here) -> None:
     """It gets MemoryLimitExceeded with the report that says why; what else is asked it can see before."""
     with (
         pytest.raises(MemoryLimitExceeded, match="nobody else does") as caught,
-        here.manager.managed_processing("mine", memory="100MiB") as job,
+        played.manager.managed_processing("mine", memory="100MiB") as job,
     ):
         job.checkpoint()
-        here.ask("mine", Ask.LIGHT)
+        played.ask("mine", Ask.LIGHT)
         assert (job.asked.light, job.asked.stop) == (True, False)
-        here.ask("mine", Ask.STOP)
+        played.ask("mine", Ask.STOP)
         assert (job.asked.light, job.asked.stop) == (True, True)
         job.checkpoint()
-        here.ask("mine", Ask.KILL)
+        played.ask("mine", Ask.KILL)
         job.checkpoint()
     report = caught.value.report
     assert (report.outcome, report.reason) == (Outcome.BUDGET_SOFT_STOP, "machine_pressure")
@@ -253,14 +260,14 @@ class Pool:
 
 
 @pytest.mark.requirement("R7.4", "R6.2")
-def test_pools_are_asked_to_give_back(here: Here) -> None:
+def test_pools_are_asked_to_give_back(played: Here) -> None:
     """Where that is asked of a block, the pools of its process give back, once each time, without a checkpoint."""
     from memguard import register_sheddable
 
     pool = Pool()
     forget = register_sheddable(pool)
-    with here.manager.managed_processing("mine", memory="100MiB") as job:
-        here.ask("mine", Ask.SHED)
+    with played.manager.managed_processing("mine", memory="100MiB") as job:
+        played.ask("mine", Ask.SHED)
         assert eventually(lambda: pool.asked)
         job.checkpoint()
         assert len(pool.asked) == 1

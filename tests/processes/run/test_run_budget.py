@@ -158,7 +158,7 @@ def test_the_kernels_kill_above_the_budget_is_137_and_named_so(kit: Any, hog: An
         # Beside the wrapped command another process of the same cgroup holds memory, so that the outer limit comes first.
         script = (
             f"echo $$ > {outer.path}/cgroup.procs; {' '.join(hog)} --mib 60 --hold-seconds 30 >&2 & read line <&3; "
-            f'{MEMGUARD} run --memory 130MiB --report r.json -- {" ".join(hog)} --mib 120; echo "status $?"; kill $!'
+            f'MEMGUARD_LEDGER=off {MEMGUARD} run --memory 130MiB --report r.json -- {" ".join(hog)} --mib 120; echo "status $?"; kill $!'
         )
         neighbour_ready, says = os.pipe()
         process = kit.start(
@@ -225,7 +225,10 @@ def test_the_inner_ones_death_leaves_the_outer_one(kit: Any, hog: Any, fence: st
 @pytest.mark.parametrize("fence", FENCES)
 def test_the_outer_budget_bounds_what_runs_inside_an_inner_one(kit: Any, hog: Any, fence: str) -> None:
     """Two inner commands, each within its own budget, are killed when together they pass the outer one."""
-    inner = f"{MEMGUARD} run -q --memory 160MiB -- {' '.join(hog)} --mib 130 --hold-seconds 2"
+    # Without the ledger: with it they would run one after the other.
+    inner = (
+        f"MEMGUARD_LEDGER=off {MEMGUARD} run -q --memory 160MiB -- {' '.join(hog)} --mib 130 --hold-seconds 2"
+    )
     script = f"{inner} & first=$!; {inner}; echo status $?; wait $first; echo status $?"
     done, report = kit.report(
         "-q", "--memory", "200MiB", "--", "/bin/sh", "-c", script, environment={"MEMGUARD_FENCE": fence}
