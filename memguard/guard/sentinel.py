@@ -343,6 +343,9 @@ class Sentinel:
             if entry.asked is Ask.FROZEN and lease.domain == self._orders.domain:
                 self._trees.thaw(lease)
                 self._reader.ask(lease, Ask.NOTHING, boot_seconds())
+                self._journal.write(
+                    "memguard.job_released", lease.lease_id, name=lease.name, why="its sentinel ends"
+                )
         self._trees.close()
         self._scribe.close()
         self._beacon.close()

@@ -159,12 +159,12 @@ def test_what_a_dead_sentinel_stopped_the_next_one_lets_go_on(small: Machine) ->
 
 def test_one_that_is_told_to_end_lets_everybody_go_on(small: Machine) -> None:
     """Nothing that it did is left; whoever has a lease starts the next one."""
-    _, greedy = fill_until_held(small)
+    fill_until_held(small)
     first = small.watched()
-    pid = greedy.pid
     os.kill(first.pid, signal.SIGTERM)
     assert eventually(lambda: not is_alive(first))
-    assert eventually(lambda: "NOTHING" in greedy.asked or not os.path.exists(f"/proc/{pid}"))
+    released = [each for each in small.log() if each.get("why") == "its sentinel ends"]
+    assert [(each["event"], each["name"]) for each in released] == [("memguard.job_released", "greedy")]
 
 
 @pytest.mark.requirement("R6.3", "T5.3")

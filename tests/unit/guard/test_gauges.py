@@ -10,7 +10,7 @@ from memguard.units import GIB, MIB
 
 
 def limit(name: str, capacity: int, used: int, promised: int = 0) -> LimitNow:
-    return LimitNow(name, capacity, used, promised)
+    return LimitNow(name, capacity, used, promised, 0)
 
 
 @pytest.mark.requirement("R6.3", "T5.3")
