@@ -126,9 +126,13 @@ def end_all(pen: Fence) -> None:
     """
     with contextlib.suppress(TimeoutError):
         deadline_s = time.monotonic() + _LEAVE_S
-        while others := [each for each in _inside(pen) if not _is_tracker(each[0])]:
-            kill_processes(others)
-            _wait_or_give_up(others, deadline_s)
+        while others := _others_than_trackers(pen):
+            # Who has no words is about to become another program, perhaps a tracker: it is looked at again.
+            known = [each for each, words in others.items() if words]
+            kill_processes(known)
+            _wait_or_give_up(known, deadline_s)
+            if not known:
+                time.sleep(0.001)  # no event tells when a program has begun
         _wait_or_give_up(_inside(pen), deadline_s)
     pen.kill_all()
 
@@ -137,15 +141,21 @@ def _inside(pen: Fence) -> list[tuple[int, int]]:
     return [(pid, ticks) for pid in pen.pids() if (ticks := start_ticks(pid)) is not None]
 
 
-def _is_tracker(pid: int) -> bool:
+def _others_than_trackers(pen: Fence) -> dict[tuple[int, int], bytes]:
+    words = {each: _words_of(each[0]) for each in _inside(pen)}
+    return {each: said for each, said in words.items() if b"resource_tracker" not in said}
+
+
+def _words_of(pid: int) -> bytes:
     try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return b""
 
 
 def _wait_or_give_up(processes: list[tuple[int, int]], deadline_s: float) -> None:
-    if not wait_all_gone(processes, deadline_s - time.monotonic()):
+    gone = wait_all_gone(processes, deadline_s - time.monotonic())
+    if not gone or time.monotonic() > deadline_s:
         raise TimeoutError
 
 
