@@ -14,8 +14,9 @@ from memguard.cli.exits import say, show
 from memguard.cli.setting_flags import read_settings
 from memguard.config import Settings
 from memguard.guard.journal import Journal
+from memguard.guard.orders import Orders
 from memguard.guard.pressure import Pressure
-from memguard.guard.sentinel import Orders, watch
+from memguard.guard.sentinel import watch
 from memguard.guard.single import SentinelLock, sentinel_of
 from memguard.guard.wake import Wake
 from memguard.host import is_alive

@@ -9,11 +9,12 @@ the kernel would kill somebody otherwise; nobody is held for ever; and the last 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from memguard.guard.pressure import FillRate, Lines, Pressure, PressureNow
+from memguard.guard.pressure import Lines, Pressure, PressureNow
 from memguard.guard.rungs import Deadlines, Job, Machine, Step
 from memguard.guard.victims import choose_victims, in_order_of_blame
 from memguard.ledger.board import Ask, Entry
@@ -24,6 +25,7 @@ __all__ = ["Ladder"]
 # A job grows that took as much as this within the last half second; less is what any program does.
 _GROWTH_BYTES: Final = MIB // 4
 _GROWTH_LASTS_S: Final = 0.5
+_SPEED_OVER_S: Final = 0.06
 # What one that outgrew its reservation may take next, as a part of what it has.
 _LIKELY_GROWTH: Final = 0.25
 
@@ -42,6 +44,22 @@ class _Growth:
 
     def is_on(self, now_s: float) -> bool:
         return now_s - self._grew_s < _GROWTH_LASTS_S
+
+
+class _Speed:
+    """How fast use grows at this moment: over the last looks, and nothing once a look sees no growth."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=16)
+
+    def observe(self, now_s: float, used_bytes: int) -> float:
+        if self._seen and used_bytes < self._seen[-1][1] + _GROWTH_BYTES:
+            self._seen.clear()
+        while self._seen and now_s - self._seen[0][0] > _SPEED_OVER_S:
+            self._seen.popleft()
+        self._seen.append((now_s, used_bytes))
+        since_s, before = self._seen[0]
+        return (used_bytes - before) / (now_s - since_s) if now_s > since_s else 0.0
 
 
 @dataclass(slots=True)
@@ -65,7 +83,7 @@ class Ladder:
         self._lines, self._deadlines = lines or Lines(), deadlines or Deadlines()
         self._growth: dict[str, _Growth] = {}
         self._kills: dict[str, _Kill] = {}
-        self._rate = FillRate()
+        self._speed = _Speed()
         self._line_since_s = self._brink_since_s = math.inf
         self._held_s = self._let_go_s = -math.inf
         self._now_s = 0.0
@@ -117,13 +135,13 @@ class Ladder:
             growth = self._growth.setdefault(lease_id, _Growth(now_s, job.lease.used_bytes))
             growth.observe(now_s, job.lease.used_bytes)
         self._growth = {lease_id: self._growth[lease_id] for lease_id in self._jobs}
-        rate = self._rate.observe(now_s, machine.used_bytes)
-        left_s = machine.available_bytes / rate if rate > 0 else math.inf
+        speed = self._speed.observe(now_s, machine.used_bytes)
+        left_s = machine.available_bytes / speed if speed > 0 else math.inf
         fraction = self._pressure.used_fraction
-        at_line = fraction >= self._lines.critical
-        at_brink = fraction >= self._deadlines.brink or (
-            at_line and min(left_s, self._pressure.time_to_full_s) < self._deadlines.brink_s
-        )
+        # At full speed the critical line is passed, and all that is above it, between two looks.
+        is_rushing = fraction >= self._lines.high and left_s < self._deadlines.brink_s
+        at_line = fraction >= self._lines.critical or is_rushing
+        at_brink = fraction >= self._deadlines.brink or is_rushing
         self._line_since_s = min(self._line_since_s, now_s) if at_line else math.inf
         self._brink_since_s = min(self._brink_since_s, now_s) if at_brink else math.inf
         self._observe_kills()

@@ -24,7 +24,8 @@ class Deadlines:
         pause_s: between two that are let go on, or two that are held for what other programs use.
         frozen_limit_s: who was held for so long is let go on or ends.
         brink: above this share nothing waits for a deadline: the next one to kill somebody would be the kernel.
-        brink_s: less time than this until nothing is left, above the critical line, is the same.
+        brink_s: less time than this until nothing is left, at the speed of the moment and above the line that is
+            called high, is the same.
         brink_kill_s: how long that may last before one dies who keeps to his reservation, where nobody is over.
     """
 

@@ -15,13 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from memguard.errors import LedgerError
 from memguard.guard.gauges import Gauges, LimitNow
 from memguard.guard.journal import Journal
 from memguard.guard.ladder import Ladder
+from memguard.guard.orders import Orders
 from memguard.guard.pressure import Pressure, PressureNow
 from memguard.guard.rungs import Job, Machine, Step
 from memguard.guard.scribe import Scribe
@@ -38,11 +38,9 @@ from memguard.ledger.reader import LedgerReader
 from memguard.ledger.records import Action, Bound, Lease, Room
 from memguard.ledger.room import room_in, scope_of_limit
 from memguard.ledger.seat import SIGHT
-from memguard.units import Size, parse_size
 
-__all__ = ["LINGER_S", "Orders", "Sentinel", "main", "watch"]
+__all__ = ["Sentinel", "main", "watch"]
 
-LINGER_S: Final = 5.0
 _SETTLE_EVERY_S: Final = 1.0
 _SWEEP_EVERY_S: Final = 5.0
 # A step's effect is measured this much later: a tree of a GiB needs a tenth of a second to end.
@@ -56,51 +54,6 @@ _CHANGE: Final = 0.01
 _SHARE: Final = "MEMGUARD_CAPACITY"
 _RUNGS: Final = {Ask.NOTHING: "thawed"}
 _EVENTS: Final = {Ask.NOTHING: "memguard.job_released", Ask.KILL: "memguard.job_killed"}
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What a sentinel is to watch.
-
-    Attributes:
-        folder: where the ledger is.
-        domain: whose memory; see `memguard.ledger.records.Room`.
-        capacity: the share of jobs, as in the settings.
-        reserve: what is kept back when wishes are granted.
-        scope: the cgroup whose limits count, where they are not those of the sentinel's own; see `MachineWatcher`.
-        linger_s: how long it stays without leases; ``None`` for ever.
-    """
-
-    folder: Path
-    domain: str
-    capacity: Size | None
-    reserve: Size
-    scope: str | None = None
-    linger_s: float | None = LINGER_S
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it for another process."""
-        return {
-            "folder": str(self.folder),
-            "domain": self.domain,
-            "capacity": None if self.capacity is None else self.capacity.text,
-            "reserve": self.reserve.text,
-            "scope": self.scope,
-            "linger_s": self.linger_s,
-        }
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Orders:
-        """Return what `to_json` told."""
-        capacity = fields["capacity"]
-        return cls(
-            Path(fields["folder"]),
-            fields["domain"],
-            None if capacity is None else parse_size(capacity),
-            parse_size(fields["reserve"]),
-            fields["scope"],
-            fields["linger_s"],
-        )
 
 
 class Sentinel:
@@ -130,7 +83,7 @@ class Sentinel:
         self._measured_at: list[int] = []
         self._least_bytes = 0.0
         self._seen: Sequence[tuple[Lease, Entry]] = ()
-        self._last_lease_s = self._settled_s = boot_seconds()
+        self._looked_s = self._last_lease_s = self._settled_s = boot_seconds()
 
     def run(self, wake: Wake) -> None:
         """Watch until there was no lease for long enough, or somebody says stop."""
@@ -155,11 +108,11 @@ class Sentinel:
     @property
     def _is_over(self) -> bool:
         linger_s = self._orders.linger_s
-        return linger_s is not None and boot_seconds() - self._last_lease_s > linger_s
+        return linger_s is not None and self._looked_s - self._last_lease_s > linger_s
 
     def look(self) -> float:
         """Look once, and act; returns the seconds until the next look."""
-        now_s = boot_seconds()
+        now_s = self._looked_s = boot_seconds()
         self._reading = self._watcher.look()
         jobs = self._jobs(now_s)
         limits = list(self._limits(jobs))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from memguard.guard.orders import LINGER_S, Orders
 from memguard.guard.single import sentinel_of
 from memguard.host import is_alive, kill_processes
 from memguard.host.cgroups import find_places
@@ -27,10 +28,8 @@ from memguard.ledger.records import LEASE_VARIABLE
 from memguard.ledger.room import Shares
 from memguard.ledger.seat import SIGHT
 
-__all__ = ["LINGER_S", "SENTINEL_MARK", "ensure_sentinel", "is_sentinel", "start_sentinel"]
+__all__ = ["SENTINEL_MARK", "ensure_sentinel", "is_sentinel", "start_sentinel"]
 
-# How long it stays when there are no leases any more: the next job of a series finds it there.
-LINGER_S: Final = 5.0
 # In its command line, so that whoever clears up after a job can tell it from what the job left.
 SENTINEL_MARK: Final = "memguard-sentinel"
 _LOOK_EVERY_S: Final = 0.25
@@ -143,16 +142,9 @@ def start_sentinel(settings: Shares, folder: Path, domain: str, *, linger_s: flo
         OSError: if the machine lets no process be made.
         subprocess.TimeoutExpired: if it does not get any further.
     """
-    orders = {
-        "folder": str(folder.absolute()),
-        "domain": domain,
-        "capacity": None if settings.capacity is None else settings.capacity.text,
-        "reserve": settings.reserve.text,
-        "scope": None,
-        "linger_s": linger_s,
-        "path": _path(),
-    }
-    words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, SENTINEL_MARK, json.dumps(orders)]
+    orders = Orders(folder.absolute(), domain, settings.capacity, settings.reserve, linger_s=linger_s)
+    told = json.dumps({**orders.to_json(), "path": _path()})
+    words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, SENTINEL_MARK, told]
     # The shell forks a second time and ends at once: a process as large as this one would need ten milliseconds for it.
     starter = subprocess.Popen(
         [_SHELL, "-c", '"$@" &', "sh", *words],

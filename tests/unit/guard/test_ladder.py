@@ -348,3 +348,24 @@ def test_whatever_jobs_do_the_rules_hold_and_nobody_stays_held(
     assert model.run(
         bound_s, every_s=0.5, until=lambda: not any(each.is_held for each in model.jobs.values())
     )
+
+
+@pytest.mark.requirement("R6.2")
+def test_at_full_speed_the_line_comes_sooner_and_who_has_stopped_is_not_meant() -> None:
+    """What would be full in two looks is met at once above the high line; a rush that is over counts for nothing."""
+    model = Model.of(job("over", 100, 500))
+    model.look()
+    for _ in range(9):
+        model.grow("over", 45)
+        model.look(0.01)
+    assert asks(model.history)[-1] == ("over", Ask.KILL)
+    assert model.used < 0.95 * CAPACITY
+    calm = Model.of(job("over", 100, 500), job("honest", 100, 90))
+    calm.look()
+    for _ in range(8):
+        calm.grow("over", 45)
+        calm.look(0.01)
+    assert calm.asked("over") is Ask.FROZEN
+    calm.others = (940 * MIB - calm.used) // MIB
+    calm.run(1)
+    assert calm.asked("over") is Ask.FROZEN

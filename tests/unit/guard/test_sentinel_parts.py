@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from memguard.guard.journal import Journal
+from memguard.guard.orders import Orders
 from memguard.guard.scribe import Scribe
-from memguard.guard.sentinel import Orders
 from memguard.guard.single import SentinelLock, sentinel_of
 from memguard.host import identify
 from memguard.ledger.book import LedgerBook
