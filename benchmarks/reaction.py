@@ -23,6 +23,7 @@ from pathlib import Path
 
 import _common
 import _reaction_job
+import _storm_pen
 
 from memguard.guard.pressure import Lines
 from memguard.host import Fence
@@ -155,6 +156,7 @@ def main() -> int:
     parser = _common.options(__doc__)
     parser.add_argument("--trials", type=int, default=10, help="of each kind (default: 10)")
     parsed = parser.parse_args()
+    _storm_pen.end_on_sigterm()
     figures, all_of_them = list[_common.Figure](), list[Trial]()
     for rate in _RATES:
         for count in _COUNTS:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import _common
 import _reaction_job
+import _storm_pen
 import reaction
 
 from memguard.guard.single import sentinel_of
@@ -30,6 +31,7 @@ def main() -> int:
     parser = _common.options(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of calm that are measured (default: 10)")
     parsed = parser.parse_args()
+    _storm_pen.end_on_sigterm()
     figures = []
     with watched(None) as who:
         figures.append(memory_figure(who))

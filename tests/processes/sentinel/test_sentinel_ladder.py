@@ -140,8 +140,8 @@ def test_a_tree_that_forks_meanwhile_is_stopped_whole(small: Machine) -> None:
                 continue
         return found - {"Z", "X"}
 
-    assert states() <= {"T"}
-    assert states() <= {"T"}
+    # Its root is the first to be stopped.
+    assert eventually(lambda: greedy.is_stopped() and states() <= {"T"} and greedy.is_stopped())
 
 
 @pytest.mark.requirement("T5.2", "T5.3")
@@ -177,7 +177,7 @@ def test_a_capacity_that_shrinks_is_seen(small: Machine) -> None:
         each.wait("took")
     assert small.fence is not None
     used = small.fence.read().used_bytes
-    small.fence.resize(int(used / 0.965))
+    small.fence.resize(int(used / 0.957))
     assert eventually(lambda: small.actions("new", "frozen"))
     assert not small.actions("old", "frozen")
     small.fence.resize(256 * MIB)
