@@ -91,7 +91,7 @@ class Announcer:
             case "asked":
                 if message["asked"] == "FROZEN":
                     self.publish("memguard.job_throttled", frame.job_id)
-                elif message["before"] == "FROZEN":
+                elif message["before"] == "FROZEN" and message["asked"] != "KILL":
                     self.publish("memguard.job_released", frame.job_id)
             case "phase":
                 self.publish("memguard.phase_entered", frame.job_id, phase=message["name"])

@@ -41,6 +41,8 @@ __all__ = ["Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
 _STEP: Final = 0.25
 _SMALLEST_STEP_BYTES: Final = 32 * MIB
 _ASK_AGAIN_S: Final = 0.5
+# A file that was damaged is replaced by whoever meets it; its owners' leases are written into the new one this soon.
+_KEEP_EVERY_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Tenure:
         self._book, self._held, self._watch = book, held, watch
         self._limit_bytes = limit_bytes
         self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
-        self._asked_at_s = -_ASK_AGAIN_S
+        self._asked_at_s, self._keep_at_s = -_ASK_AGAIN_S, 0.0
         self.degraded = degraded
 
     @property
@@ -125,8 +127,19 @@ class Tenure:
         except (OSError, LedgerError) as error:
             self.degraded = f"nobody watches the machine's memory: {error}"
         now_s = time.monotonic()
+        self._keep(self._book, now_s)
         if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
             self._grow(self._held, used_bytes, now_s)
+
+    def _keep(self, book: LedgerBook, now_s: float) -> None:
+        """See that the lease is still written down: others would be promised what the job has not used yet."""
+        if now_s < self._keep_at_s:
+            return
+        self._keep_at_s = now_s + _KEEP_EVERY_S
+        try:
+            book.keep()
+        except LedgerError as error:
+            self.degraded = f"the reservation could not be written down again: {error}"
 
     def _grow(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
         wanted = min(self._limit_bytes, used_bytes + max(_SMALLEST_STEP_BYTES, int(used_bytes * _STEP)))

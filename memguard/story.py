@@ -16,13 +16,29 @@ from memguard.events import Event, JsonScalar
 from memguard.report import Death, JobReport, Outcome, OuterBudget
 from memguard.units import SMALLEST_BUDGET_BYTES, format_bytes, format_duration, format_setting
 
-__all__ = ["RUNBOOKS", "events_of", "suggested_budget", "tell_death", "tell_stray_signal", "with_story"]
+__all__ = [
+    "FAULT_RUNBOOKS",
+    "RUNBOOKS",
+    "events_of",
+    "suggested_budget",
+    "tell_death",
+    "tell_fault",
+    "tell_stray_signal",
+    "with_story",
+]
 
 RUNBOOKS: Final = {
     Outcome.BUDGET_KILL: "JobKilledForBudget",
     Outcome.BUDGET_SOFT_STOP: "JobKilledForBudget",
     Outcome.MEMORY_ERROR: "JobOutOfMemory",
     Outcome.KERNEL_OOM: "MachineShortOfMemory",
+}
+# What `guard_degraded` begins with, where there is a page for it.
+FAULT_RUNBOOKS: Final = {
+    "nobody watches the machine's memory": "SentinelGone",
+    "the job runs without a reservation": "LedgerDamaged",
+    "no more could be reserved": "LedgerDamaged",
+    "the reservation could not be written down again": "LedgerDamaged",
 }
 _PRESSURE_RUNBOOK: Final = RUNBOOKS[Outcome.KERNEL_OOM]
 # After a miss the next try gets half as much again: the true need is unknown, only that it is larger (the rule of
@@ -284,6 +300,13 @@ def tell_death(report: JobReport) -> str:
         f"  where:         {death.where}",
     ]
     return "\n".join(lines)
+
+
+def tell_fault(fault: str) -> str:
+    """Return what failed of the guard, with the page on it where there is one."""
+    pages = (page for beginning, page in FAULT_RUNBOOKS.items() if fault.startswith(beginning))
+    page = next(pages, "")
+    return f"{fault} (memguard runbook {page})" if page else fault
 
 
 def events_of(report: JobReport) -> tuple[Event, ...]:

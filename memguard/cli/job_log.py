@@ -52,10 +52,8 @@ class LoggedRecorder(JobRecorder):
     def _tell_asked(self, message: Message) -> None:
         if message["asked"] == "FROZEN":
             note("memguard.job_throttled", self._job_id)
-            self._tell(
-                "made to wait: memory of the machine is short, and it uses more than was reserved for it"
-            )
-        elif message["before"] == "FROZEN":
+            self._tell("made to wait: memory of the machine is short (memguard runbook JobThrottled)")
+        elif message["before"] == "FROZEN" and message["asked"] != "KILL":
             note("memguard.job_released", self._job_id)
             self._tell(f"goes on; it was made to wait for {format_duration(self.throttled_s)} in all")
 

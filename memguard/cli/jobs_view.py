@@ -126,10 +126,18 @@ def ledger_facts(seen: Overview) -> list[tuple[str, str]]:
         ),
         ("for jobs", f"{format_bytes(standings.free_bytes)} free{_why_less(seen, room)}"),
         ("state", pressure_text(seen)),
-        ("sentinel", sentinel_text(seen)),
+        ("sentinel", sentinel_text(seen) + _page("SentinelGone", _is_unwatched(seen))),
     ]
-    trouble = ledger_text(seen)
+    trouble = ledger_text(seen) + _page("LedgerDamaged", bool(seen.ledger.trouble))
     return [*facts, ("ledger", trouble)] if trouble else facts
+
+
+def _page(name: str, is_needed: bool) -> str:
+    return f" (memguard runbook {name})" if is_needed else ""
+
+
+def _is_unwatched(seen: Overview) -> bool:
+    return seen.sentinel is None and seen.standings.running > 0
 
 
 def _why_less(seen: Overview, room: Room) -> str:

@@ -79,10 +79,11 @@ class Watch:
         Raises:
             ConfigError: for a share of the machine that leaves no room.
         """
-        now_s = boot_seconds()
         machine = read_machine()
         room = room_in(machine, self._settings)
         ledger = take_snapshot(self._settings.runtime_dir, room.domain, with_actions=self._with_actions)
+        # Not before: a sentinel that looks a hundred times a second has seen more by now than at the start.
+        now_s = boot_seconds()
         sight = ledger.sight if ledger.sight is not None and _is_told(ledger.sight, now_s) else None
         closed = sight is not None and sight.state >= GATE_CLOSES_AT
         room = dataclasses.replace(room, is_closed=closed)

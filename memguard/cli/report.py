@@ -11,8 +11,8 @@ import click
 
 from memguard.cli.exits import printable, show
 from memguard.errors import DataError
-from memguard.report import JobReport, Outcome, report_from_json, report_to_json
-from memguard.story import tell_death
+from memguard.report import Attempt, JobReport, Outcome, report_from_json, report_to_json
+from memguard.story import tell_death, tell_fault
 from memguard.units import format_bytes, format_duration, format_share
 
 __all__ = ["describe", "read_report", "report_command"]
@@ -71,7 +71,7 @@ def describe(report: JobReport) -> Iterator[str]:
             f"  {each.pid:>8} {each.name:<16} {format_bytes(each.private_bytes)}" for each in report.processes
         )
     yield from (f"warning at {format_duration(each.at_s)}: {each.text}" for each in report.warnings)
-    yield from (f"guard degraded: {fault}" for fault in report.guard_degraded)
+    yield from (f"guard degraded: {tell_fault(fault)}" for fault in report.guard_degraded)
     if report.death is not None:
         yield tell_death(report)
     else:
@@ -138,6 +138,11 @@ def _later_facts(report: JobReport) -> list[tuple[str, str]]:
         ),
         ("ended by", "; ".join(f"{each.source}: {each.fact}" for each in report.evidence)),
     ]
+    if report.throttles:
+        facts.append(
+            ("made to wait", f"{_times(report.throttles)}, {format_duration(report.throttled_s)} in all")
+        )
+    facts += [("tried before", _tried(each)) for each in report.attempts]
     if report.batches.count:
         batches = report.batches
         facts.append(
@@ -149,6 +154,16 @@ def _later_facts(report: JobReport) -> list[tuple[str, str]]:
     if report.error:
         facts.append(("error", report.error))
     return facts
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _tried(attempt: Attempt) -> str:
+    how = attempt.outcome.value.replace("_", " ")
+    peak, limit = format_bytes(attempt.peak_bytes), format_bytes(attempt.limit_bytes)
+    return f"{how} after {format_duration(attempt.duration_s)}, peak {peak} of {limit}"
 
 
 def _or_unknown(count: int | None) -> str:

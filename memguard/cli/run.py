@@ -37,7 +37,7 @@ from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.requeue import next_frame, next_limit, tell_requeue
-from memguard.story import tell_stray_signal
+from memguard.story import tell_fault, tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 from memguard.worker.spec import BUDGET_VARIABLE
@@ -243,7 +243,7 @@ def _print_line(text: str) -> None:
 
 def _tell(report: JobReport) -> None:
     for fault in report.guard_degraded:
-        say(f"the guard was degraded: {fault}")
+        say(f"the guard was degraded: {tell_fault(fault)}")
     for line in report.cleanup.leftovers:
         say(line)
     if report.outcome.is_memory_death or report.outcome is Outcome.TIMEOUT:

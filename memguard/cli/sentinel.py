@@ -26,6 +26,7 @@ from memguard.ledger.book import boot_seconds
 from memguard.ledger.place import find_ledger_folder, ledger_folder
 from memguard.ledger.records import domain_of
 from memguard.ledger.room import room_for
+from memguard.ledger.snapshot import take_snapshot
 from memguard.units import format_bytes, format_duration, format_share
 
 __all__ = ["SCHEMA", "sentinel_command"]
@@ -36,11 +37,15 @@ _LOOK_AT_LOCK_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The sentinel of one domain; ``pid`` is ``None`` where there is none, ``sight`` where it has not looked yet."""
+    """The sentinel of one domain, and where there is none how many jobs nobody watches.
+
+    ``pid`` is ``None`` where there is none, ``sight`` where it has not looked yet.
+    """
 
     domain: str
     pid: int | None
     sight: Sight | None
+    unwatched: int = 0
 
 
 @click.command("sentinel")
@@ -77,7 +82,9 @@ def _look(settings: Settings, domain: str) -> _Seen:
     folder = find_ledger_folder(settings.runtime_dir)
     who = None if folder is None else sentinel_of(folder, domain)
     if folder is None or who is None or not is_alive(who):
-        return _Seen(domain, None, None)
+        leases = take_snapshot(settings.runtime_dir, domain, with_actions=False).leases
+        running = [each for each in leases if each.is_granted and each.domain == domain]
+        return _Seen(domain, None, None, sum(is_alive(each.owner) for each in running))
     sight = sight_at(domain_file(folder, "sight", domain))
     return _Seen(domain, who.pid, sight if sight is not None and sight.pid == who.pid else None)
 
@@ -102,15 +109,24 @@ def _document(seen: _Seen) -> dict[str, Any]:
 def _told(seen: _Seen) -> str:
     whose = seen.domain or "the machine"
     if seen.pid is None:
-        return f"nobody watches {whose}: no job holds memory of the ledger"
+        return f"nobody watches {whose}: {_why_nobody(seen.unwatched)}"
     if seen.sight is None:
         return f"process {seen.pid} begins to watch {whose}"
     sight = seen.sight
     share, ago = format_share(sight.used_fraction), format_duration(max(0.0, boot_seconds() - sight.at_s))
+    if not sight.is_fresh():
+        return f"process {seen.pid} is to watch {whose}, and last looked {ago} ago (memguard runbook SentinelGone)"
     return (
         f"process {seen.pid} watches {whose}: pressure {Pressure(sight.state).name.lower()}, {share} of "
         f"{format_bytes(sight.capacity_bytes)} in use, {sight.running} jobs; it looked {ago} ago"
     )
+
+
+def _why_nobody(jobs: int) -> str:
+    if not jobs:
+        return "no job holds memory of the ledger"
+    count = "1 job has" if jobs == 1 else f"{jobs} jobs have"
+    return f"{count} a sentinel to start (memguard runbook SentinelGone)"
 
 
 def _watch(settings: Settings, domain: str, *, machine: bool) -> None:

@@ -357,4 +357,8 @@ def main(fields: Mapping[str, Any]) -> None:
     lock_memory()
     journal = Journal(domain_file(orders.folder, "sentinel.log", orders.domain))
     with Wake((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as wake:
-        watch(orders, journal, lock, wake)
+        try:
+            watch(orders, journal, lock, wake)
+        except (LedgerError, OSError) as error:  # who started it does not hear of it
+            journal.write("memguard.guard_degraded", fault=f"the sentinel could not begin: {error}")
+            raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -54,6 +55,7 @@ class _Attempts:
 
     look_at_s: float = 0.0
     start_at_s: float = 0.0
+    in_vain_since_s: float = math.inf
     pause_s: float = _START_AGAIN_S
 
 
@@ -92,17 +94,23 @@ def ensure_sentinel(settings: Shares, folder: Path, domain: str, *, linger_s: fl
             return ""
         attempts.look_at_s = now_s + _LOOK_EVERY_S
         if _is_watched(folder, domain):
-            attempts.pause_s, attempts.start_at_s = _START_AGAIN_S, 0.0
+            _attempts[key] = _Attempts(look_at_s=attempts.look_at_s)
             return ""
         if now_s < attempts.start_at_s or not _may_start():
             return ""
+        attempts.in_vain_since_s = min(attempts.in_vain_since_s, now_s)
         attempts.start_at_s = now_s + attempts.pause_s
         attempts.pause_s = min(2 * attempts.pause_s, _START_SELDOM_S)
         try:
             start_sentinel(settings, folder, domain, linger_s=linger_s)
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"nobody watches the machine's memory: a sentinel could not be started: {error}"
-        return ""
+        tried_s = now_s - attempts.in_vain_since_s
+        return _tell_in_vain(tried_s) if tried_s >= _START_TAKES_S else ""
+
+
+def _tell_in_vain(tried_s: float) -> str:
+    return f"nobody watches the machine's memory: what was started for it in {tried_s:.0f} s did not stay"
 
 
 def _is_watched(folder: Path, domain: str) -> bool:

@@ -135,6 +135,12 @@ class LedgerBook:
         self._change(lambda change: grown.append(change.grow(lease_id, extra_bytes)))
         return grown[-1]
 
+    def keep(self) -> None:
+        """Write down again what this process holds where the file was put aside or removed; else costs a glance."""
+        with self._lock:
+            if self._own and not self._files.is_current:
+                self._change(lambda _: None)
+
     def settle(self) -> dict[str, Lease]:
         """Strike the leases of the dead and grant what can be granted; returns all leases, by id."""
         return self._change(lambda change: change.reclaim(is_alive)).leases

@@ -69,6 +69,11 @@ class LedgerFiles:
             self._renew(self._replaced)
             return self._transact(act)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether what is open is still the file at its path."""
+        return self._store.is_current
+
     def current(self) -> LedgerStore:
         """Return the open file, opened anew where it was replaced."""
         if not self._store.is_current:

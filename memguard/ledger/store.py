@@ -375,9 +375,7 @@ def _of_another_version(path: Path, version: int) -> LedgerError:
     if version > _VERSION:
         why = f"was written by a newer memguard (version {version} of the file, not {_VERSION}); use that one"
     elif version:
-        why = (
-            f"was written by an older memguard (version {version} of the file); the next job begins a new one"
-        )
+        why = f"was written by an older memguard (version {version} of the file); the next job begins anew"
     else:
         why = "is being made at this moment; look again"
     return LedgerError(f"{path} {why}", path=str(path))
@@ -393,8 +391,9 @@ def _told(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     except apsw.FullError as error:
         raise LedgerError(f"{path} could not be written: no space is left", path=str(path)) from error
     except apsw.BusyError as error:
-        raise LedgerError(
-            f"{path} was locked for {patience_s:g} s by another process", path=str(path)
-        ) from error
+        told = f"{path} was locked for {patience_s:g} s by another process"
+        raise LedgerError(told, path=str(path)) from error
     except apsw.Error as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
+            raise LedgerDamaged(f"{path} is damaged: it was cut short", path=str(path)) from error
         raise LedgerError(f"{path} could not be used: {error}", path=str(path)) from error

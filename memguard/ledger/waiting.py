@@ -15,9 +15,9 @@ from typing import Final, Self
 
 from memguard.errors import JobInterrupted, ReservationTimeout
 from memguard.host.readings import ProcessIdentity
-from memguard.ledger.admission import free_bytes
 from memguard.ledger.book import LedgerBook, Wish, boot_seconds
 from memguard.ledger.records import Lease
+from memguard.ledger.standing import stand
 from memguard.ledger.wake import Doorbell
 from memguard.units import format_bytes
 
@@ -155,17 +155,18 @@ def _pidfd(owner: ProcessIdentity) -> int | None:
 
 
 def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
-    leases = [lease for lease in book.leases() if lease.lease_id != wish.lease_id]
+    everyone, room = book.leases(), book.room()
+    leases = [lease for lease in everyone if lease.lease_id != wish.lease_id]
     holders = tuple(_told(lease) for lease in leases if lease.is_granted)
     before = tuple(_told(lease) for lease in leases if not lease.is_granted)
-    free = max(
-        0, free_bytes(book.room(), [lease for lease in leases if lease.is_granted and not lease.parent_id])
+    free = stand(everyone, book.entries(), room, boot_seconds()).free_bytes
+    told = (
+        "nothing is given out while memory is short" if room.is_closed else f"{format_bytes(free)} are free"
     )
     held = ", ".join(holders) or "no job of memguard's: other programs use it"
     waiting = f"; also waiting: {', '.join(before)}" if before else ""
     return ReservationTimeout(
-        f"{wish.name} waited for {format_bytes(wish.reserved_bytes)}, and {format_bytes(free)} are free; held by "
-        f"{held}{waiting}",
+        f"{wish.name} waited for {format_bytes(wish.reserved_bytes)}, and {told}; held by {held}{waiting}",
         requested_bytes=wish.reserved_bytes,
         free_bytes=free,
         holders=holders,

@@ -260,7 +260,7 @@ def test_a_fork_holds_nothing(book: LedgerBook, folder: Path) -> None:
     assert book.leases() == ()
 
 
-@pytest.mark.parametrize("damage", ["garbage", "cut", "removed", "emptied"])
+@pytest.mark.parametrize("damage", ["garbage", "cut", "cut with its log", "removed", "emptied"])
 def test_a_damaged_ledger_is_replaced(book: LedgerBook, folder: Path, damage: str) -> None:
     """Whatever is done to the file, holders write their leases down again, and the broken one is kept aside."""
     held = acquire(book, wish("holds", 600))
@@ -268,6 +268,7 @@ def test_a_damaged_ledger_is_replaced(book: LedgerBook, folder: Path, damage: st
     command = {
         "garbage": f"head -c 50000 /dev/urandom > {path}",
         "cut": f"truncate -s 100 {path}",
+        "cut with its log": f"echo garbage | tee {path} > {path}-wal",
         "emptied": f"truncate -s 0 {path}",
         "removed": f"rm {path}*",
     }[damage]
@@ -286,6 +287,18 @@ def test_a_damaged_ledger_is_replaced(book: LedgerBook, folder: Path, damage: st
     held.release()
     book.release("more")
     assert book.settle() == {}
+
+
+def test_who_holds_keeps_his_lease_written_down(book: LedgerBook, folder: Path) -> None:
+    """He writes it into a file that replaced the one he wrote it into, without wanting anything; else writes nothing."""
+    with acquire(book, wish("holds", 600)):
+        book.keep()
+        for each in folder.glob("ledger.sqlite*"):
+            each.unlink()
+        with book_in(folder) as other:
+            assert other.leases() == ()
+            book.keep()
+            assert granted(other.leases()) == ["holds"]
 
 
 def test_a_newer_ledger_is_left_alone(folder: Path) -> None:

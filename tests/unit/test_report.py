@@ -20,6 +20,7 @@ from memguard.cli.report import describe
 from memguard.errors import DataError
 from memguard.events import JsonScalar
 from memguard.report import (
+    Attempt,
     BatchSummary,
     BudgetReport,
     CallerMemory,
@@ -270,6 +271,17 @@ def test_a_damaged_document_is_read_or_refused(report: JobReport, data: st.DataO
         read = report_from_json(damaged)
         assert list(describe(with_story(read)))
         json.dumps(report_to_json(read), allow_nan=False)
+
+
+def test_waits_and_former_tries_are_shown() -> None:
+    """How often it was made to wait, and what each try before had and took, stand in the text; else nothing does."""
+    plain = dataclasses.replace(report_from_json(document()), throttles=0, attempts=())
+    assert "made to wait" not in "".join(describe(plain))
+    attempt = Attempt(Outcome.BUDGET_KILL, 64 << 20, 60 << 20, 0.25)
+    lines = list(describe(dataclasses.replace(plain, throttles=2, throttled_s=3.0, attempts=(attempt,))))
+    told = [" ".join(line.split()) for line in lines]
+    assert "made to wait 2 times, 3.0 s in all" in told
+    assert "tried before budget kill after 250 ms, peak 60 MiB of 64 MiB" in told
 
 
 def test_a_report_with_no_number_is_not_written() -> None:

@@ -23,7 +23,16 @@ from memguard.report import (
     PhaseReport,
     ProcessUse,
 )
-from memguard.story import RUNBOOKS, events_of, suggested_budget, tell_death, tell_stray_signal, with_story
+from memguard.story import (
+    FAULT_RUNBOOKS,
+    RUNBOOKS,
+    events_of,
+    suggested_budget,
+    tell_death,
+    tell_fault,
+    tell_stray_signal,
+    with_story,
+)
 from memguard.units import GIB, MIB, SMALLEST_BUDGET_BYTES, parse_bytes
 
 DEATHS = [each for each in Outcome if each not in (Outcome.COMPLETED, Outcome.RAISED)]
@@ -329,8 +338,14 @@ def test_every_suggested_setting_would_be_accepted(
                 assert suggested > made.budget.limit_bytes
 
 
+def test_a_fault_names_its_page() -> None:
+    """What failed of the ledger or the sentinel says where to read on; what has no page is told as it is."""
+    fault = "the job runs without a reservation: the ledger could not be used"
+    assert tell_fault(fault) == f"{fault} (memguard runbook LedgerDamaged)"
+    assert tell_fault("use could not be read: gone") == "use could not be read: gone"
+
+
 def test_every_runbook_that_is_named_exists(project_root: Path) -> None:
-    """A death sends nobody to a page that is not there."""
-    assert [
-        name for name in RUNBOOKS.values() if not (project_root / "runbooks" / f"{name}.md").is_file()
-    ] == []
+    """A death, or a fault of the guard, sends nobody to a page that is not there."""
+    named = [*RUNBOOKS.values(), *FAULT_RUNBOOKS.values()]
+    assert [name for name in named if not (project_root / "runbooks" / f"{name}.md").is_file()] == []

@@ -113,7 +113,7 @@ def test_who_will_not_wait_is_told_who_has_it(machine: Machine) -> None:
     assert machine.is_ready(first)
     done = machine.run("--memory", "500MiB", "--wait", "0", "-q", "--", "true")
     assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
-    assert f"held by mine (pid {first.pid}): 600 MiB".encode() in done.stderr
+    assert f"and 321.6 MiB are free; held by mine (pid {first.pid}): 600 MiB".encode() in done.stderr
     assert list(machine.leases()) == ["mine"]
     assert machine.kit.finish(first, b"").returncode == 0
 
@@ -201,6 +201,17 @@ def test_one_that_may_be_run_again_gets_more(machine: Machine, tmp_path: Path) -
     assert machine.leases() == {}
 
 
+def test_a_job_in_a_damaged_ledger_is_not_forgotten(machine: Machine) -> None:
+    """A job that only runs stands in the new ledger within a second, so nobody is promised what it may still take."""
+    process = machine.start("--memory", "600MiB", "--name", "train", mib=10)
+    assert machine.is_ready(process)
+    for each in ("ledger.sqlite", "ledger.sqlite-wal"):
+        (machine.folder / each).write_bytes(b"garbage" * 1000)
+    machine.kit.wait_until(lambda: "train" in machine.leases(), "it is written down again")
+    assert (machine.folder / "ledger.sqlite.damaged").exists()
+    assert machine.kit.finish(process, b"").returncode == 0
+
+
 @pytest.mark.parametrize("fault", ["writable", "full"])
 def test_a_ledger_that_cannot_be_used_stops_nobody(machine: Machine, fault: str) -> None:
     """The command runs inside its own budget, and its report says that nothing was reserved, and why."""
@@ -210,6 +221,7 @@ def test_a_ledger_that_cannot_be_used_stops_nobody(machine: Machine, fault: str)
         (folder / "ledger.sqlite").symlink_to("/dev/full")
     done, report = machine.kit.report("--", "sh", "-c", "exit 7", environment=machine.environment)
     assert done.returncode == 7
+    assert b"(memguard runbook LedgerDamaged)" in done.stderr
     assert ["the job runs without a reservation" in each for each in report["guard_degraded"]] == [True]
 
 

@@ -13,11 +13,15 @@ import apsw
 import jsonschema
 import pytest
 
+from memguard.cli import overview
+from memguard.config import load_settings
 from memguard.guard import Pressure
+from memguard.host import MachineReading, read_machine
 from memguard.ledger.beacon import Beacon, Sight, domain_file
 from memguard.ledger.board import Ask
 from memguard.ledger.book import boot_seconds
 from memguard.ledger.records import Action
+from memguard.ledger.seat import SIGHT
 from memguard.units import MIB
 from tests.processes.run.conftest import MEMGUARD
 from tests.processes.run.test_run_ledger import Machine
@@ -72,6 +76,22 @@ def test_who_holds_and_who_waits_is_told(machine: Machine) -> None:
     for process in (first, second):
         assert machine.kit.finish(process, b"").returncode == 0
     assert document(machine)["jobs"] == []
+
+
+def test_a_sentinel_that_looks_all_the_time_is_seen(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it saw while the look of `memguard status` was under way is fresh, and not of a time that never was."""
+
+    def read_while_it_looks() -> MachineReading:
+        reading = read_machine()
+        with Beacon(domain_file(machine.folder, SIGHT, "#1GiB")) as beacon:
+            beacon.write(Sight(boot_seconds(), 1, 1, Pressure.HIGH, 0, 0.9, 10, 1, 0, 0.0, 9.0, 0.01, 1))
+        return reading
+
+    monkeypatch.setattr(overview, "read_machine", read_while_it_looks)
+    settings = load_settings(environ=machine.environment)
+    assert overview.Watch(settings).look().pressure.state is Pressure.HIGH
 
 
 def test_a_wrapped_command_inside_another_is_shown_below_it(machine: Machine) -> None:

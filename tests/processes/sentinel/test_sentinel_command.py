@@ -12,16 +12,23 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import jsonschema
 import pytest
 
+from memguard.guard.spawn import start_sentinel
+from memguard.units import parse_size
 from tests.support.guarded import eventually
+from tests.support.holder import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.processes.sentinel.conftest import Machine
+
+
+SHARES = Shares(None, parse_size("5%"))
 
 
 def words(*flags: str) -> list[str]:
@@ -74,6 +81,35 @@ def test_it_tells_whether_one_watches(real: Machine) -> None:
     text = subprocess.run(words(), env=environment(real), capture_output=True, text=True, check=True).stdout
     assert f"process {who.pid} watches the machine: pressure " in text
     job.end()
+
+
+def test_it_tells_that_jobs_are_not_watched(real: Machine) -> None:
+    """Where jobs run and nobody looks that is not told as if all were well, and the page is named."""
+
+    def said() -> str:
+        return subprocess.run(
+            words(), env=environment(real), capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "no job holds memory of the ledger" in said()
+    real.job("a", 10, sentinel=False)
+    assert "1 job has a sentinel to start (memguard runbook SentinelGone)" in said()
+    start_sentinel(SHARES, real.folder, real.domain)
+    who = real.watched()
+    os.kill(who.pid, signal.SIGSTOP)
+    assert eventually(lambda: f"process {who.pid} is to watch the machine, and last looked" in said())
+
+
+def test_one_that_cannot_begin_leaves_a_line(real: Machine) -> None:
+    """Nobody hears what it says, and its log is where people look."""
+    real.book.close()
+    connection = apsw.Connection(str(real.folder / "ledger.sqlite"))
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    start_sentinel(SHARES, real.folder, real.domain)
+    assert eventually(real.log)
+    assert "could not begin" in real.log()[0]["fault"]
+    assert "newer memguard" in real.log()[0]["fault"]
 
 
 @pytest.mark.requirement("T5.3")
