@@ -20,8 +20,14 @@ AGING_S: Final = 60.0
 
 
 def free_bytes(room: Room, granted: Iterable[Lease]) -> int:
-    """Return what can be promised: what is available, less what was promised and is not used yet."""
-    return room.available_bytes - sum(lease.outstanding_bytes for lease in granted)
+    """Return what can be promised: what is available, less what was promised and is not used yet.
+
+    Nor more than there is beside all that is held: memory that a job gave back a moment ago is available at once, while
+    its guard still tells that it is used. It was promised to that job, which may take it again.
+    """
+    holders = list(granted)
+    unused = room.available_bytes - sum(lease.outstanding_bytes for lease in holders)
+    return min(unused, room.capacity_bytes - sum(lease.held_bytes for lease in holders))
 
 
 def in_order(waiting: Iterable[Lease], now_s: float) -> list[Lease]:
