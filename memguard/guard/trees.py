@@ -21,7 +21,11 @@ _GUARD_HAS_S: Final = 1.0
 
 
 class _Drift:
-    """What was told at times, followed in between by a figure that is read at any time and differs by a constant."""
+    """What was told at times, followed in between by a figure that is read at any time and differs by a constant.
+
+    Down as well as up: the machine's own figure falls at once, and the difference would look like memory that somebody
+    takes whom nobody promised any, at the moment when it is told at last.
+    """
 
     def __init__(self) -> None:
         self._told, self._base = -1, 0
@@ -29,7 +33,7 @@ class _Drift:
     def follow(self, told: int, measured: int) -> int:
         if told != self._told:
             self._told, self._base = told, measured
-        return told + max(0, measured - self._base)
+        return max(0, told + measured - self._base)
 
 
 class Trees:
@@ -39,6 +43,8 @@ class Trees:
         self._trees: dict[str, JobTree] = {}
         self._drifts: dict[str, _Drift] = {}
         self._frozen: set[str] = set()
+        # Whose processes were seen: where there is none any more nothing is used, whatever was told before.
+        self._met: set[str] = set()
         # What was told and what was measured then.
         self._last: dict[str, tuple[int, int]] = {}
 
@@ -54,6 +60,7 @@ class Trees:
                 self._trees[lease_id] = JobTree(*_root(entry), guards=(lease.owner.pid,))
         self._drifts = {lease_id: self._drifts.get(lease_id) or _Drift() for lease_id in there}
         self._last = {lease_id: last for lease_id, last in self._last.items() if lease_id in there}
+        self._met &= there.keys()
 
     def _forget(self, lease_id: str) -> None:
         tree = self._trees.pop(lease_id)
@@ -84,8 +91,13 @@ class Trees:
         if tree is None:
             measured = None if shares_owner else private_bytes_of(lease.owner.pid)
             return entry.used_bytes if measured is None else self._follow(lease, entry, measured)
-        fenced = tree.fence_bytes()
-        return self._follow(lease, entry, tree.private_bytes()) if fenced is None else fenced
+        used = tree.fence_bytes()
+        if used is None:
+            measured = tree.private_bytes()
+            is_over = not measured and lease.lease_id in self._met
+            used = 0 if is_over else self._follow(lease, entry, measured)
+        self._met |= {lease.lease_id} if used else set()
+        return used
 
     def _follow(self, lease: Lease, entry: Entry, measured: int) -> int:
         return self._drifts[lease.lease_id].follow(entry.used_bytes, measured)
