@@ -25,6 +25,8 @@ __all__ = ["HeldLease", "acquire", "take"]
 
 # Until somebody watches the machine for all who wait, each looks at it himself this often.
 _LOOK_EVERY_S: Final = 1.0
+# And where somebody does: each look locks the ledger, and of a hundred that wait one would do so every 10 ms.
+_LOOK_SELDOM_S: Final = 5.0
 # Of those who hold memory, so many are watched; the death of others is seen a second later.
 _MOST_WATCHED: Final = 32
 
@@ -100,21 +102,30 @@ def acquire(
     with Doorbell(wish.lease_id) as bell:
         try:
             lease = book.ask(wish)
+            others = () if lease.is_granted else book.leases()
             if not lease.is_granted and on_wait is not None:
-                on_wait(book.leases())
+                on_wait(others)
             while not lease.is_granted:
                 if withdrawn():
                     raise JobInterrupted(f"{wish.name} was stopped while it waited for memory")
                 left_s = None if deadline_s is None else deadline_s - boot_seconds()
                 if left_s is not None and left_s <= 0:
                     raise _timeout(book, wish)
-                with _deaths(book.leases(), wish.lease_id) as deaths:
-                    bell.wait(min(_LOOK_EVERY_S, left_s or _LOOK_EVERY_S), (*wake_descriptors, *deaths))
-                lease = book.settle()[wish.lease_id]
+                with _deaths(others, wish.lease_id) as deaths:
+                    pause_s = _pause_s(book)
+                    bell.wait(min(pause_s, left_s or pause_s), (*wake_descriptors, *deaths))
+                settled = book.settle()
+                lease, others = settled[wish.lease_id], tuple(settled.values())
         except BaseException:
             book.release(wish.lease_id)
             raise
     return HeldLease(book, lease)
+
+
+def _pause_s(book: LedgerBook) -> float:
+    """Return how long to wait for a ring: where a sentinel looks for all who wait, they need not all look."""
+    sight = book.sight()
+    return _LOOK_EVERY_S if sight is None or not sight.is_fresh() else _LOOK_SELDOM_S
 
 
 def take(book: LedgerBook, wish: Wish) -> HeldLease:
