@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
+import _machine
+
 from memguard.host import (
     Fence,
     become_subreaper,
@@ -120,16 +122,26 @@ def run_id() -> str:
     return os.environ[RUN_VARIABLE]
 
 
-def run_in_pen(body: Callable[[argparse.Namespace, Checks], None], parsed: argparse.Namespace) -> int:
+def run_in_pen(
+    body: Callable[[argparse.Namespace, Checks], None],
+    parsed: argparse.Namespace,
+    *,
+    is_machine: bool = False,
+) -> int:
     """Run a program's body in a pen, then look for what it left; prints and returns the exit status.
 
     The program is started a second time for the body: a forked copy would inherit memory that turns private page by
     page, and look as if it grew.
+
+    Args:
+        body: what to run.
+        parsed: of `options`.
+        is_machine: whether the pen stands for a machine, with a ledger and a sentinel of its own; see `_machine`.
     """
     if RUN_VARIABLE in os.environ:
         return _be_body(body, parsed)
     checks = Checks()
-    with _pen(parsed.capacity) as (pen, scratch):
+    with _pen(parsed.capacity, is_machine=is_machine) as (pen, scratch):
         allowed_s = getattr(parsed, "duration", 600.0) + _OVERTIME_S
         status = _run_again(pen, allowed_s)
         checks.check(status == 0, f"the body ended with status {status}")
@@ -147,12 +159,16 @@ def _be_body(body: Callable[[argparse.Namespace, Checks], None], parsed: argpars
 
 
 @contextlib.contextmanager
-def _pen(capacity_bytes: int) -> Iterator[tuple[Fence | None, Path]]:
+def _pen(capacity_bytes: int, *, is_machine: bool) -> Iterator[tuple[Fence | None, Path]]:
     os.environ[RUN_VARIABLE] = f"stress{os.getpid()}{secrets.token_hex(4)}"
     become_subreaper()  # what loses its parent inside comes here, and is seen
     scratch = Path(tempfile.mkdtemp(prefix=run_id()))
     os.environ["TMPDIR"] = str(scratch)
-    pen = open_fence("stress", capacity_bytes)
+    if is_machine:
+        pen = _machine.open_machine(capacity_bytes)
+        _machine.prepare(pen, scratch, capacity_bytes)
+    else:
+        pen = open_fence("stress", capacity_bytes)
     where = f"{pen.path} of {format_bytes(capacity_bytes)}" if pen else f"none: {probe().fence.reason}"
     print(f"pen: {where}", flush=True)
     try:
@@ -199,6 +215,8 @@ def _check_nothing_left(pen: Fence | None, scratch: Path, patience_s: float, che
     if pen is not None:
         inside = [name for _, names, _ in os.walk(pen.path) for name in names if name.startswith("memguard-")]
         checks.check(not inside, f"fences were left: {inside}")
+    for trouble in _machine.clear_ledger(scratch):
+        checks.check(False, trouble)
     files = [*scratch.iterdir(), *(path for path in _SHARED_MEMORY.iterdir() if run_id() in path.name)]
     checks.check(not files, f"files were left: {[str(path) for path in files]}")
 

@@ -18,6 +18,7 @@ SMALLEST = {
     "budget_storm.py": ["--duration", "2", "--parallel", "4"],
     "chaos_kills.py": ["--duration", "5"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
+    "many_processes.py": ["--duration", "2", "--processes", "12"],
     "result_transfer.py": ["--count", "12", "--largest", "2000000"],
 }
 PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
