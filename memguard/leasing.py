@@ -26,7 +26,7 @@ from memguard.errors import LedgerError, ReservationTimeout
 from memguard.guard.spawn import ensure_sentinel, is_sentinel
 from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
-from memguard.ledger.book import LedgerBook, Wish
+from memguard.ledger.book import READING_LASTS_S, LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Lease, Room
 from memguard.ledger.room import room_for
@@ -248,7 +248,7 @@ def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> 
     """
     if settings.ledger is LedgerChoice.OFF:
         return limit_bytes
-    most = room_for(settings).capacity_bytes
+    most = _room_lately(settings).capacity_bytes
     return min(limit_bytes, most if is_named else settings.first_reservation.resolve(most))
 
 
@@ -275,12 +275,25 @@ def parent_lease() -> str:
     return os.environ.get(LEASE_VARIABLE, "")
 
 
+def _room_lately(settings: Settings) -> Room:
+    """Return what the machine has for jobs, as it was a moment ago at most: a reading costs a millisecond."""
+    now_s = time.monotonic()
+    seen = _rooms.get(settings)
+    if seen is None or now_s - seen[0] >= READING_LASTS_S:
+        _rooms.clear()
+        _rooms[settings] = seen = now_s, room_for(settings)
+    return seen[1]
+
+
+_rooms: Final[dict[Settings, tuple[float, Room]]] = {}
+
+
 @contextmanager
 def _book_in_use(settings: Settings) -> Iterator[LedgerBook]:
     """Give this process's access to the ledger, open as long as somebody here has a lease or wants one."""
     key = (ledger_folder(settings.runtime_dir), settings, os.getpid())
     with _lock:
-        used = _books.get(key) or _Used(LedgerBook(key[0], lambda: room_for(settings)))
+        used = _books.get(key) or _Used(LedgerBook(key[0], lambda: _room_lately(settings)))
         used.count += 1
         _books[key] = used
     try:

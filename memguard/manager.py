@@ -21,7 +21,7 @@ from typing import Any, Final, Self, TypeVar
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer, ProgressCallback
 from memguard.aside import complete_aside, start_aside
-from memguard.budget import Budget, OuterBound, resolve_budget
+from memguard.budget import OuterBound, resolve_budget
 from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
@@ -182,7 +182,7 @@ class MemoryManager:
             KeyboardInterrupt: on Ctrl-C, after the job was stopped and cleaned up.
         """
         with explained():
-            frame = self._frame(function, name, self._job_budget(memory), estimate)
+            frame = self._frame(function, name, memory, estimate)
             plan = plan_from(self.settings, frame.limit_bytes, timeout)
         frame = dataclasses.replace(frame, timeout_s=plan.timeout_s)
         call = Call((function, args, kwargs), self._preload | frozenset(preload), on_progress)
@@ -240,7 +240,7 @@ class MemoryManager:
     def _managed(
         self, name: str, memory: str | int | Size | None, request: StopRequest
     ) -> Iterator[ManagedJob]:
-        frame = dataclasses.replace(self._frame(None, name, self._job_budget(memory), None), kind="managed")
+        frame = dataclasses.replace(self._frame(None, name, memory, None), kind="managed")
         is_named = self._is_named or memory is not None
         with self._admitted(frame, request, is_named=is_named) as (reservation, tenure):
             job = ManagedJob(
@@ -289,19 +289,18 @@ class MemoryManager:
         """
         return ManagedBlock(functools.partial(self._managed, name, memory))
 
-    def _job_budget(self, memory: str | int | Size | None) -> Budget:
-        outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name}")
-        return resolve_budget(memory, self.status(), default=self.settings.memory, outer=outer)
-
     def _frame(
         self,
         function: Callable[..., Any] | None,
         name: str | None,
-        budget: Budget,
+        memory: str | int | Size | None,
         estimate: EstimateSummary | None,
     ) -> JobFrame:
+        machine = self.status()
+        outer = OuterBound(self.budget.limit_bytes, f"the budget of {self.name}")
+        budget = resolve_budget(memory, machine, default=self.settings.memory, outer=outer)
         what = describe_function(function) if function is not None else name or "block"
-        frame = frame_for(self.settings, self.status(), what, name=name, budget=budget, estimate=estimate)
+        frame = frame_for(self.settings, machine, what, name=name, budget=budget, estimate=estimate)
         return dataclasses.replace(frame, outer=self.outer)
 
     @contextmanager

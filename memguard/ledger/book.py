@@ -30,10 +30,12 @@ from memguard.ledger.seat import SIGHT, Seat
 from memguard.ledger.store import Transaction
 from memguard.ledger.wake import ring
 
-__all__ = ["LedgerBook", "Wish", "boot_seconds"]
+__all__ = ["READING_LASTS_S", "LedgerBook", "Wish", "boot_seconds"]
 
 # A reading of the machine costs a millisecond; in this time the fastest job takes 60 MiB, which the reserve covers.
-_READING_LASTS_S: Final = 0.01
+READING_LASTS_S: Final = 0.01
+# Of the machine, where nobody looked.
+_UNSEEN: Final = Room(0, 0, "")
 # From this state of the sentinel's on nothing is promised: `memguard.guard.Pressure.RECOVERING`, HIGH and CRITICAL.
 GATE_CLOSES_AT: Final = 2
 
@@ -67,7 +69,7 @@ class LedgerBook:
     """
 
     def __init__(
-        self, folder: Path, read_room: Callable[[], Room], *, reading_lasts_s: float = _READING_LASTS_S
+        self, folder: Path, read_room: Callable[[], Room], *, reading_lasts_s: float = READING_LASTS_S
     ) -> None:
         self._folder = folder
         self._reading_lasts_s = reading_lasts_s
@@ -127,7 +129,9 @@ class LedgerBook:
         with self._lock:
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
-        self._change(lambda change: change.remove(lease_id))
+            change = self._change_only(lambda change: change.remove(lease_id))
+        if any(not lease.is_granted for lease in change.leases.values()):
+            self._change(lambda _: None)
 
     def grow(self, lease_id: str, extra_bytes: int) -> bool:
         """Ask for more, or give a part back (a negative amount), without waiting; False where it is not to be had."""
@@ -231,6 +235,17 @@ class LedgerBook:
         heard = [ring(lease.lease_id) or lease.owner == self._me for lease in change.granted]
         # Whoever does not hear is dead, or gives up at this moment: he must not keep what others wait for.
         return change if all(heard) else self._change(lambda change: change.reclaim(is_alive))
+
+    def _change_only(self, act: Callable[[Change], object]) -> Change:
+        """Make one change that needs no look at the machine, and grant nothing."""
+        self._begin_in_copy()
+
+        def change_it(transaction: Transaction) -> Change:
+            change = Change(transaction, _UNSEEN, lambda *_: 0, boot_seconds())
+            act(change)
+            return change
+
+        return self._files.run(change_it)
 
     def _drop_forgotten(self, change: Change) -> None:
         for lease_id in [each for each, holder in self._holders.items() if holder() is None]:
