@@ -77,6 +77,7 @@ class Tenure:
         self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
         self._asked_at_s, self._keep_at_s = -_ASK_AGAIN_S, 0.0
         self.degraded = degraded
+        _tenures.add(self)
 
     @property
     def seat(self) -> Seat | None:
@@ -150,6 +151,10 @@ class Tenure:
                 self._asked_at_s = now_s
         except LedgerError as error:
             self._asked_at_s, self.degraded = now_s, f"no more could be reserved: {error}"
+
+    def abandon(self) -> None:
+        """Let go of it without giving it back, as a forked copy must: it is its parent's."""
+        self._held, self._book = None, None
 
     def end(self) -> None:
         """Give it back; from now on nothing is asked of anybody."""
@@ -237,6 +242,7 @@ def _ring(lease_id: str) -> None:
     ring(lease_id)  # whoever does not hear does not wait any more
 
 
+_tenures: Final[WeakSet[Tenure]] = WeakSet()
 # What this process holds for its own blocks.
 _blocks: Final[WeakSet[Tenure]] = WeakSet()
 
@@ -310,6 +316,8 @@ def _start_over_in_child() -> None:
     global _lock  # noqa: PLW0603 - a thread that does not exist here may hold it
     _lock = threading.Lock()
     _blocks.clear()
+    for tenure in list(_tenures):
+        tenure.abandon()
 
 
 os.register_at_fork(after_in_child=_start_over_in_child)

@@ -6,6 +6,7 @@ Comes in: a path and a size. Goes out: a view of the file's bytes, until `Shared
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 from typing import Self
 
@@ -34,25 +35,23 @@ class SharedMap:
             if os.fstat(descriptor).st_size < size_bytes:
                 # With pages: a full file system is told here, and not by a signal at the first write.
                 os.posix_fallocate(descriptor, 0, size_bytes)
-            self._address, self.memory = map_file(descriptor, size_bytes)
+            address, self.memory = map_file(descriptor, size_bytes)
         finally:
             os.close(descriptor)
-        self._size_bytes = size_bytes
-        self._is_open = True
+        self._unmap = weakref.finalize(self, _unmap, self.memory, address, size_bytes)
+        self._unmap.atexit = False  # the process goes, and its mappings with it
 
     def close(self) -> None:
         """Unmap; once or many times."""
-        if self._is_open:
-            self._is_open = False
-            self.memory.release()
-            unmap_file(self._address, self._size_bytes)
-
-    def __del__(self) -> None:
-        if getattr(self, "_is_open", False):
-            self.close()
+        self._unmap()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _unmap(memory: memoryview, address: int, size_bytes: int) -> None:
+    memory.release()
+    unmap_file(address, size_bytes)

@@ -129,7 +129,7 @@ class LedgerBook:
         with self._lock:
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
-            change = self._change_only(lambda change: change.remove(lease_id))
+            change = self._change_only(lambda change: change.remove_of(self._me, lease_id))
         if any(not lease.is_granted for lease in change.leases.values()):
             self._change(lambda _: None)
 

@@ -105,6 +105,12 @@ class Change:
         for each in self._inside(lease_id):
             self.leases[each.lease_id] = dataclasses.replace(each, parent_id=gone.parent_id)
 
+    def remove_of(self, owner: ProcessIdentity, lease_id: str) -> None:
+        """Strike a lease if it is the owner's: a forked copy of him has none of his."""
+        lease = self.leases.get(lease_id)
+        if lease is not None and lease.owner == owner:
+            self.remove(lease_id)
+
     def reclaim(self, is_alive: Callable[[ProcessIdentity], bool]) -> tuple[Lease, ...]:
         """Strike the leases whose owner is proven dead; returns them."""
         alive = {owner: is_alive(owner) for owner in {lease.owner for lease in self.leases.values()}}

@@ -292,7 +292,8 @@ class CommandGuard:
 
     def _check_time(self, now_s: float) -> None:
         timeout_s = self._plan.timeout_s
-        if timeout_s is not None and self._stop_reason is None and now_s - self._started_s >= timeout_s:
+        own_s = now_s - self._started_s - self._obedience.held_s  # made to wait is no time of its own
+        if timeout_s is not None and self._stop_reason is None and own_s >= timeout_s:
             self._stop_reason = StopReason.TIMEOUT
             self._deadline_s = now_s + self._plan.grace_s
             self._guard.signal_root(signal.SIGTERM)

@@ -283,7 +283,8 @@ class _Keeper:
 
     def _check_deadlines(self, now_s: float) -> None:
         timeout_s = self._spec.plan.timeout_s
-        if timeout_s is not None and self._stop_reason is None and now_s - self._started_s >= timeout_s:
+        own_s = now_s - self._started_s - self._obedience.held_s  # made to wait is no time of its own
+        if timeout_s is not None and self._stop_reason is None and own_s >= timeout_s:
             self._ask_to_stop(StopReason.TIMEOUT, signal.SIGTERM)
         if self._ask_deadline_s is not None and now_s >= self._ask_deadline_s:
             self._ask_deadline_s = None

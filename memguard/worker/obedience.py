@@ -7,6 +7,8 @@ to its guard, who can tell the story.
 
 from __future__ import annotations
 
+import time
+
 from memguard.ledger.board import Ask
 from memguard.ledger.seat import Seat, SeatView
 
@@ -18,10 +20,13 @@ class Obedience:
 
     Attributes:
         degraded: why there is no seat though there should be, in a sentence, or ``""``.
+        held_s: for how long the job was stopped by others, in seconds: no time of its own.
     """
 
     def __init__(self, seat: Seat | None) -> None:
         self.degraded = ""
+        self.held_s = 0.0
+        self._held_since_s: float | None = None
         self._asked = self.before = Ask.NOTHING
         self._view: SeatView | None = None
         try:
@@ -43,10 +48,16 @@ class Obedience:
             return None
         self._view.note_used(used_bytes)
         asked = self._view.entry().asked
+        self._count_held(asked, time.monotonic())
         if asked is self._asked:
             return None
         self.before, self._asked = self._asked, asked
         return asked
+
+    def _count_held(self, asked: Ask, now_s: float) -> None:
+        if self._held_since_s is not None:
+            self.held_s += now_s - self._held_since_s
+        self._held_since_s = now_s if asked is Ask.FROZEN else None
 
     def close(self) -> None:
         """Let go of the seat; once or many times."""

@@ -253,6 +253,7 @@ def test_a_fork_holds_nothing(book: LedgerBook, folder: Path) -> None:
                     and not book.ask(wish("copy's too", 300)).is_granted
                 ):
                     status = 0
+                book.release("mine")
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

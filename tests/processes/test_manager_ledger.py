@@ -199,6 +199,23 @@ def test_a_job_that_is_made_to_wait_has_that_in_its_report(played: Here, tmp_pat
     assert "made to wait" in report.warnings[0].text
 
 
+def test_time_in_which_a_job_is_made_to_wait_is_not_its_own(played: Here, tmp_path: Path) -> None:
+    """A job with a second to run, stopped for longer than that, is not stopped for its time."""
+    stop, results = tmp_path / "stop", list[Any]()
+    running = threading.Thread(
+        target=lambda: results.append(played.guarded.run(hold, 1, str(stop), name="slow", timeout=1.0))
+    )
+    running.start()
+    played.ask("slow", Ask.FROZEN)
+    assert eventually(lambda: played.told("memguard.job_throttled"))
+    began_s = time.monotonic()
+    assert eventually(lambda: time.monotonic() - began_s > 1.2)
+    stop.touch()
+    played.ask("slow", Ask.NOTHING)
+    running.join()
+    assert results[0].report.outcome is Outcome.COMPLETED
+
+
 @pytest.mark.requirement("R6.2", "R3.1")
 def test_a_block_waits_at_its_checkpoints_while_it_is_throttled(played: Here) -> None:
     """Cooperative work stands still at the next checkpoint, and goes on when it is released."""
@@ -327,3 +344,21 @@ def test_a_ledger_that_cannot_be_used_stops_no_job(tmp_path: Path) -> None:
     assert job.report is not None
     assert any("can be written by others" in each for each in job.report.guard_degraded)
     guarded.manager.close()
+
+
+def test_a_copy_of_a_block_leaves_its_lease_alone(played: Here) -> None:
+    """A forked process that leaves the block by its end ends what is its own: nothing."""
+    with played.manager.managed_processing("mine", memory="100MiB") as job:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                job.checkpoint()
+                job._tenure.end()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert played.lease("mine") is not None
+        assert job.asked.now is Ask.NOTHING
+    assert played.lease("mine") is None
