@@ -49,8 +49,10 @@ def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now
         waiting: those that wait.
         now_s: seconds since boot.
 
-    The first in line gets what is free as soon as it is enough. Behind one who must wait, others may start only where
-    that cannot make him wait longer (`slack_bytes`).
+    The first in line gets what is free as soon as it is enough. Where nobody holds anything he may have a part of
+    the reserve as well: no end of a job would make more room for him, and those who wait use some memory
+    themselves. Behind one who must wait, others may start only where that cannot make him wait longer
+    (`slack_bytes`).
     """
     holders, chosen = list(granted), list[Lease]()
     if room.is_closed:
@@ -58,6 +60,9 @@ def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now
     free = free_bytes(room, holders)
     blocked: Lease | None = None
     for lease in in_order(waiting, now_s):
+        if not holders and free < lease.reserved_bytes <= free + room.spare_bytes:
+            chosen.append(lease)
+            break
         most = free if blocked is None else min(free, slack_bytes(blocked.reserved_bytes, free, holders))
         if lease.reserved_bytes <= most:
             chosen.append(lease)

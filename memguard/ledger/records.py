@@ -117,6 +117,7 @@ class Room:
         domain: which one it is; ``""`` for a machine without limits but its own.
         bounds: the limits one by one, where other domains may count against them.
         is_closed: whether nothing is promised at the moment, whatever is free: memory is short.
+        spare_bytes: the part of the reserve that one who would be alone may be promised as well.
     """
 
     capacity_bytes: int
@@ -126,6 +127,7 @@ class Room:
     domain: str = ""
     bounds: tuple[Bound, ...] = field(default=())
     is_closed: bool = False
+    spare_bytes: int = 0
 
     def with_share(self, share_bytes: int, name: str) -> Room:
         """Return the room of which jobs may use a share together."""
@@ -149,7 +151,7 @@ class Room:
             - sum(each.outstanding_bytes for each in others if bound.covers(each.domain))
             for bound in self.bounds
         )
-        return replace(self, available_bytes=min((self.available_bytes, *left)))
+        return replace(self, available_bytes=min((self.available_bytes, *left)), spare_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ Comes in: settings, and a reading of the machine. Goes out: a `Room`.
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 from memguard.host import MachineReading, read_machine
 from memguard.host.readings import MemoryLimit
@@ -15,7 +16,10 @@ from memguard.units import Size
 
 __all__ = ["Shares", "room_for", "room_in", "scope_of_limit"]
 
-_PHYSICAL = "physical"
+_PHYSICAL: Final = "physical"
+_SHARE: Final = "MEMGUARD_CAPACITY"
+# Of the reserve: with the other half left, who is alone does not take the machine beyond 95 %.
+_SPARE: Final = 0.5
 
 
 class Shares(Protocol):
@@ -49,12 +53,12 @@ def room_in(machine: MachineReading, settings: Shares) -> Room:
         machine.binding.source,
         domain=domain_of(bounds[-1].scope, "" if settings.capacity is None else settings.capacity.text),
         bounds=bounds,
+        spare_bytes=int(reserve * _SPARE),
     )
-    return (
-        room
-        if share is None
-        else room.with_share(share - settings.reserve.resolve(share), "MEMGUARD_CAPACITY")
-    )
+    if share is None:
+        return room
+    kept = settings.reserve.resolve(share)
+    return replace(room, spare_bytes=int(min(reserve, kept) * _SPARE)).with_share(share - kept, _SHARE)
 
 
 def scope_of_limit(limit: MemoryLimit) -> str:

@@ -143,3 +143,13 @@ def test_slack_errs_towards_the_first(wanted: int, free: int, granted: list[Leas
     )
     left = [free * MIB + total - wanted * MIB for total in sums if free * MIB + total >= wanted * MIB]
     assert 0 <= found <= min(left, default=0)
+
+
+def test_who_would_be_alone_may_have_a_part_of_the_reserve() -> None:
+    """Else several who wait for nearly all could wait for ever for what they use themselves while they wait."""
+    there = Room(900 * MIB, 860 * MIB, "test", spare_bytes=50 * MIB)
+    waiting = [lease("first", 900, asked=1), lease("second", 10, asked=2)]
+    assert names(admitted(there, [], waiting, 5)) == ["first"]
+    assert names(admitted(there, [lease("holds", 1)], waiting, 5)) == []
+    assert names(admitted(there, [], [lease("more", 911)], 5)) == []
+    assert names(admitted(Room(900 * MIB, 860 * MIB, "test"), [], waiting, 5)) == []

@@ -63,3 +63,12 @@ def test_what_others_were_promised_counts_where_a_limit_holds_for_both() -> None
     assert inner.beside_others([lease("/outer", 9 * 1024, used=9 * 1024)]).available_bytes == 1 * GIB
     waiting = dataclasses.replace(lease("/outer", 6 * 1024), granted_at_s=None)
     assert inner.beside_others([waiting]).available_bytes == 1 * GIB
+
+
+def test_half_of_the_reserve_is_for_one_who_is_alone() -> None:
+    """Of a share, half of what is kept back of that; nothing where jobs of another domain hold memory."""
+    room = room_in(machine(PHYSICAL), load_settings(environ={}))
+    assert room.spare_bytes == int(int(1.6 * GIB) * 0.5)
+    share = room_in(machine(PHYSICAL), load_settings(environ={"MEMGUARD_CAPACITY": "1GiB"}))
+    assert share.spare_bytes == int(102.4 * MIB) // 2
+    assert share.beside_others([lease("", 10)]).spare_bytes == 0
