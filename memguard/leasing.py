@@ -217,6 +217,7 @@ def leased(
         except (LedgerError, OSError) as error:
             if isinstance(error, ReservationTimeout):
                 raise
+            open_ones.close()  # the job may need the descriptors
             tenure = Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
         else:
             tenure = _begin(settings, book, held, limit_bytes)

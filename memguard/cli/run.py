@@ -31,6 +31,7 @@ from memguard.cli.job_log import LoggedRecorder, note, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import LedgerChoice, LogLevel, Settings
+from memguard.errors import WorkerStartError
 from memguard.files import check_output, give_up_on
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
@@ -157,7 +158,10 @@ def _run_leased(
     plan = plan_from(settings, frame.limit_bytes, None)
     on_nearing = _nothing if wishes.quiet else say_nowait
     recorder = LoggedRecorder(frame.job_id, frame.limit_bytes, settings.warn_at_fraction, on_nearing)
-    before_bytes = private_bytes_now()
+    try:
+        before_bytes = private_bytes_now()
+    except OSError as error:
+        raise WorkerStartError(f"the command was not started: {error}; see `ulimit -n`") from error
     record = CommandGuard(frame.job_id, command, plan, recorder, tenure).run()
     after_bytes = private_bytes_now()
     exit_code = record.ending.exit_code

@@ -157,11 +157,16 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
         command,
         pass_fds=[descriptor],
         stdin=subprocess.DEVNULL,
-        stdout=None if is_open(1) else subprocess.DEVNULL,
-        stderr=None if is_open(2) else subprocess.DEVNULL,
+        stdout=None if _is_inherited(1) else subprocess.DEVNULL,
+        stderr=None if _is_inherited(2) else subprocess.DEVNULL,
         start_new_session=True,
         close_fds=True,
     )
+
+
+def _is_inherited(descriptor: int) -> bool:
+    """Whether a program that is started has it: what fills a closed stream's place for a while is not passed on."""
+    return is_open(descriptor) and os.get_inheritable(descriptor)
 
 
 def is_open(descriptor: int) -> bool:

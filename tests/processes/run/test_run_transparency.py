@@ -129,7 +129,7 @@ def test_only_the_jobs_own_variables_are_added(kit: Any) -> None:
     )
     found = dict(line.split("=", 1) for line in wrapped.stdout.decode().split("\0") if line)
     own = {name for name in found if name.startswith("MEMGUARD_JOB_")}
-    assert own == {"MEMGUARD_JOB_ID", "MEMGUARD_JOB_BUDGET"}
+    assert own == {"MEMGUARD_JOB_ID", "MEMGUARD_JOB_BUDGET", "MEMGUARD_JOB_LEASE"}
     assert {name: value for name, value in found.items() if name not in own} == bare
     assert wrapped.stderr == b""
 

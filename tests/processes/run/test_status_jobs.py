@@ -20,7 +20,7 @@ from memguard.host import MachineReading, read_machine
 from memguard.ledger.beacon import Beacon, Sight, domain_file
 from memguard.ledger.board import Ask
 from memguard.ledger.book import boot_seconds
-from memguard.ledger.records import Action
+from memguard.ledger.records import LEASE_VARIABLE, Action
 from memguard.ledger.seat import SIGHT
 from memguard.units import MIB
 from tests.processes.run.conftest import MEMGUARD
@@ -32,7 +32,10 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "memguard" / "schemas" / "statu
 
 @pytest.fixture
 def machine(kit: Any) -> Machine:
-    return Machine(kit)
+    """A machine without a sentinel, so that tests can say what one saw: who is part of a job never starts one."""
+    made = Machine(kit)
+    made.environment[LEASE_VARIABLE] = "one that has ended"
+    return made
 
 
 def status(machine: Machine, *words: str, **environment: str) -> Any:
