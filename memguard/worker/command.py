@@ -107,6 +107,7 @@ class CommandGuard:
     ) -> None:
         self._job_id = job_id
         self._tenure = tenure
+        self._seat = tenure.seat if tenure is not None else None  # a forked copy has none of its own
         self._words = tuple(words)
         self._plan = plan
         self._recorder = recorder
@@ -196,8 +197,7 @@ class CommandGuard:
         inherited = dict(os.environ)
         if not was_started_with(_PYTHON_SETS):
             inherited.pop(_PYTHON_SETS, None)
-        seat = self._tenure.seat if self._tenure is not None else None
-        return {**inherited, **own, **({LEASE_VARIABLE: seat.lease_id} if seat is not None else {})}
+        return {**inherited, **own, **({LEASE_VARIABLE: self._seat.lease_id} if self._seat else {})}
 
     def _guard_tree(self, enclosure: Enclosure, pid: int) -> EndRecord:
         self._started_s = time.monotonic()
@@ -209,7 +209,7 @@ class CommandGuard:
             adopted=self._adopted,
             shared_before=self._janitor.shared_before,
         )
-        self._obedience = Obedience(self._tenure.seat if self._tenure is not None else None)
+        self._obedience = Obedience(self._seat)
         self._obedience.note_root(pid, start_ticks(pid) or 0, self._plan.limit_bytes)
         for fault in (enclosure.degraded, self._obedience.degraded):
             if fault:
