@@ -18,6 +18,8 @@ SMALLEST = {
     "budget_storm.py": ["--duration", "2", "--parallel", "4"],
     "chaos_kills.py": ["--duration", "5"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
+    "ledger_chaos.py": ["--duration", "2"],
+    "machine_storm.py": ["--duration", "0", "--jobs", "4"],
     "many_processes.py": ["--duration", "2", "--processes", "12"],
     "result_transfer.py": ["--count", "12", "--largest", "2000000"],
 }
