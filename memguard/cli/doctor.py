@@ -14,12 +14,15 @@ from memguard.cli.exits import EXIT_FAILED, show
 from memguard.cli.setting_flags import read_settings
 from memguard.cli.tables import print_table
 from memguard.cli.versions import Conflict, find_conflicts, installed_versions
-from memguard.config import FenceChoice
+from memguard.config import FenceChoice, LedgerChoice, Settings
+from memguard.errors import LedgerError
 from memguard.host import Abilities, Ability, find_stale_fences, probe
+from memguard.ledger.place import find_ledger_folder
 
-__all__ = ["SCHEMA", "doctor_command", "document", "fence_of_jobs"]
+__all__ = ["SCHEMA", "doctor_command", "document", "fence_of_jobs", "ledger_of"]
 
 SCHEMA: Final = "memguard.doctor/1"
+_NO_LEDGER: Final = {"used": True, "folder": None, "trouble": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,9 @@ def doctor_command(ctx: click.Context, *, as_json: bool, strict: bool) -> None:
     Each ability is tried for real: a cgroup is made and removed, one small process is started. Exit status 0,
     unless --strict is given.
     """
-    found = document(probe(), installed_versions(), find_stale_fences(), read_settings().fence)
+    settings = read_settings()
+    ledger = ledger_of(settings)
+    found = document(probe(), installed_versions(), find_stale_fences(), settings.fence, ledger)
     if as_json:
         show(json.dumps(found, indent=2))
     else:
@@ -122,6 +127,7 @@ def document(
     versions: Mapping[str, str | None],
     stale_fences: tuple[str, ...] = (),
     choice: FenceChoice = FenceChoice.AUTO,
+    ledger: Mapping[str, Any] = _NO_LEDGER,
 ) -> dict[str, Any]:
     """Return what ``--json`` prints.
 
@@ -130,12 +136,13 @@ def document(
         versions: installed versions, as `memguard.cli.versions.installed_versions` gives them.
         stale_fences: paths of fences whose owner was killed.
         choice: which fence the settings ask for.
+        ledger: what `ledger_of` found.
     """
     rows = [_described(subject, abilities) for subject in _SUBJECTS]
     conflicts = find_conflicts(versions)
     return {
         "schema": SCHEMA,
-        "healthy": all(row["state"] == "ok" for row in rows) and not conflicts,
+        "healthy": all(row["state"] == "ok" for row in rows) and not conflicts and ledger["trouble"] is None,
         "system": f"{platform.system()} {platform.release()}",
         "cgroup_version": abilities.cgroup_version,
         "fence_of_jobs": fence_of_jobs(choice, abilities),
@@ -143,7 +150,18 @@ def document(
         "versions": dict(versions),
         "conflicts": [_told(conflict) for conflict in conflicts],
         "stale_fences": list(stale_fences),
+        "ledger": dict(ledger),
     }
+
+
+def ledger_of(settings: Settings) -> dict[str, Any]:
+    """Return whether jobs share the machine by a ledger, where it is (no folder before the first job), what is amiss."""
+    used = settings.ledger is not LedgerChoice.OFF
+    try:
+        folder = find_ledger_folder(settings.runtime_dir) if used else None
+    except (LedgerError, OSError) as error:
+        return {"used": used, "folder": None, "trouble": str(error)}
+    return {"used": used, "folder": None if folder is None else str(folder), "trouble": None}
 
 
 def fence_of_jobs(choice: FenceChoice, abilities: Abilities) -> str:
@@ -184,7 +202,8 @@ _FENCES: Final = {
 
 def _print(found: dict[str, Any]) -> None:
     show(f"{found['system']}, cgroups: {found['cgroup_version']}")
-    show(f"jobs get: {_FENCES[found['fence_of_jobs']]}\n")
+    show(f"jobs get: {_FENCES[found['fence_of_jobs']]}")
+    show(f"machine:  {_tell_ledger(found['ledger'])}\n")
     rows = [(row["title"], row["state"].upper(), row["meaning"], row["reason"]) for row in found["abilities"]]
     print_table(("ability", "state", "what it gives", "how that is known"), rows)
     show("")
@@ -200,4 +219,15 @@ def _advice(found: dict[str, Any]) -> list[str]:
     lines += [
         f"STALE {path}: its owner was killed; the next job removes it" for path in found["stale_fences"]
     ]
+    if found["ledger"]["trouble"]:
+        lines.append(f"LEDGER {found['ledger']['trouble']}")
     return ["", *lines] if lines else []
+
+
+def _tell_ledger(ledger: Mapping[str, Any]) -> str:
+    if not ledger["used"]:
+        return "not shared: the setting ledger is off, jobs know nothing of each other"
+    if ledger["trouble"]:
+        return "not shared: its ledger cannot be used, see below"
+    where = ledger["folder"] or "made by the first job"
+    return f"shared by all jobs of this user, each waits for what it names (ledger: {where})"

@@ -8,15 +8,16 @@ import os
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from memguard.cli.doctor import doctor_command, document, fence_of_jobs
+from memguard.cli.doctor import doctor_command, document, fence_of_jobs, ledger_of
 from memguard.cli.versions import find_conflicts, installed_versions
-from memguard.config import FenceChoice
+from memguard.config import FenceChoice, load_settings
 from memguard.host import Abilities, Ability, find_stale_fences, probe
 
 NOTHING = Abilities(
@@ -188,3 +189,18 @@ def test_the_doctor_leaves_nothing_behind() -> None:
     probe.cache_clear()
     assert CliRunner().invoke(doctor_command).exit_code == 0
     assert set(find_stale_fences()) <= set(before)
+
+
+@pytest.mark.parametrize(("mode", "choice"), [(0o700, "auto"), (0o777, "auto"), (0o777, "off")])
+def test_a_ledger_that_cannot_be_used_is_told(tmp_path: Path, mode: int, choice: str) -> None:
+    """Where others could write, jobs would not share the machine: that is not healthy; unused, it does no harm."""
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    folder.chmod(mode)
+    found = ledger_of(load_settings({"runtime_dir": str(folder), "ledger": choice}))
+    told = document(EVERYTHING, FITTING, ledger=found)
+    validate(told)
+    is_amiss = mode == 0o777 and choice == "auto"
+    assert (found["used"], found["trouble"] is not None) == (choice == "auto", is_amiss)
+    assert told["healthy"] is not is_amiss
+    assert found["folder"] == (str(folder) if mode == 0o700 else None)
