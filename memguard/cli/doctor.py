@@ -155,7 +155,7 @@ def document(
 
 
 def ledger_of(settings: Settings) -> dict[str, Any]:
-    """Return whether jobs share the machine by a ledger, where it is (no folder before the first job), what is amiss."""
+    """Return whether jobs share the machine, where the ledger is (none before the first job), and what is amiss."""
     used = settings.ledger is not LedgerChoice.OFF
     try:
         folder = find_ledger_folder(settings.runtime_dir) if used else None
