@@ -21,9 +21,13 @@ SMALLEST = {
     "ledger_chaos.py": ["--duration", "2"],
     "machine_storm.py": ["--duration", "0", "--jobs", "4"],
     "many_processes.py": ["--duration", "2", "--processes", "12"],
+    "shrinking_capacity.py": ["--duration", "0", "--jobs", "4"],
+    "soak.py": ["--minutes", "0", "--warm-up", "55"],
     "result_transfer.py": ["--count", "12", "--largest", "2000000"],
 }
 PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
+# A warm-up that is long enough takes as long as all the others together.
+HEAVY = {"soak.py"}
 
 
 def run(program: Path, *arguments: str) -> tuple[int, str]:
@@ -39,7 +43,10 @@ def run(program: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.heavy) if each in HEAVY else each for each in PROGRAMS],
+)
 def test_a_short_run_holds(name: str) -> None:
     """Each program ends well when it is run as briefly as it can be."""
     if name == "result_transfer.py":
