@@ -59,18 +59,49 @@ def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now
         return chosen
     free = free_bytes(room, holders)
     blocked: Lease | None = None
+    sums: _Sums | None = None
     for lease in in_order(waiting, now_s):
         if not holders and free < lease.reserved_bytes <= free + room.spare_bytes:
             chosen.append(lease)
             break
-        most = free if blocked is None else min(free, slack_bytes(blocked.reserved_bytes, free, holders))
-        if lease.reserved_bytes <= most:
-            chosen.append(lease)
-            holders.append(lease)
-            free -= lease.reserved_bytes
-        elif blocked is None:
-            blocked = lease
+        most = free
+        if blocked is not None and lease.reserved_bytes <= free:
+            sums = sums or _Sums(holders)
+            most = min(free, sums.slack_bytes(blocked.reserved_bytes, free))
+        if lease.reserved_bytes > most:
+            blocked = blocked or lease
+            continue
+        chosen.append(lease)
+        holders.append(lease)
+        free -= lease.reserved_bytes
+        if sums is not None:
+            sums.add(lease)
     return chosen
+
+
+class _Sums:
+    """What sets of holders give back, in whole MiB; made once for all who wait: there may be hundreds of both."""
+
+    def __init__(self, holders: Iterable[Lease]) -> None:
+        self._reachable, self._count = (
+            1,
+            0,
+        )  # bit n: some set gives back n MiB and less than one MiB a holder more
+        for lease in holders:
+            self.add(lease)
+
+    def add(self, lease: Lease) -> None:
+        self._reachable |= self._reachable << (lease.held_bytes // MIB)
+        self._count += 1
+
+    def slack_bytes(self, wanted_bytes: int, free: int) -> int:
+        lacking_mib = -((free - wanted_bytes) // MIB)
+        from_mib = max(0, lacking_mib - self._count)
+        enough = self._reachable >> from_mib
+        if not enough:
+            return 0  # not even all of them would do: something else must end first, and every byte may matter then
+        least_mib = from_mib + (enough & -enough).bit_length() - 1
+        return max(0, least_mib - lacking_mib) * MIB
 
 
 def slack_bytes(wanted_bytes: int, free: int, holders: Sequence[Lease]) -> int:
@@ -85,17 +116,7 @@ def slack_bytes(wanted_bytes: int, free: int, holders: Sequence[Lease]) -> int:
         free: what is free now.
         holders: who holds memory.
     """
-    reachable = 1  # bit n: some set of holders gives back n MiB and less than one MiB a holder more
-    for lease in holders:
-        reachable |= reachable << (lease.held_bytes // MIB)
-    lacking_mib = -((free - wanted_bytes) // MIB)
-    enough = reachable >> max(0, lacking_mib - len(holders))
-    if not enough:
-        return (
-            0  # not even all of them would do: something else must end first, and every byte may matter then
-        )
-    least_mib = max(0, lacking_mib - len(holders)) + (enough & -enough).bit_length() - 1
-    return max(0, least_mib - lacking_mib) * MIB
+    return _Sums(holders).slack_bytes(wanted_bytes, free)
 
 
 def can_grow(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], extra_bytes: int) -> bool:

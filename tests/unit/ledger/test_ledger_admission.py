@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -153,3 +154,14 @@ def test_who_would_be_alone_may_have_a_part_of_the_reserve() -> None:
     assert names(admitted(there, [lease("holds", 1)], waiting, 5)) == []
     assert names(admitted(there, [], [lease("more", 911)], 5)) == []
     assert names(admitted(Room(900 * MIB, 860 * MIB, "test"), [], waiting, 5)) == []
+
+
+def test_hundreds_that_wait_are_decided_about_in_a_moment() -> None:
+    """Whoever decides keeps all others from the ledger meanwhile, also on a machine of a TiB."""
+    there = room(1024 * 1024)
+    granted = [lease(f"h{each}", 1310 + each % 7) for each in range(400)]
+    waiting = [lease("first", 900 * 1024, asked=1)]
+    waiting += [lease(f"w{each}", 600 + each, asked=2 + each) for each in range(400)]
+    began_s = time.process_time()
+    admitted(there, granted, waiting, 30.0)
+    assert time.process_time() - began_s < 1.0
