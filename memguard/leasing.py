@@ -76,6 +76,8 @@ class Tenure:
         self._limit_bytes = limit_bytes
         self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
         self._asked_at_s, self._keep_at_s = -_ASK_AGAIN_S, 0.0
+        # A block is followed by the thread that watches it and by its own at checkpoints: one of them asks.
+        self._growing = threading.Lock()
         self.degraded = degraded
         _tenures.add(self)
 
@@ -129,8 +131,15 @@ class Tenure:
             self.degraded = f"nobody watches the machine's memory: {error}"
         now_s = time.monotonic()
         self._keep(self._book, now_s)
+        if self._growing.acquire(blocking=False):
+            try:
+                self._grow_where_due(self._held, used_bytes, now_s)
+            finally:
+                self._growing.release()
+
+    def _grow_where_due(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
         if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
-            self._grow(self._held, used_bytes, now_s)
+            self._grow(held, used_bytes, now_s)
 
     def _keep(self, book: LedgerBook, now_s: float) -> None:
         """See that the lease is still written down: others would be promised what the job has not used yet."""

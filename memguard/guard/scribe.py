@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from memguard.errors import LedgerError
 from memguard.ledger.book import LedgerBook
 from memguard.ledger.records import Action, Room
 
@@ -72,7 +71,7 @@ class Scribe:
         while (order := self._orders.get()) is not None:
             try:
                 order()
-            except LedgerError as error:
+            except Exception as error:  # noqa: BLE001 - without this thread nobody's wish would be granted any more
                 self._on_error(error)
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class LedgerBook:
     def _begin(self) -> None:
         self._me = identify()
         self._own: dict[str, Lease] = {}
-        self._holders: dict[str, weakref.ref[object]] = {}
+        self._holders: dict[str, Callable[[], object | None]] = {}
         self._seen: tuple[float, bytes, Room] | None = None
         self._files = LedgerFiles(self._folder)
         self._domain: str | None = None
@@ -122,14 +122,17 @@ class LedgerBook:
 
     def note_holder(self, lease_id: str, holder: object) -> None:
         """Have a lease end when nobody holds its holder any more; seen at the next change."""
-        self._holders[lease_id] = weakref.ref(holder)
+        with self._lock:
+            self._holders[lease_id] = weakref.ref(holder)
 
     def release(self, lease_id: str) -> None:
         """End a lease or a wish; once or many times."""
         with self._lock:
+            # From here on nobody has it: what an interrupt or a locked file keeps from its end, the next change ends.
+            self._holders[lease_id] = _nobody
+            change = self._change_only(lambda change: change.remove_of(self._me, lease_id))
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
-            change = self._change_only(lambda change: change.remove_of(self._me, lease_id))
         if any(not lease.is_granted for lease in change.leases.values()):
             self._change(lambda _: None)
 
@@ -249,7 +252,7 @@ class LedgerBook:
 
     def _drop_forgotten(self, change: Change) -> None:
         for lease_id in [each for each, holder in self._holders.items() if holder() is None]:
-            change.remove(lease_id)
+            change.remove_of(self._me, lease_id)
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
 
@@ -311,6 +314,10 @@ class LedgerBook:
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+
+
+def _nobody() -> None:
+    """Stand for a holder that is gone."""
 
 
 def _open_beacon(path: Path) -> Beacon:
