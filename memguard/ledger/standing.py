@@ -19,7 +19,7 @@ from memguard.ledger.board import Ask, Entry
 from memguard.ledger.records import Lease, Room
 from memguard.units import MIB, format_bytes
 
-__all__ = ["JobState", "Standing", "Standings", "stand"]
+__all__ = ["JobState", "Standing", "Standings", "free_inside", "stand"]
 
 # Who has most is named; a line that names all of a thousand is not read.
 _MOST_NAMED: Final = 3
@@ -145,6 +145,11 @@ def stand(
     )
 
 
+def free_inside(parent: Lease, inside: Iterable[Lease]) -> int:
+    """Return what a lease has left for those who draw on it; negative where they use more than it has."""
+    return parent.reserved_bytes - sum(each.held_bytes for each in inside if each.is_granted)
+
+
 def _standing(lease: Lease, depth: int, entry: Entry, waits_for: str) -> Standing:
     if lease.granted_at_s is None:
         return Standing(lease, entry, JobState.WAITING, depth, lease.asked_at_s, waits_for)
@@ -226,7 +231,7 @@ class _Pools:
 
     def _of_lease(self, parent: Lease, inside: Sequence[Lease]) -> _Pool:
         holders = [each for each in inside if each.is_granted]
-        free = parent.reserved_bytes - sum(each.held_bytes for each in holders)
+        free = free_inside(parent, inside)
         return _Pool(
             inside, holders, free, parent.reserved_bytes, self._now_s, place=f" inside {parent.name}"
         )

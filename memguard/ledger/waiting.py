@@ -17,7 +17,7 @@ from memguard.errors import JobInterrupted, ReservationTimeout
 from memguard.host.readings import ProcessIdentity
 from memguard.ledger.book import LedgerBook, Wish, boot_seconds
 from memguard.ledger.records import Lease
-from memguard.ledger.standing import stand
+from memguard.ledger.standing import free_inside, stand
 from memguard.ledger.wake import Doorbell
 from memguard.units import format_bytes
 
@@ -167,14 +167,21 @@ def _pidfd(owner: ProcessIdentity) -> int | None:
 
 def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
     everyone, room = book.leases(), book.room()
-    leases = [lease for lease in everyone if lease.lease_id != wish.lease_id]
+    # By the lease: what it was to draw on may have ended, and it draws on what is around that.
+    parent_id = next((each.parent_id for each in everyone if each.lease_id == wish.lease_id), "")
+    parent = next((each for each in everyone if each.lease_id == parent_id), None)
+    leases = [each for each in everyone if each.lease_id != wish.lease_id and each.parent_id == parent_id]
     holders = tuple(_told(lease) for lease in leases if lease.is_granted)
     before = tuple(_told(lease) for lease in leases if not lease.is_granted)
-    free = stand(everyone, book.entries(), room, boot_seconds()).free_bytes
-    told = (
-        "nothing is given out while memory is short" if room.is_closed else f"{format_bytes(free)} are free"
-    )
-    held = ", ".join(holders) or "no job of memguard's: other programs use it"
+    if parent is not None:
+        free, nobody = max(0, free_inside(parent, leases)), "nobody inside it"
+        told = f"{format_bytes(free)} are free inside {parent.name}"
+    else:
+        free = stand(everyone, book.entries(), room, boot_seconds()).free_bytes
+        nobody = "no job of memguard's: other programs use it"
+        closed = "nothing is given out while memory is short"
+        told = closed if room.is_closed else f"{format_bytes(free)} are free"
+    held = ", ".join(holders) or nobody
     waiting = f"; also waiting: {', '.join(before)}" if before else ""
     return ReservationTimeout(
         f"{wish.name} waited for {format_bytes(wish.reserved_bytes)}, and {told}; held by {held}{waiting}",

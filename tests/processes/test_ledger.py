@@ -371,3 +371,15 @@ def test_what_nobody_holds_any_more_is_given_back(book: LedgerBook) -> None:
     assert granted(book.leases()) == ["kept"]
     kept.release()
     assert book.leases() == ()
+
+
+def test_who_gives_up_inside_a_lease_is_told_of_that_lease_and_not_of_the_machine(book: LedgerBook) -> None:
+    """Else he reads that far more is free than he asked for, and that the lease which he is part of is in his way."""
+    with acquire(book, wish("around", 400)), acquire(book, wish("beside", 300, parent_id="around")):
+        with pytest.raises(ReservationTimeout) as caught:
+            acquire(book, wish("late", 200, parent_id="around"), timeout_s=0)
+        assert str(caught.value).startswith(
+            "late waited for 200 MiB, and 100 MiB are free inside around; held by beside"
+        )
+        assert caught.value.free_bytes == 100 * MIB
+        assert len(caught.value.holders) == 1
