@@ -81,7 +81,7 @@ def describe(report: JobReport) -> Iterator[str]:
 def _ending(report: JobReport) -> str:
     if report.kind == "command" and report.outcome is Outcome.RAISED and report.exit_status is not None:
         return f"exited with {report.exit_status}"
-    return report.outcome.value.replace("_", " ")
+    return report.reason.replace("_", " ")
 
 
 def _rows(facts: list[tuple[str, str]]) -> Iterator[str]:

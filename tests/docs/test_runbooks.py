@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import click
 import pytest
 
 from memguard.cli.main import cli
 from memguard.config import CONFIG_VARIABLE, SETTINGS
-from memguard.host import open_fence, probe
+from memguard.guard.single import sentinel_of
+from memguard.host import children_of, kill_processes, open_fence, probe
+from memguard.ledger.records import domain_of
 from memguard.ledger.snapshot import take_snapshot
-from memguard.story import RUNBOOKS
+from memguard.story import FAULT_RUNBOOKS, RUNBOOKS
 from tests.support.guarded import eventually
 
 FOLDER = Path(__file__).resolve().parents[2] / "runbooks"
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 # Pages that no death names: people come to them by themselves.
 NAMED_BY_NOBODY = {"JobWaiting", "LeakSuspected"}
+# Named by the line that says that a job is made to wait.
+NAMED_BY_A_LINE = {"JobThrottled"}
 HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 LAST_HEADINGS = ["### When not to act", "### Going back", "### Escalating"]
 LONGEST_PAGE_LINES = 130
@@ -44,6 +51,13 @@ with MemoryManager("256MiB") as manager:
         manager.run(take, name="train", memory="100MiB")
     except MemoryLimitExceeded as error:
         print(json.dumps(report_to_json(error.report)))
+"""
+# Takes what is reserved for it at first, then so many MiB more, slowly; ends with its stdin.
+GREEDY = """
+import sys
+from memguard.testing.hogs import allocate
+kept = allocate(225 << 20), allocate(int(sys.argv[1]) << 20, 50 << 20)
+sys.stdin.read()
 """
 SMALL_TABLE = """
 from sklearn.datasets import load_diabetes
@@ -123,7 +137,7 @@ def seed_short_machine(folder: Path) -> None:
         "--memory",
         "140MiB",
         "--report",
-        "report.json",
+        "kernel.json",
         "--",
         *HOG,
         "300",
@@ -132,46 +146,119 @@ def seed_short_machine(folder: Path) -> None:
         assert execute(words, folder, preexec_fn=pen.enter).returncode == 137
 
 
-def seed_waiting(folder: Path) -> None:
-    """A command that holds more than half of a stated machine until `end_waiting`, and one that waits for as much."""
+def stated_machine(folder: Path) -> Path:
+    """Make the folder one whose commands see a machine of 1 GiB with a ledger of its own; returns the ledger's folder."""
     ledger = folder / "ledger"
     (folder / "memguard.toml").write_text(f'capacity = "1GiB"\nledger = "auto"\nruntime_dir = "{ledger}"\n')
+    return ledger
+
+
+def start_job(folder: Path, name: str, memory: str | None, *command: str) -> subprocess.Popen[bytes]:
+    """Start a job that runs until its stdin ends, which `end_jobs` does, and wait until the ledger knows of it."""
+    named = ["--memory", memory] if memory else []
+    words = ["memguard", "run", "-q", *named, "--name", name, "--", *command]
+    process = subprocess.Popen(
+        words, cwd=folder, env=environment(folder), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    _jobs.append(process)
+    assert eventually(lambda: name in [lease.name for lease in take_snapshot(folder / "ledger", "").leases])
+    return process
+
+
+def started(job: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Wait until a job's command runs."""
+    assert eventually(lambda: children_of(job.pid))
+    return job
+
+
+def seed_waiting(folder: Path) -> None:
+    """A command that holds more than half of a stated machine until `end_jobs`, and one that waits for as much."""
+    stated_machine(folder)
     for name in ("train", "tune"):
-        words = [
-            "memguard",
-            "run",
-            "-q",
-            "--memory",
-            "600MiB",
-            "--name",
-            name,
-            "--",
-            "/bin/sh",
-            "-c",
-            "read line",
-        ]
-        _waiting.append(subprocess.Popen(words, cwd=folder, env=environment(folder), stdin=subprocess.PIPE))
-        assert eventually(
-            lambda each=name: each in [lease.name for lease in take_snapshot(ledger, "").leases]
-        )
+        start_job(folder, name, "600MiB", "/bin/sh", "-c", "read line")
 
 
-def end_waiting() -> None:
-    """End what `seed_waiting` has started, one after the other, as it can."""
-    while _waiting:
-        process = _waiting.pop(0)
+def wait_for_state(folder: Path, name: str, state: str) -> None:
+    """Wait until the sentinel asks of a job what the state says."""
+
+    def is_so() -> bool:
+        seen = execute(["memguard", "status", "--json"], folder)
+        return (name, state) in [(each["name"], each["state"]) for each in json.loads(seen.stdout)["jobs"]]
+
+    assert eventually(is_so)
+
+
+def seed_throttled(folder: Path) -> None:
+    """A command that keeps to what it named, one that outgrew what was reserved and is frozen, and one run twice."""
+    stated_machine(folder)
+    budget = ["--memory", "64MiB", "--retries", "1", "--name", "liar", "--report", "report.json"]
+    assert execute(["memguard", "run", "-q", *budget, "--", *HOG, "75"], folder).returncode == 0
+    start_job(folder, "train", "600MiB", *HOG, "480", "--wait-for-stdin")
+    start_job(folder, "tune", None, sys.executable, "-c", GREEDY, "300")
+    wait_for_state(folder, "tune", "frozen")
+
+
+def seed_short_of_memory(folder: Path) -> None:
+    """A command that outgrew what was reserved for it, and one that took all it had named; and a kill by the kernel."""
+    stated_machine(folder)
+    seed_short_machine(folder)
+    start_job(folder, "train", "690MiB", *HOG, "670", "--rate-mib-s", "400", "--wait-for-stdin")
+    greedy = [sys.executable, "-c", GREEDY, "300"]
+    words = ["memguard", "run", "--name", "tune", "--report", "report.json", "--", *greedy]
+    assert execute(words, folder, stdin=subprocess.DEVNULL).returncode == 137
+
+
+def seed_unwatched(folder: Path) -> None:
+    """A command whose guard is stopped, so that it starts no sentinel in place of the one that was killed."""
+    ledger = stated_machine(folder)
+    job = started(start_job(folder, "train", "200MiB", "/bin/sh", "-c", "read line"))
+    assert eventually(lambda: "looked" in execute(["memguard", "status"], folder).stdout)
+    who = sentinel_of(ledger, domain_of("", "1GiB"))
+    assert who is not None
+    os.kill(job.pid, signal.SIGSTOP)
+    assert kill_processes([(who.pid, who.start_ticks)])
+    assert eventually(lambda: "none looks" in execute(["memguard", "status"], folder).stdout)
+
+
+def seed_damaged(folder: Path) -> None:
+    """A ledger that was overwritten while a command ran, one of a newer version, and one that others can write."""
+    ledger = stated_machine(folder)
+    for name in ("newer", "foreign"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "foreign").chmod(0o777)
+    connection = apsw.Connection(str(folder / "newer" / "ledger.sqlite"))
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    foreign = ["--memory", "100MiB", "--report", "report.json", "--", "true"]
+    assert execute(["env", f"{RUNTIME_DIR}=foreign", "memguard", "run", *foreign], folder).returncode == 0
+    started(start_job(folder, "train", "600MiB", "/bin/sh", "-c", "read line"))
+    for each in ("ledger.sqlite", "ledger.sqlite-wal"):
+        (ledger / each).write_bytes(b"no database" * 1000)
+    assert eventually((ledger / "ledger.sqlite.damaged").exists)
+    assert eventually(lambda: take_snapshot(ledger, "").leases)
+
+
+def end_jobs() -> None:
+    """End what `start_job` has started, one after the other, as it can."""
+    for process in _jobs:
+        process.send_signal(signal.SIGCONT)
+    while _jobs:
+        process = _jobs.pop(0)
         process.communicate(b"", timeout=60)
         assert process.returncode in (0, 1)  # `read` at the end of its input
 
 
-_waiting: list[subprocess.Popen[bytes]] = []
+_jobs: list[subprocess.Popen[bytes]] = []
 
 SEEDS: dict[str, Callable[[Path], None]] = {
     "JobKilledForBudget": seed_killed,
     "JobOutOfMemory": seed_out_of_memory,
+    "JobThrottled": seed_throttled,
     "JobWaiting": seed_waiting,
     "LeakSuspected": seed_killed,
-    "MachineShortOfMemory": seed_short_machine,
+    "LedgerDamaged": seed_damaged,
+    "MachineShortOfMemory": seed_short_of_memory,
+    "SentinelGone": seed_unwatched,
 }
 
 
@@ -190,7 +277,7 @@ def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path:
             missing = first_difference(block.output or "", done.stdout)
             assert missing is None, f"{where}: no line like {missing!r} in\n{done.stdout}"
     finally:
-        end_waiting()
+        end_jobs()
 
 
 def first_difference(shown: str, printed: str) -> str | None:
@@ -237,7 +324,10 @@ def test_the_comparison_is_strict_where_it_should_be() -> None:
 
 def test_every_death_has_a_page_and_every_page_a_death() -> None:
     """What a message names exists, the page names the outcome, and no page is left over."""
-    assert set(RUNBOOKS.values()) | NAMED_BY_NOBODY == set(PAGES)
+    named = {*RUNBOOKS.values(), *FAULT_RUNBOOKS.values(), *NAMED_BY_A_LINE}
+    assert named | NAMED_BY_NOBODY == set(PAGES)
+    for beginning, page in FAULT_RUNBOOKS.items():
+        assert page == "LedgerDamaged" or beginning in (FOLDER / f"{page}.md").read_text()
     for outcome, page in RUNBOOKS.items():
         assert outcome.value.replace("_", " ") in (FOLDER / f"{page}.md").read_text()
     index = (FOLDER / "README.md").read_text()

@@ -284,6 +284,15 @@ def test_waits_and_former_tries_are_shown() -> None:
     assert "tried before budget kill after 250 ms, peak 60 MiB of 64 MiB" in told
 
 
+def test_a_kill_for_the_machine_is_not_shown_as_one_for_the_budget() -> None:
+    """The first line says the cause, as the reason in the document does."""
+    killed = dataclasses.replace(
+        report_from_json(document()), outcome=Outcome.BUDGET_KILL, pressure="95% in use"
+    )
+    assert ": machine pressure after " in next(describe(killed))
+    assert ": budget kill after " in next(describe(dataclasses.replace(killed, pressure="")))
+
+
 def test_a_report_with_no_number_is_not_written() -> None:
     """A figure that JSON has no word for is refused where the document is made."""
     broken = dataclasses.replace(report_from_json(document()), duration_s=math.nan)
