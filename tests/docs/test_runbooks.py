@@ -193,7 +193,7 @@ def seed_throttled(folder: Path) -> None:
     stated_machine(folder)
     budget = ["--memory", "64MiB", "--retries", "1", "--name", "liar", "--report", "report.json"]
     assert execute(["memguard", "run", "-q", *budget, "--", *HOG, "75"], folder).returncode == 0
-    start_job(folder, "train", "600MiB", *HOG, "480", "--wait-for-stdin")
+    start_job(folder, "train", "640MiB", *HOG, "560", "--wait-for-stdin")
     start_job(folder, "tune", None, sys.executable, "-c", GREEDY, "300")
     wait_for_state(folder, "tune", "frozen")
 
