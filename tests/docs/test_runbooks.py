@@ -52,11 +52,13 @@ with MemoryManager("256MiB") as manager:
     except MemoryLimitExceeded as error:
         print(json.dumps(report_to_json(error.report)))
 """
-# Takes what is reserved for it at first, then so many MiB more, slowly; ends with its stdin.
+# Takes what is reserved for it at first, then so many MiB more, slowly and with no burst; ends with its stdin.
 GREEDY = """
-import sys
-from memguard.testing.hogs import allocate
-kept = allocate(225 << 20), allocate(int(sys.argv[1]) << 20, 50 << 20)
+import sys, time
+kept = [b"x" * (200 << 20)]
+for _ in range(int(sys.argv[1])):
+    kept.append(b"x" * (1 << 20))
+    time.sleep(0.02)
 sys.stdin.read()
 """
 SMALL_TABLE = """
