@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ import apsw
 
 from memguard.errors import LedgerError
 from memguard.host.readings import ProcessIdentity
+from memguard.ledger.patience import PATIENCE_S, Patience
 from memguard.ledger.records import Action, Lease
 
 __all__ = ["LedgerDamaged", "LedgerStore", "Transaction", "looked_into"]
@@ -65,13 +64,9 @@ _COLUMNS: Final = (
 _SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
 _INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _LAST_STREAM: Final = 2
-# Somebody may hold the file for seconds: a debugger in a transaction, a machine that swaps.
-_PATIENCE_S: Final = 10.0
 # Who only shows what is there says so rather than keep a person waiting.
 _LOOK_PATIENCE_S: Final = 0.5
 _LOOKS: Final = 3
-_SHORTEST_LOOK_S: Final = 0.0005
-_LONGEST_LOOK_S: Final = 0.002
 
 
 class LedgerDamaged(LedgerError):  # noqa: N818 - it says what is so, as the whole tree of errors does
@@ -207,7 +202,7 @@ class LedgerStore:
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.set_busy_handler(_Patience())
+        connection.set_busy_handler(Patience())
         _turn_to_wal(connection)
         connection.execute("PRAGMA synchronous = OFF")
         with self._immediate():
@@ -298,25 +293,9 @@ def _check_not_emptied(path: Path) -> None:
         raise LedgerDamaged(f"{path} is damaged: somebody emptied it", path=str(path))
 
 
-class _Patience:
-    """Waits for the file's lock in short steps: SQLite's own handler sleeps up to a tenth of a second between looks."""
-
-    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
-        self._patience_s = patience_s
-        self._until_s = 0.0
-
-    def __call__(self, tries: int) -> bool:
-        now_s = time.monotonic()
-        if tries == 0:
-            self._until_s = now_s + self._patience_s
-        # Each a little different, or all would look again at the same moment.
-        time.sleep(min(_LONGEST_LOOK_S, _SHORTEST_LOOK_S * (1 + tries)) * random.uniform(0.5, 1.5))
-        return now_s < self._until_s
-
-
 def _turn_to_wal(connection: apsw.Connection) -> None:
     """Have the log written ahead. Where two do this to a new file, SQLite refuses one of them without waiting."""
-    patience, tries = _Patience(), 0
+    patience, tries = Patience(), 0
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -358,7 +337,7 @@ def _look_once(path: Path, act: Callable[[Transaction], _T], *, alone: bool) -> 
     name = f"file:{urllib.parse.quote(str(path))}?mode=ro{'&immutable=1' if alone else ''}"
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     with _told(path, _LOOK_PATIENCE_S), contextlib.closing(apsw.Connection(name, flags=flags)) as connection:
-        connection.set_busy_handler(_Patience(_LOOK_PATIENCE_S))
+        connection.set_busy_handler(Patience(_LOOK_PATIENCE_S))
         connection.execute("BEGIN")
         (version,) = next(iter(connection.execute("PRAGMA user_version")))
         if version != _VERSION:
@@ -382,7 +361,7 @@ def _of_another_version(path: Path, version: int) -> LedgerError:
 
 
 @contextmanager
-def _told(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+def _told(path: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Say in the words of this project what SQLite met."""
     try:
         yield
