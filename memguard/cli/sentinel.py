@@ -136,8 +136,8 @@ def _watch(settings: Settings, domain: str, *, machine: bool) -> None:
     settle_in()
     lock_memory()
     with Wake((signal.SIGTERM, signal.SIGINT)) as wake:
-        lock = _take(folder, domain, wake)
-        if lock is not None:
+        # Again, where the folder was removed and another one watches what is there now.
+        while (lock := _take(ledger_folder(settings.runtime_dir), domain, wake)) is not None:
             watch(orders, Journal(None), lock, wake)
 
 

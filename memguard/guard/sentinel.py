@@ -86,9 +86,9 @@ class Sentinel:
         self._seen: Sequence[tuple[Lease, Entry]] = ()
         self._looked_s = self._last_lease_s = self._settled_s = boot_seconds()
 
-    def run(self, wake: Wake) -> None:
-        """Watch until there was no lease for long enough, or somebody says stop."""
-        while not wake.is_stopped and not self._is_over:
+    def run(self, wake: Wake, lock: SentinelLock) -> None:
+        """Watch until there was no lease for long enough, somebody says stop, or another one watches."""
+        while not wake.is_stopped and not self._is_over and not lock.is_replaced:
             try:
                 wait_s = self.look()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better than no look
@@ -343,7 +343,7 @@ def watch(orders: Orders, journal: Journal, lock: SentinelLock, wake: Wake) -> N
         sentinel = Sentinel(orders, journal)
         try:
             journal.write("memguard.sentinel_started", pid=os.getpid(), domain=orders.domain)
-            sentinel.run(wake)
+            sentinel.run(wake, lock)
         finally:
             sentinel.close()
             journal.write("memguard.sentinel_ended", pid=os.getpid(), domain=orders.domain)

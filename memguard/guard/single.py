@@ -53,6 +53,11 @@ class SentinelLock:
                 raise
             os.close(descriptor)  # it was removed by whoever had it before
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file is at its path by now: the folder was removed, and somebody else watches a new one."""
+        return self._path.exists() and not _is_at(self._path, self._descriptor)
+
     def release(self) -> None:
         """Give it back, and leave no file; once."""
         with contextlib.suppress(OSError):

@@ -32,6 +32,7 @@ class SharedMap:
     def __init__(self, path: Path, size_bytes: int) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            self._path, self._file = path, _file_of(os.fstat(descriptor))
             if os.fstat(descriptor).st_size < size_bytes:
                 # With pages: a full file system is told here, and not by a signal at the first write.
                 os.posix_fallocate(descriptor, 0, size_bytes)
@@ -40,6 +41,14 @@ class SharedMap:
             os.close(descriptor)
         self._unmap = weakref.finalize(self, _unmap, self.memory, address, size_bytes)
         self._unmap.atexit = False  # the process goes, and its mappings with it
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file is at its path by now; one that is gone was not replaced yet."""
+        try:
+            return _file_of(os.stat(self._path)) != self._file
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Unmap; once or many times."""
@@ -50,6 +59,10 @@ class SharedMap:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _file_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _unmap(memory: memoryview, address: int, size_bytes: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from memguard.host.shared_map import SharedMap
 
-__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "figures_at"]
+__all__ = ["SLOTS", "Ask", "Board", "Entry", "entry_in", "figures_at", "slot_of"]
 
 # 64 bytes, a line of the processor's cache: writers do not slow each other.
 _SLOT_BYTES: Final = 64
@@ -84,6 +84,31 @@ class Board:
         self._map.memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = bytes(_SLOT_BYTES)
         self._write(slot, _TOKEN, token)
 
+    def restore(self, slot: int, token: int, figures: bytes | None) -> None:
+        """Begin to use a slot for a lease that had another one, or had it on a board that was removed.
+
+        Args:
+            slot: its new place.
+            token: the lease's.
+            figures: of the former board, where it is not this one. All that stood there for the lease goes on to hold,
+                what is asked of it too: who is stopped must be let go on.
+        """
+        known = bytes(self._map.memory) if figures is None else figures
+        former = slot_of(known, token)
+        self.claim(slot, token)
+        if former >= 0:
+            begin = former * _SLOT_BYTES
+            if figures is None:  # a guard that still writes there would take it for its own
+                self.claim(former, 0)
+            self._map.memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = known[
+                begin : begin + _SLOT_BYTES
+            ]
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another board is at its path by now."""
+        return self._map.is_replaced
+
     def belongs_to(self, slot: int, token: int) -> bool:
         """Whether a slot is still that of the lease that has this token."""
         (owner,) = _FIELD.unpack_from(self._map.memory, slot * _SLOT_BYTES + _TOKEN)
@@ -143,6 +168,15 @@ def figures_at(path: Path) -> bytes:
     except FileNotFoundError:
         figures = b""
     return figures.ljust(SLOTS * _SLOT_BYTES, b"\0")
+
+
+def slot_of(figures: bytes, token: int) -> int:
+    """Return the slot of the lease that has this token, -1 if it has none."""
+    wanted, at = _FIELD.pack(token), -1
+    while (at := figures.find(wanted, at + 1)) >= 0:
+        if at % _SLOT_BYTES == _TOKEN:
+            return at // _SLOT_BYTES
+    return -1
 
 
 def entry_in(figures: bytes, slot: int, token: int) -> Entry:

@@ -120,6 +120,10 @@ class LedgerBook:
             self._own[lease.lease_id] = lease
         return lease
 
+    def as_it_stands(self, lease: Lease) -> Lease:
+        """Return a lease of this process as it was last seen: it has another slot in a file that was replaced."""
+        return self._own.get(lease.lease_id, lease)
+
     def note_holder(self, lease_id: str, holder: object) -> None:
         """Have a lease end when nobody holds its holder any more; seen at the next change."""
         with self._lock:
@@ -259,10 +263,12 @@ class LedgerBook:
     def _write_again(self, change: Change) -> None:
         """Write down what this process holds and the file does not know: it was damaged or removed, and is new."""
         for lease in self._own.values():
-            if lease.lease_id not in change.leases:
-                moved = dataclasses.replace(lease, slot=change.free_slot())
-                change.restore(moved)
-                self._files.board.claim(moved.slot, moved.token)
+            known = change.leases.get(lease.lease_id)
+            if known is None:
+                known = dataclasses.replace(lease, slot=change.free_slot(lease.slot))
+                change.restore(known)
+            if not self._files.board.belongs_to(known.slot, known.token):
+                self._files.board.restore(known.slot, known.token, self._files.former_figures)
 
     def _look(self) -> tuple[Room, Callable[[int, int], int]]:
         """Return the machine and the board, seen together a moment ago at most.

@@ -40,13 +40,15 @@ class Change:
         self.leases = {lease.lease_id: lease for lease in transaction.leases(used_of)}
         self.granted: list[Lease] = []
 
-    def free_slot(self) -> int:
-        """Return the lowest slot of the board that no lease has.
+    def free_slot(self, wanted: int = 0) -> int:
+        """Return a slot of the board that no lease has: the one that is wanted if it is free, else the lowest.
 
         Raises:
             LedgerError: if there is none.
         """
         taken = {lease.slot for lease in self.leases.values()}
+        if wanted not in taken:
+            return wanted
         for slot in range(SLOTS):
             if slot not in taken:
                 return slot

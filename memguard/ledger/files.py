@@ -38,6 +38,8 @@ class LedgerFiles:
         self._folder = folder
         self._path = folder / "ledger.sqlite"
         self.board = _open_board(folder / BOARD)
+        # What stood on the board before this one, where that was removed with its folder.
+        self.former_figures: bytes | None = None
         try:
             self._store = self._opened()
         except BaseException:
@@ -72,13 +74,21 @@ class LedgerFiles:
     @property
     def is_current(self) -> bool:
         """Whether what is open is still the file at its path."""
-        return self._store.is_current
+        return self._store.is_current and not self.board.is_replaced
 
     def current(self) -> LedgerStore:
         """Return the open file, opened anew where it was replaced."""
         if not self._store.is_current:
             self._renew(self._opened)
+        if self.board.is_replaced:
+            self._renew_board()
         return self._store
+
+    def _renew_board(self) -> None:
+        board = _open_board(self._folder / BOARD)
+        self.former_figures = self.board.copy()
+        self.board.close()
+        self.board = board
 
     def _renew(self, opened: Callable[[], LedgerStore]) -> None:
         self._store.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memguard.ledger.beacon import Beacon, Sight, domain_file
-from memguard.ledger.board import Board, Entry
+from memguard.ledger.board import Board, Entry, slot_of
 
 __all__ = ["BOARD", "SIGHT", "Seat", "SeatView"]
 
@@ -53,7 +53,7 @@ class SeatView:
     """
 
     def __init__(self, seat: Seat) -> None:
-        self.seat = seat
+        self.seat, self._slot = seat, seat.slot
         self._board = Board(Path(seat.folder) / BOARD)
         try:
             self._beacon = Beacon(domain_file(Path(seat.folder), SIGHT, seat.domain))
@@ -63,17 +63,32 @@ class SeatView:
 
     def note_used(self, used_bytes: int) -> None:
         """Tell what the job's tree uses now; nothing once the lease has ended."""
-        if self._board.belongs_to(self.seat.slot, self.seat.token):
-            self._board.write_used(self.seat.slot, used_bytes)
+        if self._is_found():
+            self._board.write_used(self._slot, used_bytes)
 
     def note_root(self, pid: int, start_ticks: int, limit_bytes: int) -> None:
         """Tell which tree it is, and where its guard stops it."""
-        if self._board.belongs_to(self.seat.slot, self.seat.token):
-            self._board.write_root(self.seat.slot, pid, start_ticks, limit_bytes)
+        if self._is_found():
+            self._board.write_root(self._slot, pid, start_ticks, limit_bytes)
+
+    def _is_found(self) -> bool:
+        """Find the lease's slot, in the board that is there now: it may have been removed with its folder."""
+        if self._board.is_replaced:
+            try:
+                board = Board(Path(self.seat.folder) / BOARD)
+            except OSError:  # it is gone again
+                return False
+            self._board.close()
+            self._board = board
+        if self._board.belongs_to(self._slot, self.seat.token):
+            return True
+        if (slot := slot_of(self._board.copy(), self.seat.token)) >= 0:
+            self._slot = slot
+        return slot >= 0
 
     def entry(self) -> Entry:
         """Return what stands there now; nothing once the lease has ended."""
-        return self._board.entry(self.seat.slot, self.seat.token)
+        return self._board.entry(self._slot, self.seat.token) if self._is_found() else Entry()
 
     def sight(self) -> Sight | None:
         """Return what the sentinel saw last."""

@@ -49,12 +49,12 @@ class HeldLease:
 
     @property
     def lease(self) -> Lease:
-        """What was granted."""
-        return self._lease
+        """What was granted, where it stands now."""
+        return self._book.as_it_stands(self._lease)
 
     def note_used(self, used_bytes: int) -> None:
         """Tell what the job's tree uses now."""
-        self._book.note_used(self._lease, used_bytes)
+        self._book.note_used(self.lease, used_bytes)
 
     def grow_nowait(self, extra_bytes: int) -> bool:
         """Ask for more without waiting; False if it is not to be had: then adapt."""
