@@ -13,7 +13,7 @@ from memguard.config import Settings, load_settings
 from memguard.errors import LedgerError
 from memguard.guard.scribe import Scribe
 from memguard.leasing import leased
-from memguard.ledger import store
+from memguard.ledger import patience
 from memguard.ledger.change import Change
 from memguard.ledger.records import Room
 from memguard.ledger.waiting import acquire
@@ -53,7 +53,7 @@ def test_a_lease_that_a_locked_file_kept_from_its_end_is_given_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next change of its process does it, when the lock is gone."""
-    monkeypatch.setattr(store._Patience, "__call__", lambda *_: False)
+    monkeypatch.setattr(patience.Patience, "__call__", lambda *_: False)
     with book_in(folder) as book:
         held = acquire(book, wish("a", 10))
         stuck = apsw.Connection(str(folder / "ledger.sqlite"))
