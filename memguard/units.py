@@ -72,6 +72,16 @@ class Size:
     absolute_bytes: int | None
     fraction: float | None
 
+    @property
+    def canonical(self) -> str:
+        """The same text for the same size, however it was typed: ``"1GiB"`` for 1024MiB."""
+        if self.absolute_bytes is None:
+            return f"{(self.fraction or 0.0) * 100:.12g}%"
+        for factor, unit in ((GIB, "GiB"), (MIB, "MiB")):
+            if self.absolute_bytes and self.absolute_bytes % factor == 0:
+                return f"{self.absolute_bytes // factor}{unit}"
+        return f"{self.absolute_bytes}B"
+
     def resolve(self, capacity_bytes: int) -> int:
         """Return the size in bytes, taking a share of ``capacity_bytes`` where it is one."""
         if self.absolute_bytes is not None:

@@ -75,7 +75,7 @@ def sentinel_command(*, foreground: bool, machine: bool, as_json: bool) -> None:
 def _domain(settings: Settings, *, machine: bool) -> str:
     if not machine:
         return room_for(settings).domain
-    return domain_of("", "" if settings.capacity is None else settings.capacity.text)
+    return domain_of("", "" if settings.capacity is None else settings.capacity.canonical)
 
 
 def _look(settings: Settings, domain: str) -> _Seen:

@@ -51,7 +51,7 @@ def room_in(machine: MachineReading, settings: Shares) -> Room:
         machine.capacity_bytes - reserve,
         machine.available_bytes - reserve,
         machine.binding.source,
-        domain=domain_of(bounds[-1].scope, "" if settings.capacity is None else settings.capacity.text),
+        domain=domain_of(bounds[-1].scope, "" if settings.capacity is None else settings.capacity.canonical),
         bounds=bounds,
         spare_bytes=int(reserve * _SPARE),
     )

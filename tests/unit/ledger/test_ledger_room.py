@@ -10,7 +10,7 @@ from memguard.config import load_settings
 from memguard.host.readings import MachineReading, MemoryLimit, ProcessIdentity
 from memguard.ledger.records import Bound, Lease, Room
 from memguard.ledger.room import room_in
-from memguard.units import GIB, MIB
+from memguard.units import GIB, MIB, parse_size
 
 OWNER = ProcessIdentity("here", "boot", 1, 1)
 PHYSICAL = MemoryLimit("physical", "/proc/meminfo", 16 * GIB, 4 * GIB)
@@ -72,3 +72,16 @@ def test_half_of_the_reserve_is_for_one_who_is_alone() -> None:
     share = room_in(machine(PHYSICAL), load_settings(environ={"MEMGUARD_CAPACITY": "1GiB"}))
     assert share.spare_bytes == int(102.4 * MIB) // 2
     assert share.beside_others([lease("", 10)]).spare_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1GiB", "1024MiB"), ("1GiB", str(GIB)), ("50%", "50.0%"), ("1GB", "1000MB"), ("2G", "2Gi")],
+)
+def test_the_same_share_is_one_domain_however_it_is_written(one: str, other: str) -> None:
+    """Else two processes that say the same have a share each, and twice as much is promised."""
+    rooms = [
+        room_in(machine(PHYSICAL), load_settings({"capacity": each}, environ={})) for each in (one, other)
+    ]
+    assert rooms[0] == rooms[1]
+    assert parse_size(rooms[0].domain.removeprefix("#")).resolve(8 * GIB) == parse_size(one).resolve(8 * GIB)
