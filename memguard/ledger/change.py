@@ -18,9 +18,13 @@ from memguard.ledger.records import Lease, Room
 from memguard.ledger.store import Transaction
 from memguard.units import format_bytes
 
-__all__ = ["Change"]
+__all__ = ["Change", "LedgerFull"]
 
 _MACHINE: Final = ""
+
+
+class LedgerFull(LedgerError):  # noqa: N818 - it says what is so, as the whole tree of errors does
+    """Each slot of the board is a lease's."""
 
 
 class Change:
@@ -44,7 +48,7 @@ class Change:
         """Return a slot of the board that no lease has: the one that is wanted if it is free, else the lowest.
 
         Raises:
-            LedgerError: if there is none.
+            LedgerFull: if there is none.
         """
         taken = {lease.slot for lease in self.leases.values()}
         if wanted not in taken:
@@ -52,7 +56,7 @@ class Change:
         for slot in range(SLOTS):
             if slot not in taken:
                 return slot
-        raise LedgerError(f"the ledger holds {SLOTS} leases, and no more", path="board")
+        raise LedgerFull(f"the ledger holds {SLOTS} leases, and no more", path="board")
 
     def add(self, lease: Lease) -> None:
         """Write a wish down.

@@ -16,6 +16,7 @@ from typing import Final, Self
 from memguard.errors import JobInterrupted, ReservationTimeout
 from memguard.host.readings import ProcessIdentity
 from memguard.ledger.book import LedgerBook, Wish, boot_seconds
+from memguard.ledger.change import LedgerFull
 from memguard.ledger.records import Lease
 from memguard.ledger.standing import free_inside, stand
 from memguard.ledger.wake import Doorbell
@@ -101,16 +102,12 @@ def acquire(
     deadline_s = None if timeout_s is None else boot_seconds() + timeout_s
     with Doorbell(wish.lease_id) as bell:
         try:
-            lease = book.ask(wish)
+            lease = _entered(book, wish, bell, deadline_s, withdrawn)
             others = () if lease.is_granted else book.leases()
             if not lease.is_granted and on_wait is not None:
                 on_wait(others)
             while not lease.is_granted:
-                if withdrawn():
-                    raise JobInterrupted(f"{wish.name} was stopped while it waited for memory")
-                left_s = None if deadline_s is None else deadline_s - boot_seconds()
-                if left_s is not None and left_s <= 0:
-                    raise _timeout(book, wish)
+                left_s = _left_s(book, wish, deadline_s, withdrawn)
                 with _deaths(others, wish.lease_id) as deaths:
                     pause_s = _pause_s(book)
                     bell.wait(min(pause_s, left_s or pause_s), (*wake_descriptors, *deaths))
@@ -120,6 +117,33 @@ def acquire(
             book.release(wish.lease_id)
             raise
     return HeldLease(book, lease)
+
+
+def _entered(
+    book: LedgerBook, wish: Wish, bell: Doorbell, deadline_s: float | None, withdrawn: Callable[[], bool]
+) -> Lease:
+    """Write a wish down, and wait for a place where there is none: who ran instead would run before all who wait."""
+    while True:
+        try:
+            return book.ask(wish)
+        except LedgerFull:
+            # Inside a lease nobody waits for a place: those who have one may wait for the lease around him.
+            if wish.parent_id:
+                raise
+            left_s = _left_s(book, wish, deadline_s, withdrawn)
+            bell.wait(min(_LOOK_EVERY_S, left_s or _LOOK_EVERY_S))
+
+
+def _left_s(
+    book: LedgerBook, wish: Wish, deadline_s: float | None, withdrawn: Callable[[], bool]
+) -> float | None:
+    """Return how long may be waited yet, ``None`` for ever; raises where that is over."""
+    if withdrawn():
+        raise JobInterrupted(f"{wish.name} was stopped while it waited for memory")
+    left_s = None if deadline_s is None else deadline_s - boot_seconds()
+    if left_s is not None and left_s <= 0:
+        raise _timeout(book, wish)
+    return left_s
 
 
 def _pause_s(book: LedgerBook) -> float:

@@ -15,6 +15,7 @@ import pytest
 
 from memguard.errors import CapacityExceeded, JobInterrupted, LedgerError, ReservationTimeout
 from memguard.host import identify
+from memguard.ledger import change
 from memguard.ledger.book import LedgerBook, boot_seconds
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.store import LedgerStore
@@ -383,3 +384,25 @@ def test_who_gives_up_inside_a_lease_is_told_of_that_lease_and_not_of_the_machin
         )
         assert caught.value.free_bytes == 100 * MIB
         assert len(caught.value.holders) == 1
+
+
+def test_who_finds_the_ledger_full_waits_for_a_place(
+    book: LedgerBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else he would run at once without a reservation, before all who wait; inside a lease he never waits for that."""
+    monkeypatch.setattr(change, "SLOTS", 2)
+    asked: list[float] = []
+    with acquire(book, wish("a", 10)) as held, acquire(book, wish("b", 10)):
+        with pytest.raises(ReservationTimeout, match="c waited for"):
+            acquire(book, wish("c", 10), timeout_s=0)
+        with pytest.raises(LedgerError, match="and no more"):
+            acquire(book, wish("inside", 10, parent_id="a"))
+
+        def give_back() -> bool:
+            asked.append(0.0)
+            held.release()
+            return False
+
+        with acquire(book, wish("c", 10), withdrawn=give_back):
+            assert granted(book.leases()) == ["b", "c"]
+    assert asked
