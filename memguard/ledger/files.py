@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from memguard.errors import LedgerError
 from memguard.ledger.board import Board
+from memguard.ledger.place import ledger_folder
 from memguard.ledger.seat import BOARD
 from memguard.ledger.store import LedgerDamaged, LedgerStore, Transaction
 
@@ -74,15 +75,22 @@ class LedgerFiles:
     @property
     def is_current(self) -> bool:
         """Whether what is open is still the file at its path."""
-        return self._store.is_current and not self.board.is_replaced
+        return self._store.is_current and not self._is_board_gone
 
     def current(self) -> LedgerStore:
         """Return the open file, opened anew where it was replaced."""
+        if not self.is_current:
+            # Made again where it was removed; and looked at, for somebody else may have made it meanwhile.
+            ledger_folder(self._folder)
         if not self._store.is_current:
             self._renew(self._opened)
-        if self.board.is_replaced:
+        if self._is_board_gone:
             self._renew_board()
         return self._store
+
+    @property
+    def _is_board_gone(self) -> bool:
+        return self.board.is_replaced or not (self._folder / BOARD).exists()
 
     def _renew_board(self) -> None:
         board = _open_board(self._folder / BOARD)

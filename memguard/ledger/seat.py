@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from memguard.errors import LedgerError
 from memguard.ledger.beacon import Beacon, Sight, domain_file
 from memguard.ledger.board import Board, Entry, slot_of
+from memguard.ledger.place import ledger_folder
 
 __all__ = ["BOARD", "SIGHT", "Seat", "SeatView"]
 
@@ -75,8 +77,8 @@ class SeatView:
         """Find the lease's slot, in the board that is there now: it may have been removed with its folder."""
         if self._board.is_replaced:
             try:
-                board = Board(Path(self.seat.folder) / BOARD)
-            except OSError:  # it is gone again
+                board = Board(ledger_folder(Path(self.seat.folder)) / BOARD)
+            except (OSError, LedgerError):  # it is gone again, or somebody else's
                 return False
             self._board.close()
             self._board = board

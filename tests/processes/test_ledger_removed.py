@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
+from memguard.errors import LedgerError
 from memguard.guard.single import SentinelLock
-from memguard.ledger.board import Ask
+from memguard.ledger.board import Ask, Entry
 from memguard.ledger.reader import LedgerReader
 from memguard.ledger.seat import SeatView
 from memguard.ledger.waiting import acquire
@@ -71,6 +74,34 @@ def test_a_place_that_somebody_new_took_is_left_to_him(tmp_path: Path) -> None:
             assert {lease.name: lease.used_bytes for lease, _ in reader.look()} == {"a": 6, "new": 5}
         view.note_used(8)
         assert view.entry().used_bytes == 8
+        view.close()
+
+
+def test_a_removed_folder_is_made_again_by_whoever_holds_a_lease(tmp_path: Path) -> None:
+    """Whoever comes next finds what is promised there."""
+    folder = _made(tmp_path)
+    with book_in(folder) as book, acquire(book, wish("a", 10)) as held:
+        held.note_used(7)
+        shutil.rmtree(folder)
+        book.keep()
+        with LedgerReader(folder) as reader:
+            assert [lease.used_bytes for lease, _ in reader.look()] == [7]
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_removed_folder_that_others_can_write_is_not_taken(tmp_path: Path) -> None:
+    """Whoever makes it in place of its owner could ask anything of his jobs."""
+    folder = _made(tmp_path)
+    with book_in(folder) as book, acquire(book, wish("a", 10)) as held:
+        view = SeatView(book.seat(held.lease))
+        shutil.rmtree(folder)
+        _made(tmp_path).chmod(0o777)
+        (folder / "board").write_bytes(bytes(65536))
+        with pytest.raises(LedgerError, match="can be written by others"):
+            book.keep()
+        view.note_used(7)
+        assert view.entry() == Entry()
+        folder.chmod(0o700)
         view.close()
 
 
