@@ -19,18 +19,15 @@ from typing import Any
 import _common
 import _storm_driver
 import _storm_job
+from _pen import NoPenError, open_pen
 from _storm_mix import Job
 
-from memguard.host import Fence, kill_processes, open_fence, probe, start_ticks, wait_all_gone
+from memguard.host import Fence, kill_processes, start_ticks, wait_all_gone
 
 __all__ = ["NoPenError", "Trial", "end_all", "end_on_sigterm", "run_storm"]
 
 # Killed processes are gone in a fraction of it; who is not is killed by the fence, with an error if that fails.
 _LEAVE_S = 5.0
-
-
-class NoPenError(RuntimeError):
-    """No memory cgroup can be made here."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,9 +105,7 @@ def _folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _pen(capacity_bytes: int) -> Iterator[Fence]:
-    pen = open_fence("storm", capacity_bytes)
-    if pen is None:
-        raise NoPenError(f"no memory cgroup can be made here: {probe().fence.reason}")
+    pen = open_pen("storm", capacity_bytes)
     try:
         yield pen
     finally:

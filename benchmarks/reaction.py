@@ -10,7 +10,6 @@ sees it who reads the cgroup's use every half millisecond; overshoot is by how m
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import statistics
 import subprocess
@@ -24,11 +23,10 @@ from pathlib import Path
 import _common
 import _reaction_job
 import _storm_pen
+from _pen import NoPenError, open_pen
 
 from memguard.guard.pressure import Lines
 from memguard.host import Fence
-from memguard.host.fence_limits import write_limit
-from memguard.host.fence_place import FencePlace, choose_place
 from memguard.units import GIB, MIB
 
 _LIMIT_BYTES = GIB
@@ -60,17 +58,10 @@ class Trial:
 @contextlib.contextmanager
 def pen() -> Iterator[Fence]:
     """A cgroup with a limit, under a name that is no fence's, emptied and removed on every path."""
-    place = choose_place()
-    if not isinstance(place, FencePlace):
-        raise SystemExit(f"no memory cgroup can be made here: {place.reason}")
-    path = f"{place.directory}/reaction-{os.getpid()}"
-    os.mkdir(path)
     try:
-        write_limit(path, place.kind, _LIMIT_BYTES, lower=True)
-        opened = Fence(path, place.kind, _LIMIT_BYTES)
-    except BaseException:
-        os.rmdir(path)
-        raise
+        opened = open_pen("reaction", _LIMIT_BYTES)
+    except NoPenError as error:
+        raise SystemExit(str(error)) from error
     with opened:
         yield opened
 

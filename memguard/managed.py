@@ -122,7 +122,8 @@ class ManagedJob(InBatches):
         """Give the guard a chance to slow the work down or to stop it here.
 
         Waits while memory of the machine is short and this job is one of those who are to let others finish. What else
-        is asked of it tells `asked`: to go on with less, or to end soon.
+        is asked of it tells `asked`: to go on with less, or to end soon. A coroutine calls it aside:
+        ``await asyncio.to_thread(job.checkpoint)``.
 
         Raises:
             MemoryLimitExceeded: if the job is over its budget now, or was chosen to end for the machine's memory.

@@ -62,12 +62,12 @@ class Doorbell:
 
 
 def ring(lease_id: str) -> bool:
-    """Wake the waiter of a lease; False if nobody listens for it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-        try:
+    """Wake the waiter of a lease; False if nobody listens for it, or it cannot be rung for: then it looks by itself."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
             sender.sendto(_WORD, _address(lease_id))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except BlockingIOError:  # it was rung already, and has not looked yet
-            return True
+    except BlockingIOError:  # it was rung already, and has not looked yet
         return True
+    except OSError:  # nobody is there, or there is no descriptor left for it
+        return False
+    return True
