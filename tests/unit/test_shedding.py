@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -216,11 +217,14 @@ def test_an_emergency_asks_the_pools_first_and_tells_of_it() -> None:
         name = "blocks"
 
         def __init__(self) -> None:
-            self.blocks = [np.ones(4 * MIB // 8) for _ in range(10)]
+            # Mapped: what the C library hands out it may keep when it is freed.
+            self.blocks = [mmap.mmap(-1, 4 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(10)]
+            for block in self.blocks:
+                block.write(bytes([1]) * (4 * MIB))
 
         @property
         def held_bytes(self) -> int:
-            return sum(block.nbytes for block in self.blocks)
+            return sum(len(block) for block in self.blocks)
 
         def shed(self, _: int) -> int:
             before, self.blocks = self.held_bytes, []

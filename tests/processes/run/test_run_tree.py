@@ -108,6 +108,7 @@ def test_many_small_ones_count_together(kit: Any, hog: Any, fence: str) -> None:
     """Five processes of 40 MiB each do not fit into 150 MiB, though each of them would."""
     done, report = kit.report(
         "-q", "--memory", "150MiB", "--", *hog, "--mib", "40", "--children", "4", "--hold-seconds", "30",
+        "--rate-mib-s", "100",  # slowly enough to be listed before the kernel has killed them
         environment={"MEMGUARD_FENCE": fence},
     )  # fmt: skip
     assert done.returncode == 137
