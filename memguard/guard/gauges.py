@@ -11,13 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from memguard.guard.pressure import Lines, PressureGauge, PressureNow
-from memguard.ledger.records import Lease
 from memguard.units import GIB
 
-__all__ = ["Gauges", "Leaving", "LimitNow"]
+__all__ = ["Gauges", "LimitNow"]
 
-# A process of many gigabytes needs as long as this until all of them are free.
-_LEAVES_WITHIN_S: Final = 1.0
 # A process that writes to new memory at full speed takes this much in a second.
 _FULL_SPEED: Final = 6 * GIB
 # Two looks before the line, for the first of them sees only that something began.
@@ -36,6 +33,7 @@ class LimitNow:
         used_bytes: what counts against it.
         promised_bytes: what was promised below it and is not used yet.
         inside_bytes: what is used of what was promised below it.
+        doubt_bytes: by how much less was used when that was measured, perhaps.
     """
 
     name: str
@@ -43,30 +41,12 @@ class LimitNow:
     used_bytes: int
     promised_bytes: int
     inside_bytes: int
+    doubt_bytes: int = 0
 
     @property
     def available_bytes(self) -> int:
         """What is left, never negative."""
         return max(0, self.capacity_bytes - self.used_bytes)
-
-
-class Leaving:
-    """What those used who have just ended: the kernel frees it a moment after their leases are gone.
-
-    Till then it is use that nobody was promised, and would be taken for something that fills the machine.
-    """
-
-    def __init__(self) -> None:
-        self._there: dict[str, int] = {}
-        self._gone: list[tuple[float, int]] = []
-
-    def observe(self, now_s: float, leases: Iterable[Lease]) -> int:
-        """Take note of who is there; returns how many bytes may still be on their way out."""
-        there = {lease.lease_id: lease.inside_bytes for lease in leases}
-        self._gone += [(now_s, inside) for key, inside in self._there.items() if key not in there]
-        self._gone = [each for each in self._gone if now_s - each[0] < _LEAVES_WITHIN_S]
-        self._there = there
-        return sum(inside for _, inside in self._gone)
 
 
 class Gauges:
@@ -111,7 +91,12 @@ class Gauges:
     def _observe(self, at_s: float, limit: LimitNow) -> PressureNow:
         gauge = self._gauges[limit.name]
         return gauge.observe(
-            at_s, limit.used_bytes, limit.promised_bytes, limit.inside_bytes, limit.capacity_bytes
+            at_s,
+            limit.used_bytes,
+            limit.promised_bytes,
+            limit.inside_bytes,
+            limit.capacity_bytes,
+            doubt_bytes=limit.doubt_bytes,
         )
 
     def _wait_s(self, now: PressureNow, limit: LimitNow, factor: int) -> float:

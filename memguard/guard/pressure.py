@@ -44,7 +44,9 @@ class Lines:
         high: from here on those who can give back are asked to.
         critical: the emergency line.
         hysteresis: how far below its line use must fall for a state to end.
-        soon_s: less time than this until nothing is left is critical wherever use stands.
+        soon_s: less time than this until nothing is left is critical, once as much is used as ``half``.
+        half: below it there is time to look again, however fast use grows; and where nearly all is promised, any small
+            program that starts would seem to fill what is left in a moment.
         calm_s: how long it must have been better before a state ends.
     """
 
@@ -53,6 +55,7 @@ class Lines:
     critical: float = 0.95
     hysteresis: float = 0.05
     soon_s: float = 0.5
+    half: float = 0.5
     calm_s: float = 1.0
 
     def __post_init__(self) -> None:
@@ -87,23 +90,38 @@ class PressureNow:
 
 
 class FillRate:
-    """How fast use grows, from the looks of the last half second."""
+    """How fast a machine fills with what nobody was promised, from the looks of the last half second.
+
+    Both must grow: all that is used, and what is used of it beyond all promises. A job that takes what it was promised
+    makes only the first grow, one that ends only the second, as its memory is free a moment after its promise is.
+    """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=64)
+        self._seen: deque[tuple[float, int, int, int]] = deque(maxlen=64)
 
-    def observe(self, at_s: float, used_bytes: int) -> float:
-        """Take a reading; returns bytes a second, 0 while use does not grow or too little is known."""
+    def observe(self, at_s: float, used_bytes: int, inside_bytes: int = 0, doubt_bytes: int = 0) -> float:
+        """Take a reading; returns bytes a second, 0 while use does not grow or too little is known.
+
+        What may have grown or not counts as not: two figures that belong together are read one after the other, and
+        what happened in between would be taken for growth at one look and for its end at the next.
+
+        Args:
+            at_s: when.
+            used_bytes: what is used, at most.
+            inside_bytes: what is used of what was promised.
+            doubt_bytes: by how much less may have been used.
+        """
         while self._seen and at_s - self._seen[0][0] > 2 * _WINDOWS_S[-1]:
             self._seen.popleft()
-        self._seen.append((at_s, used_bytes))
+        self._seen.append((at_s, used_bytes, inside_bytes, doubt_bytes))
         return max(0.0, *(self._rate_over(window_s) for window_s in _WINDOWS_S))
 
     def _rate_over(self, window_s: float) -> float:
-        at_s, used = self._seen[-1]
+        at_s, used, inside, doubt = self._seen[-1]
         before = next((seen for seen in reversed(self._seen) if at_s - seen[0] >= window_s), self._seen[0])
         elapsed_s = at_s - before[0]
-        return (used - before[1]) / elapsed_s if elapsed_s > 0 else 0.0
+        grown = used - doubt - before[1]
+        return min(grown, grown - inside + before[2]) / elapsed_s if elapsed_s > 0 else 0.0
 
 
 class PressureGauge:
@@ -125,7 +143,14 @@ class PressureGauge:
         self._better_since_s: float | None = None
 
     def observe(
-        self, at_s: float, used_bytes: int, promised_bytes: int, inside_bytes: int, capacity_bytes: int
+        self,
+        at_s: float,
+        used_bytes: int,
+        promised_bytes: int,
+        inside_bytes: int,
+        capacity_bytes: int,
+        *,
+        doubt_bytes: int = 0,
     ) -> PressureNow:
         """Take a reading.
 
@@ -135,9 +160,10 @@ class PressureGauge:
             promised_bytes: what was promised and is not used yet.
             inside_bytes: what is used of what was promised.
             capacity_bytes: what there is.
+            doubt_bytes: by how much ``used_bytes`` may be too much beside ``inside_bytes``.
         """
         fraction = used_bytes / capacity_bytes if capacity_bytes > 0 else math.inf
-        rate = self._rate.observe(at_s, used_bytes - inside_bytes)
+        rate = self._rate.observe(at_s, used_bytes, inside_bytes, doubt_bytes)
         left = max(0, capacity_bytes - used_bytes - promised_bytes)
         time_to_full_s = left / rate if rate > 0 else math.inf
         self._move(at_s, fraction, time_to_full_s)
@@ -162,7 +188,7 @@ class PressureGauge:
 
     def _state_at(self, fraction: float, time_to_full_s: float) -> Pressure:
         lines = self._lines
-        if fraction >= lines.critical or time_to_full_s < lines.soon_s:
+        if fraction >= lines.critical or (time_to_full_s < lines.soon_s and fraction >= lines.half):
             return Pressure.CRITICAL
         if fraction >= lines.high:
             return Pressure.HIGH

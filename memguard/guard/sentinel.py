@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from memguard.errors import LedgerError
-from memguard.guard.gauges import Gauges, Leaving, LimitNow
+from memguard.guard.gauges import Gauges, LimitNow
 from memguard.guard.journal import Journal
 from memguard.guard.ladder import Ladder
 from memguard.guard.orders import Orders
@@ -77,7 +77,6 @@ class Sentinel:
         self._beacon = Beacon(domain_file(orders.folder, SIGHT, orders.domain))
         self._scribe = Scribe(orders.folder, self._room, self._tell_fault)
         self._gauges, self._ladder, self._trees = Gauges(), Ladder(), Trees()
-        self._leaving = Leaving()
         self._effects: list[_Effect] = []
         self._state = Pressure.NORMAL
         self._told_faults: set[str] = set()
@@ -116,7 +115,8 @@ class Sentinel:
         now_s = self._looked_s = boot_seconds()
         self._reading = self._watcher.look()
         jobs = self._jobs(now_s)
-        limits = list(self._limits(now_s, jobs))
+        before, self._reading = self._reading, self._watcher.look()
+        limits = list(self._limits(jobs, {each.path: each.used_bytes for each in before.limits}))
         self._least_bytes = _CHANGE * min(each.capacity_bytes for each in limits)
         pressure, limit = self._gauges.observe(now_s, limits, may_burst=_may_burst(jobs))
         self._tell_pressure(pressure, limit)
@@ -169,15 +169,17 @@ class Sentinel:
         used = self._trees.used_bytes(lease, entry, anew=anew, shares_owner=shares_owner)
         return Job(lease if used == lease.used_bytes else replace(lease, used_bytes=used), entry)
 
-    def _limits(self, now_s: float, jobs: Sequence[Job]) -> Iterator[LimitNow]:
-        """Give each limit that holds here, with what was promised below it."""
+    def _limits(self, jobs: Sequence[Job], before: Mapping[str, int]) -> Iterator[LimitNow]:
+        """Give each limit that holds here, with what was promised below it; ``before``: its use ahead of the jobs'."""
         own = [job.lease for job in jobs]
         others = [lease for lease, _ in self._top() if lease.domain != self._orders.domain]
-        leaving = self._leaving.observe(now_s, [*own, *others])
         for limit in self._reading.limits:
             bound = Bound(scope_of_limit(limit), limit.free_bytes)
             below = [*own, *(lease for lease in others if bound.covers(lease.domain))]
-            yield _limit_now(limit.path, limit.limit_bytes, limit.used_bytes, below, leaving)
+            now = _limit_now(limit.path, limit.limit_bytes, limit.used_bytes, below)
+            most = max(limit.used_bytes, before.get(limit.path, limit.used_bytes))
+            moved = most - min(limit.used_bytes, before.get(limit.path, limit.used_bytes))
+            yield replace(now, used_bytes=most, doubt_bytes=moved + 2 * int(self._least_bytes))
         if self._orders.capacity is not None:
             share = self._orders.capacity.resolve(self._reading.capacity_bytes)
             used = sum(lease.used_bytes for lease in own)
@@ -325,12 +327,10 @@ def _may_burst(jobs: Sequence[Job]) -> bool:
     )
 
 
-def _limit_now(
-    name: str, limit_bytes: int, used_bytes: int, leases: Sequence[Lease], leaving_bytes: int = 0
-) -> LimitNow:
+def _limit_now(name: str, limit_bytes: int, used_bytes: int, leases: Sequence[Lease]) -> LimitNow:
     promised = sum(lease.outstanding_bytes for lease in leases)
     inside = sum(lease.inside_bytes for lease in leases)
-    return LimitNow(name, limit_bytes, used_bytes, promised, inside + leaving_bytes)
+    return LimitNow(name, limit_bytes, used_bytes, promised, inside)
 
 
 def watch(orders: Orders, journal: Journal, lock: SentinelLock, wake: Wake) -> None:

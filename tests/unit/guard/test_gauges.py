@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memguard.guard.gauges import Gauges, Leaving, LimitNow
+from memguard.guard.gauges import Gauges, LimitNow
 from memguard.guard.pressure import Pressure
-from memguard.host.readings import ProcessIdentity
-from memguard.ledger.records import Lease
 from memguard.units import GIB, MIB
 
 
@@ -45,18 +43,3 @@ def test_the_next_look_comes_before_full_speed_reaches_the_line(used: int) -> No
         assert now.next_look_s * 6 * GIB <= (950 - used) * MIB
     calmer, _ = Gauges().observe(1.0, [limit("cage", 1000 * MIB, used * MIB)], may_burst=False)
     assert calmer.next_look_s >= now.next_look_s
-
-
-def test_what_an_ended_job_used_is_on_its_way_out() -> None:
-    """For a second after a lease has gone its memory may still be there; it fills nothing."""
-    owner = ProcessIdentity("here", "boot", 1, 1)
-    one, two = (
-        Lease(name, owner, name, 100 * MIB, used * MIB, 0, 0.0, 0.0, "", 0, 0)
-        for name, used in (("one", 70), ("two", 300))
-    )
-    leaving = Leaving()
-    assert leaving.observe(1.0, [one, two]) == 0
-    assert leaving.observe(1.1, [one]) == 100 * MIB  # the rest of it was never promised
-    assert leaving.observe(1.2, []) == 170 * MIB
-    assert leaving.observe(2.15, []) == 70 * MIB
-    assert leaving.observe(2.3, []) == 0

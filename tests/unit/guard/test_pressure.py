@@ -165,3 +165,19 @@ def test_a_promise_fills_nothing() -> None:
     for promised in (0.0, 0.85, 0.0, 0.6, 0.9):
         now = script.stay(0.05, promised=promised)
         assert (now.state, now.fill_bytes_per_s) == (Pressure.NORMAL, 0.0)
+
+
+def test_what_is_in_doubt_is_no_growth() -> None:
+    """Jobs that fill what they were promised are measured a moment after the machine: that much may be too much."""
+    rate = FillRate()
+    assert rate.observe(0.0, 100, doubt_bytes=50) == 0.0
+    assert rate.observe(0.5, 140, doubt_bytes=50) == 0.0
+    assert rate.observe(1.0, 300, doubt_bytes=50) == pytest.approx((250 - 140) / 0.5)
+
+
+def test_the_end_of_a_job_fills_nothing() -> None:
+    """Its promise is gone at once and its memory a moment later; what is freed then fills nothing either."""
+    rate = FillRate()
+    for at_s, used, inside in [(0.0, 800, 700), (0.1, 800, 0), (0.2, 400, 0), (0.3, 100, 0), (1.2, 100, 0)]:
+        assert rate.observe(at_s, used, inside) == 0.0
+    assert rate.observe(1.3, 200, 0) == pytest.approx(1000)
