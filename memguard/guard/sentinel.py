@@ -92,6 +92,7 @@ class Sentinel:
                 wait_s = self.look()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better than no look
                 self._tell_fault(error)
+                self._settle(boot_seconds())  # else the leases of the dead would keep it here for ever
                 wait_s = _AFTER_FAULT_S
             self._sleep(wake, wait_s)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +14,12 @@ import pytest
 from memguard.guard.spawn import ensure_sentinel, is_sentinel, start_sentinel
 from memguard.host import children_of, is_alive, kill_processes
 from memguard.host.identity import read_stat
+from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE
 from memguard.units import MIB, parse_size
 from tests.support.guarded import eventually, unchanged_caller
 from tests.support.holder import Shares
+from tests.support.ledgers import book_in, start
 
 if TYPE_CHECKING:
     from tests.processes.sentinel.conftest import Machine
@@ -175,3 +178,48 @@ with Doorbell("late") as bell:
             assert late.stdout.readline() == b"waits\n"
             outside.communicate(b"\n")
             assert late.stdout.readline() == b"rung\n"
+
+
+FAILING = """
+import sys
+from pathlib import Path
+from memguard.guard import sentinel
+from memguard.guard.journal import Journal
+from memguard.guard.orders import Orders
+from memguard.guard.single import SentinelLock
+from memguard.guard.wake import Wake
+from memguard.ledger.beacon import domain_file
+from memguard.units import parse_size
+
+def fail(*_):
+    raise RuntimeError("no look can be finished")
+
+sentinel._SWEEP_EVERY_S = 0.1
+sentinel.Sentinel._limits = fail
+folder, domain = Path(sys.argv[1]), sys.argv[2]
+lock = SentinelLock.take(domain_file(folder, "sentinel.lock", domain))
+journal = Journal(domain_file(folder, "sentinel.log", domain))
+with Wake(()) as wake:
+    sentinel.watch(Orders(folder, domain, None, parse_size("10%"), None, 0.5), journal, lock, wake)
+print("ended")
+"""
+
+
+def test_one_that_can_finish_no_look_ends_too(tmp_path: Path) -> None:
+    """Leases of the dead do not keep it: it strikes them although it sees nothing, and goes when none is left."""
+    folder = ledger_folder(tmp_path / "ledger")
+    with start(folder, "book.ask(Wish('dead', 'dead', MIB))\nprint(book.domain + '!', flush=True)") as holder:
+        assert holder.stdout is not None
+        domain = holder.stdout.readline().rstrip("!\n")
+    with book_in(folder) as book:
+        assert [lease.name for lease in book.leases()] == ["dead"]
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, str(folder), domain],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+    with book_in(folder) as book:
+        assert book.leases() == ()
