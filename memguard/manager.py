@@ -44,7 +44,7 @@ from memguard.leasing import Tenure
 from memguard.managed import ManagedBlock, ManagedJob, attach_report
 from memguard.nesting import Nesting
 from memguard.report import EstimateSummary, JobReport, OuterBudget
-from memguard.requeue import next_frame, next_limit
+from memguard.requeue import next_frame, next_limit, tries
 from memguard.reserving import Room, reserved
 from memguard.settling import ReportSlot, Settler
 from memguard.tracking import AllocationTracker
@@ -187,7 +187,7 @@ class MemoryManager:
         frame = dataclasses.replace(frame, timeout_s=plan.timeout_s)
         call = Call((function, args, kwargs), self._preload | frozenset(preload), on_progress)
         is_named = self._is_named or memory is not None
-        for tries_left in range(self.settings.retries if retries is None else retries, -1, -1):
+        for tries_left in tries(self.settings.retries if retries is None else retries):
             result: JobResult[T] = self._run_once(frame, plan, call, is_named=is_named)
             limit_bytes = next_limit(result.report, tries_left)
             if limit_bytes is None:

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memguard.errors import ConfigError
 from memguard.report import Attempt, JobReport
 from memguard.story import suggested_budget
 from memguard.units import format_bytes
 from memguard.worker.compose import JobFrame
 
-__all__ = ["next_frame", "next_limit", "tell_requeue"]
+__all__ = ["next_frame", "next_limit", "tell_requeue", "tries"]
+
+
+def tries(retries: int) -> range:
+    """Return how many tries are left, at each try.
+
+    Raises:
+        ConfigError: if that is no count.
+    """
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ConfigError(
+            f"{retries!r:.40} is no number of retries; give a whole number, 0 for none",
+            setting="retries",
+            origin="the argument retries",
+        )
+    return range(retries, -1, -1)
 
 
 def next_limit(report: JobReport, tries_left: int) -> int | None:

@@ -37,7 +37,7 @@ from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
-from memguard.requeue import next_frame, next_limit, tell_requeue
+from memguard.requeue import next_frame, next_limit, tell_requeue, tries
 from memguard.story import tell_fault, tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
@@ -120,7 +120,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     is_named = wishes.memory is not None or settings.origins["memory"] != "default"
-    for tries_left in range(settings.retries, -1, -1):
+    for tries_left in tries(settings.retries):
         try:
             with _lease(frame, wishes, settings, is_named=is_named) as tenure:
                 report = _run_leased(command, wishes, settings, frame, tenure)

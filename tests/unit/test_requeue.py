@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from memguard.errors import ConfigError
 from memguard.report import Attempt, BudgetReport, JobReport, Outcome, OuterBudget
-from memguard.requeue import next_frame, next_limit, tell_requeue
+from memguard.requeue import next_frame, next_limit, tell_requeue, tries
 from memguard.story import with_story
 from memguard.units import GIB, MIB
 from memguard.worker.compose import JobFrame
@@ -79,3 +81,11 @@ def test_a_death_for_the_machines_sake_tells_why_this_job(kind: str) -> None:
     assert told.death.where == "memguard runbook MachineShortOfMemory"
     setting = "--memory 1.1GiB" if kind == "command" else 'memory="1.1GiB"'
     assert setting in told.recommendations[0]
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, "2", True, None])
+def test_what_is_no_number_of_retries_is_refused(retries: Any) -> None:
+    """It is told at once, and the job is not run."""
+    with pytest.raises(ConfigError, match="no number of retries"):
+        tries(retries)
+    assert list(tries(2)) == [2, 1, 0]
