@@ -20,6 +20,7 @@ from memguard.units import MIB, parse_size
 from tests.support.guarded import eventually, unchanged_caller
 from tests.support.holder import Shares
 from tests.support.ledgers import book_in, start
+from tests.support.sentinels import sentinels_of
 
 if TYPE_CHECKING:
     from tests.processes.sentinel.conftest import Machine
@@ -85,25 +86,10 @@ def test_of_two_that_are_started_at_once_one_stays(real: Machine) -> None:
     for _ in range(3):
         start_sentinel(SHARES, real.folder, real.domain, linger_s=0.5)
     who = real.watched()
-    mark = os.fsencode(str(real.folder))
-    assert eventually(lambda: _told_of(mark) == {who.pid})
+    assert eventually(lambda: sentinels_of(real.folder) == {who.pid})
     assert [line["event"] for line in real.log()] == ["memguard.sentinel_started"]
     job.end()
     assert eventually(lambda: not is_alive(who))
-
-
-def _told_of(folder: bytes) -> set[int]:
-    """Return the sentinels of a folder."""
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and is_sentinel(int(name)):
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as opened:
-                    if folder in opened.read() and not read_stat(int(name)).is_dead:
-                        found.add(int(name))
-            except (OSError, ValueError):
-                continue
-    return found
 
 
 def test_a_process_inside_of_a_job_starts_none(real: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +97,7 @@ def test_a_process_inside_of_a_job_starts_none(real: Machine, monkeypatch: pytes
     monkeypatch.setenv(LEASE_VARIABLE, "some job's")
     assert ensure_sentinel(SHARES, real.folder, real.domain) == ""
     assert real.sentinel is None
-    assert _told_of(os.fsencode(str(real.folder))) == set()
+    assert sentinels_of(real.folder) == set()
 
 
 @pytest.mark.requirement("R7.3")
