@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -154,7 +154,8 @@ class Tenure:
     def _grow(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
         wanted = min(self._limit_bytes, used_bytes + max(_SMALLEST_STEP_BYTES, int(used_bytes * _STEP)))
         try:
-            if held.grow_nowait(wanted - self._reserved_bytes):
+            # More may be promised to it than it asked for itself, for jobs inside it.
+            if held.grow_nowait(wanted - self._reserved_bytes, unless_bytes=used_bytes):
                 self._reserved_bytes = wanted
             else:
                 self._asked_at_s = now_s
@@ -201,7 +202,7 @@ def leased(
     Args:
         settings: whether there is a ledger, and where; how long to wait.
         wish: what is wanted; drawn on the lease that this process is part of, if there is one.
-        limit_bytes: how far the reservation may grow.
+        limit_bytes: how far the reservation may grow, for the job itself or for jobs inside it.
         is_block: whether it is for work in this very process: while it lasts, nothing here waits for memory.
         withdrawn: as `memguard.ledger.waiting.acquire`.
         on_bell: given what wakes the waiter, to be called when ``withdrawn`` is to be asked again.
@@ -216,6 +217,7 @@ def leased(
         yield Tenure(None, None, limit_bytes)
         return
     with ExitStack() as open_ones:
+        wish = replace(wish, limit_bytes=limit_bytes)
         try:
             book = open_ones.enter_context(_book_in_use(settings))
             if _blocks:

@@ -80,7 +80,12 @@ def reserved(
             on_wait=tell_waiting_for_machine,
         ) as tenure,
     ):
-        room.publish("memguard.reservation_granted", frame.job_id, reserved_bytes=tenure.reserved_bytes)
+        room.publish(
+            "memguard.reservation_granted",
+            frame.job_id,
+            reserved_bytes=tenure.reserved_bytes,
+            wanted_bytes=wish.reserved_bytes,
+        )
         try:
             yield reservation, tenure
         finally:

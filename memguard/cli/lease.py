@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from memguard.cli.exits import say
 from memguard.cli.job_log import note
@@ -16,10 +17,9 @@ from memguard.worker.compose import JobFrame
 __all__ = ["command_lease"]
 
 
-def command_lease(
-    frame: JobFrame, settings: Settings, *, is_named: bool, quiet: bool
-) -> AbstractContextManager[Tenure]:
-    """Reserve what a command is to have, as a context manager; says on stderr what it waits for.
+@contextmanager
+def command_lease(frame: JobFrame, settings: Settings, *, is_named: bool, quiet: bool) -> Iterator[Tenure]:
+    """Reserve what a command is to have; says on stderr what it waits for, and where it must start with less.
 
     Args:
         frame: the job.
@@ -39,4 +39,17 @@ def command_lease(
         if not quiet:
             say(f"{frame.name} waits for {format_bytes(reserved_bytes)}: {holders}")
 
-    return leased(settings, wish, limit_bytes=frame.limit_bytes, on_wait=tell_waiting)
+    with leased(settings, wish, limit_bytes=frame.limit_bytes, on_wait=tell_waiting) as tenure:
+        had_bytes = tenure.reserved_bytes
+        note(
+            "memguard.reservation_granted",
+            frame.job_id,
+            reserved_bytes=had_bytes,
+            wanted_bytes=reserved_bytes,
+        )
+        if had_bytes < reserved_bytes and not quiet:
+            had, wanted = format_bytes(had_bytes), format_bytes(reserved_bytes)
+            say(
+                f"{frame.name} starts with {had} reserved of {wanted}: the job around it can have no more now"
+            )
+        yield tenure

@@ -21,7 +21,7 @@ from typing import Final, Self
 
 from memguard.errors import LedgerError
 from memguard.host import identify, is_alive
-from memguard.ledger.beacon import Beacon, Sight, domain_file
+from memguard.ledger.beacon import Beacon, Sight, domain_file, sight_at
 from memguard.ledger.board import Ask, Entry, entry_in
 from memguard.ledger.change import Change
 from memguard.ledger.files import LedgerFiles
@@ -42,13 +42,18 @@ GATE_CLOSES_AT: Final = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for; see `memguard.ledger.records.Lease`."""
+    """What is asked for; see `memguard.ledger.records.Lease`.
+
+    Attributes:
+        limit_bytes: how far it may grow; 0 for no further than ``reserved_bytes``.
+    """
 
     lease_id: str
     name: str
     reserved_bytes: int
     priority: int = 0
     parent_id: str = ""
+    limit_bytes: int = 0
 
 
 def boot_seconds() -> float:
@@ -111,7 +116,7 @@ class LedgerBook:
             self._files.board.claim(slot, token)
             lease = Lease(
                 wish.lease_id, self._me, wish.name, wish.reserved_bytes, 0, wish.priority, boot_seconds(), None,
-                wish.parent_id, slot, token, self._domain or "",
+                wish.parent_id, slot, token, self._domain or "", wish.limit_bytes, wish.reserved_bytes,
             )  # fmt: skip
             enter(change, lease)
 
@@ -137,13 +142,25 @@ class LedgerBook:
             change = self._change_only(lambda change: change.remove_of(self._me, lease_id))
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
-        if any(not lease.is_granted for lease in change.leases.values()):
+        if any(
+            not lease.is_granted or lease.reserved_bytes != lease.own_bytes
+            for lease in change.leases.values()
+        ):
             self._change(lambda _: None)
 
-    def grow(self, lease_id: str, extra_bytes: int) -> bool:
-        """Ask for more, or give a part back (a negative amount), without waiting; False where it is not to be had."""
+    def grow(self, lease_id: str, extra_bytes: int, *, unless_bytes: int | None = None) -> bool:
+        """Ask for more, or give a part back (a negative amount), without waiting; False where it is not to be had.
+
+        ``unless_bytes``: nothing is asked where so much is promised to it already, for those inside it.
+        """
         grown: list[bool] = []
-        self._change(lambda change: grown.append(change.grow(lease_id, extra_bytes)))
+
+        def grow_it(change: Change) -> None:
+            has = change.leases[lease_id].reserved_bytes if lease_id in change.leases else 0
+            enough = unless_bytes is not None and has >= unless_bytes
+            grown.append(not enough and change.grow(lease_id, extra_bytes))
+
+        self._change(grow_it)
         return grown[-1]
 
     def keep(self) -> None:
@@ -233,6 +250,7 @@ class LedgerBook:
                 change = Change(transaction, room, used_of, boot_seconds())
                 self._drop_forgotten(change)
                 self._write_again(change)
+                change.refit()
                 act(change)
                 change.admit()
                 return change
@@ -287,11 +305,15 @@ class LedgerBook:
         if self._domain is None:
             self._domain = room.domain
             self._beacon = _open_beacon(domain_file(self._folder, SIGHT, room.domain))
-        return dataclasses.replace(room, domain=self._domain, is_closed=self._is_gate_closed())
+        around = (dataclasses.replace(each, is_closed=self._is_closed(each.domain)) for each in room.around)
+        is_closed = _closes_gate(self._beacon.read() if self._beacon is not None else None)
+        return dataclasses.replace(room, domain=self._domain, is_closed=is_closed, around=tuple(around))
 
-    def _is_gate_closed(self) -> bool:
-        sight = self._beacon.read() if self._beacon is not None else None
-        return sight is not None and sight.state >= GATE_CLOSES_AT and sight.is_fresh()
+    def _is_closed(self, domain: str) -> bool:
+        try:
+            return _closes_gate(sight_at(domain_file(self._folder, SIGHT, domain)))
+        except OSError as error:
+            raise _unusable(domain_file(self._folder, SIGHT, domain), error) from error
 
     def _begin_in_copy(self) -> None:
         if self._me.pid != os.getpid():
@@ -330,7 +352,15 @@ def _open_beacon(path: Path) -> Beacon:
     try:
         return Beacon(path)
     except OSError as error:
-        raise LedgerError(f"{path} could not be used: {error.strerror or error}", path=str(path)) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(f"{path} could not be used: {error.strerror or error}", path=str(path))
+
+
+def _closes_gate(sight: Sight | None) -> bool:
+    return sight is not None and sight.state >= GATE_CLOSES_AT and sight.is_fresh()
 
 
 _books: weakref.WeakSet[LedgerBook] = weakref.WeakSet()

@@ -12,8 +12,9 @@ from typing import Final
 
 from memguard.errors import CapacityExceeded, LedgerError
 from memguard.host.readings import ProcessIdentity
-from memguard.ledger.admission import admitted, can_grow, free_bytes
+from memguard.ledger.admission import admitted, can_grow, free_bytes, in_order
 from memguard.ledger.board import SLOTS
+from memguard.ledger.inside import fitted_bytes, room_inside
 from memguard.ledger.records import Lease, Room
 from memguard.ledger.store import Transaction
 from memguard.units import format_bytes
@@ -69,11 +70,10 @@ class Change:
             lease = dataclasses.replace(lease, parent_id=_MACHINE)
             self._check_size(lease)
         else:
-            # Its bound is its guard's to check; here it can have no more than there is to be shared.
-            lease = dataclasses.replace(
-                lease, reserved_bytes=min(lease.reserved_bytes, parent.reserved_bytes)
-            )
+            # Its bound is its guard's to check; here it can have no more than there can be to be shared.
+            lease = _cut(lease, max(parent.reserved_bytes, parent.limit_bytes))
         self.restore(lease)
+        self.refit()
 
     def hold(self, lease: Lease) -> None:
         """Write a lease down that holds at once what it can have, up to its wish, and never waits."""
@@ -83,8 +83,7 @@ class Change:
         free = (
             0 if room.is_closed or waiting else free_bytes(room, (each for each in pool if each.is_granted))
         )
-        had = max(0, min(lease.reserved_bytes, free))
-        self.add(dataclasses.replace(lease, reserved_bytes=had, granted_at_s=self._now_s))
+        self.add(dataclasses.replace(_cut(lease, free), granted_at_s=self._now_s))
 
     def restore(self, lease: Lease) -> None:
         """Write a lease down as it is."""
@@ -130,41 +129,106 @@ class Change:
         lease = self.leases.get(lease_id)
         if lease is None or not lease.is_granted:
             return False
-        pool = self._pool(lease.parent_id)
-        granted = [each for each in pool if each.is_granted]
-        waiting = [each for each in pool if not each.is_granted]
-        if extra_bytes > 0 and not can_grow(self.room_of(lease.parent_id), granted, waiting, extra_bytes):
+        grown = self._fitted(dataclasses.replace(lease, own_bytes=max(0, lease.own_bytes + extra_bytes)))
+        lacking = grown.reserved_bytes - lease.reserved_bytes
+        granted, waiting = self._parted(lease.parent_id)
+        if lacking > 0 and not can_grow(self.room_of(lease.parent_id), granted, waiting, lacking):
             return False
-        grown = dataclasses.replace(lease, reserved_bytes=max(0, lease.reserved_bytes + extra_bytes))
-        self._transaction.resize(lease_id, grown.reserved_bytes)
-        self.leases[lease_id] = grown
+        self._resize(grown)
+        self.refit()
         return True
 
     def admit(self) -> None:
         """Grant every wish whose turn it is, in all pools."""
         for parent_id in {lease.parent_id for lease in self.leases.values() if not lease.is_granted}:
-            pool = self._pool(parent_id)
-            holders = [lease for lease in pool if lease.is_granted]
-            waiting = [lease for lease in pool if not lease.is_granted]
-            for lease in admitted(self.room_of(parent_id), holders, waiting, self._now_s):
+            for lease in self._due(parent_id):
                 granted = dataclasses.replace(lease, granted_at_s=self._now_s)
                 self._transaction.grant(lease.lease_id, self._now_s)
                 self.leases[lease.lease_id] = granted
                 self.granted.append(granted)
+            self.refit()
+
+    def _due(self, parent_id: str) -> list[Lease]:
+        granted, waiting = self._parted(parent_id)
+        room = self.room_of(parent_id)
+        due = admitted(room, granted, waiting, self._now_s)
+        if due or granted or parent_id not in self.leases:
+            return due
+        first = in_order(waiting, self._now_s)[0]
+        if self._room.of_domain(self._outermost(first).domain) is None:
+            return []  # by how much the lease around him could grow is not seen from here
+        # Nobody beside him will make room, and the job around him holds memory: such a one never waits for others.
+        had = _cut(first, free_bytes(room, ()))
+        self._resize(had)
+        return [had]
+
+    def _outermost(self, lease: Lease) -> Lease:
+        parent = self.leases.get(lease.parent_id)
+        return lease if parent is None else self._outermost(parent)
+
+    def refit(self) -> None:
+        """See that what is promised to each lease is as much as those inside it were promised, the innermost first."""
+        around = {lease.parent_id for lease in self.leases.values()}
+        changing = [
+            lease
+            for lease in self.leases.values()
+            if lease.lease_id in around or lease.reserved_bytes != lease.own_bytes
+        ]
+        for lease in sorted(changing, key=self._depth, reverse=True):
+            fitted = self._fitted(lease)
+            if fitted != lease:
+                self._resize(fitted)
+
+    def _fitted(self, lease: Lease) -> Lease:
+        return dataclasses.replace(lease, reserved_bytes=fitted_bytes(lease, self._inside(lease.lease_id)))
+
+    def _depth(self, lease: Lease) -> int:
+        parent = self.leases.get(lease.parent_id)
+        return 0 if parent is None else 1 + self._depth(parent)
+
+    def _resize(self, lease: Lease) -> None:
+        self._transaction.resize(lease.lease_id, lease.reserved_bytes, lease.own_bytes)
+        self.leases[lease.lease_id] = lease
 
     def room_of(self, parent_id: str) -> Room:
         """Return what the leases share that draw on a lease, or on the machine."""
         parent = self.leases.get(parent_id)
         if parent is None:
-            used = sum(each.used_bytes for each in self._pool(_MACHINE))
-            return self._room.beside_others(self._inside(_MACHINE)).beside(used)
-        # What the parent uses itself is not taken off: who is inside waits for those beside him, and not for it.
-        inside = sum(each.used_bytes for each in self._inside(parent_id))
-        return Room(parent.reserved_bytes, parent.reserved_bytes - inside, f"the lease of {parent.name}")
+            return self._beside_jobs(self._room)
+        return room_inside(parent, self._inside(parent_id), self._growable_bytes(parent))
 
-    def _pool(self, parent_id: str) -> list[Lease]:
-        """Return the leases that share one room: of the machine's, only those of this process's domain."""
-        return [each for each in self._inside(parent_id) if parent_id or each.domain == self._room.domain]
+    def _beside_jobs(self, room: Room) -> Room:
+        """Return a room of the machine's with what its own jobs use, and others were promised, taken off."""
+        roots = self._inside(_MACHINE)
+        used = sum(each.used_bytes for each in roots if each.domain == room.domain)
+        return room.beside_others(roots).beside(used)
+
+    def _growable_bytes(self, lease: Lease) -> int:
+        """Return by how much a lease could grow now; never what others wait for."""
+        if lease.parent_id in self.leases:
+            room: Room | None = self.room_of(lease.parent_id)
+        else:
+            room = self._room.of_domain(lease.domain)
+            room = None if room is None else self._beside_jobs(room)
+        granted, waiting = self._parted(lease.parent_id, lease.domain)
+        if room is None or room.is_closed or waiting or not lease.is_granted:
+            return 0
+        return max(0, free_bytes(room, granted))
+
+    def _parted(self, parent_id: str, domain: str | None = None) -> tuple[list[Lease], list[Lease]]:
+        """Return who of a pool holds some, and who waits."""
+        pool = self._pool(parent_id, domain)
+        return [each for each in pool if each.is_granted], [each for each in pool if not each.is_granted]
+
+    def _pool(self, parent_id: str, domain: str | None = None) -> list[Lease]:
+        """Return the leases that share one room: of the machine's, only those of one domain, else this process's."""
+        domain = self._room.domain if domain is None else domain
+        return [each for each in self._inside(parent_id) if parent_id or each.domain == domain]
 
     def _inside(self, parent_id: str) -> list[Lease]:
         return [lease for lease in self.leases.values() if lease.parent_id == parent_id]
+
+
+def _cut(lease: Lease, most_bytes: int) -> Lease:
+    had = max(0, min(lease.reserved_bytes, most_bytes))
+    return dataclasses.replace(lease, reserved_bytes=had, own_bytes=had)

@@ -42,6 +42,8 @@ class Lease:
         slot: where its figures stand on the board.
         token: what says that the figures there are this lease's.
         domain: whose memory it is of, see `Room`.
+        limit_bytes: how far it may grow, for itself or for those inside it; 0 for no further than it is.
+        own_bytes: what of ``reserved_bytes`` is promised whatever those inside have; see `memguard.ledger.inside`.
     """
 
     lease_id: str
@@ -56,6 +58,8 @@ class Lease:
     slot: int
     token: int
     domain: str = ""
+    limit_bytes: int = 0
+    own_bytes: int = 0
 
     @property
     def is_granted(self) -> bool:
@@ -118,6 +122,7 @@ class Room:
         bounds: the limits one by one, where other domains may count against them.
         is_closed: whether nothing is promised at the moment, whatever is free: memory is short.
         spare_bytes: the part of the reserve that one who would be alone may be promised as well.
+        around: the rooms of the domains around this one, as they are seen from here, the outermost first.
     """
 
     capacity_bytes: int
@@ -128,6 +133,11 @@ class Room:
     bounds: tuple[Bound, ...] = field(default=())
     is_closed: bool = False
     spare_bytes: int = 0
+    around: tuple[Room, ...] = field(default=())
+
+    def of_domain(self, domain: str) -> Room | None:
+        """Return the room of this domain or of one around it; ``None`` for one that cannot be seen from here."""
+        return next((each for each in (self, *self.around) if each.domain == domain), None)
 
     def with_share(self, share_bytes: int, name: str) -> Room:
         """Return the room of which jobs may use a share together."""

@@ -44,6 +44,25 @@ def room_in(machine: MachineReading, settings: Shares) -> Room:
 
     The domain is told by the innermost cgroup with a limit and by the share that the settings give to jobs.
     """
+    around = (_room_in(_without_inner(machine, count), settings) for count in range(1, len(machine.limits)))
+    return replace(_room_in(machine, settings), around=tuple(around))
+
+
+def _without_inner(machine: MachineReading, count: int) -> MachineReading:
+    """Return the machine as it is seen from inside its outermost limits only."""
+    limits = machine.limits[:count]
+    binding = min(limits, key=lambda limit: limit.limit_bytes)
+    available = min(limit.free_bytes for limit in limits)
+    return replace(
+        machine,
+        capacity_bytes=binding.limit_bytes,
+        available_bytes=available,
+        binding=binding,
+        limits=limits,
+    )
+
+
+def _room_in(machine: MachineReading, settings: Shares) -> Room:
     reserve = settings.reserve.resolve(machine.capacity_bytes)
     bounds = tuple(Bound(scope_of_limit(limit), limit.free_bytes - reserve) for limit in machine.limits)
     share = None if settings.capacity is None else settings.capacity.resolve(machine.capacity_bytes)

@@ -16,10 +16,11 @@ from typing import Final
 from memguard.host.readings import ProcessIdentity
 from memguard.ledger.admission import free_bytes, in_order
 from memguard.ledger.board import Ask, Entry
+from memguard.ledger.inside import room_inside
 from memguard.ledger.records import Lease, Room
 from memguard.units import MIB, format_bytes
 
-__all__ = ["JobState", "Standing", "Standings", "free_inside", "stand"]
+__all__ = ["JobState", "Standing", "Standings", "free_for", "stand"]
 
 # Who has most is named; a line that names all of a thousand is not read.
 _MOST_NAMED: Final = 3
@@ -145,9 +146,9 @@ def stand(
     )
 
 
-def free_inside(parent: Lease, inside: Iterable[Lease]) -> int:
-    """Return what a lease has left for those who draw on it; negative where they use more than it has."""
-    return parent.reserved_bytes - sum(each.held_bytes for each in inside if each.is_granted)
+def free_for(leases: Sequence[Lease], room: Room, now_s: float, parent_id: str) -> int:
+    """Return what could be promised now to those who draw on a lease, or on the machine (``""``)."""
+    return _Pools(leases, room, now_s).pool(parent_id).free_bytes
 
 
 def _standing(lease: Lease, depth: int, entry: Entry, waits_for: str) -> Standing:
@@ -231,10 +232,20 @@ class _Pools:
 
     def _of_lease(self, parent: Lease, inside: Sequence[Lease]) -> _Pool:
         holders = [each for each in inside if each.is_granted]
-        free = free_inside(parent, inside)
-        return _Pool(
-            inside, holders, free, parent.reserved_bytes, self._now_s, place=f" inside {parent.name}"
-        )
+        room = room_inside(parent, inside, self._growable_bytes(parent))
+        free = free_bytes(room, holders)
+        place = f" inside {parent.name}"
+        return _Pool(inside, holders, free, parent.reserved_bytes, self._now_s, place=place)
+
+    def _growable_bytes(self, lease: Lease) -> int:
+        if lease.parent_id in self._by_id:
+            around = self.pool(lease.parent_id)
+            return 0 if around.has_waiting else around.free_bytes
+        room = self._room.of_domain(lease.domain)
+        if room is None or room.is_closed:
+            return 0
+        around = _Pools(self._leases, room, self._now_s).pool("")
+        return 0 if around.has_waiting else around.free_bytes
 
 
 class _Pool:
@@ -242,6 +253,7 @@ class _Pool:
 
     Attributes:
         free_bytes: what can be promised to them.
+        has_waiting: whether somebody waits for it.
     """
 
     def __init__(
@@ -257,6 +269,7 @@ class _Pool:
         self.free_bytes = max(0, free)
         self._place = place
         self._order = in_order((each for each in leases if not each.is_granted), now_s)
+        self.has_waiting = bool(self._order)
         self._ranks = {each.lease_id: rank for rank, each in enumerate(self._order)}
         self._held = _held(holders, capacity_bytes - self.free_bytes)
 

@@ -27,7 +27,7 @@ __all__ = ["LedgerDamaged", "LedgerStore", "Transaction", "looked_into"]
 
 _T = TypeVar("_T")
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE lease(
     lease_id TEXT PRIMARY KEY,
@@ -40,7 +40,9 @@ CREATE TABLE lease(
     parent_id TEXT NOT NULL,
     slot INTEGER NOT NULL UNIQUE,
     token INTEGER NOT NULL,
-    domain TEXT NOT NULL
+    domain TEXT NOT NULL,
+    limit_bytes INTEGER NOT NULL,
+    own_bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE action(
     action_id INTEGER PRIMARY KEY,
@@ -59,10 +61,10 @@ _MOST_ACTIONS: Final = 2000
 _FORGET: Final = "DROP TABLE IF EXISTS lease; DROP TABLE IF EXISTS action;"
 _COLUMNS: Final = (
     "lease_id, host, boot_id, pid, start_ticks, name, reserved_bytes, priority, asked_at_s, granted_at_s, "
-    "parent_id, slot, token, domain"
+    "parent_id, slot, token, domain, limit_bytes, own_bytes"
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
-_INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 16)})"
 _LAST_STREAM: Final = 2
 # Who only shows what is there says so rather than keep a person waiting.
 _LOOK_PATIENCE_S: Final = 0.5
@@ -89,11 +91,26 @@ def _lease(columns: tuple[Any, ...], used_of: Callable[[int, int], int]) -> Leas
         slot,
         token,
         domain,
+        limit,
+        own,
     ) = columns
     owner = ProcessIdentity(host, boot_id, pid, ticks)
     used = used_of(slot, token)
     return Lease(
-        lease_id, owner, name, reserved, used, priority, asked_s, granted_s, parent, slot, token, domain
+        lease_id,
+        owner,
+        name,
+        reserved,
+        used,
+        priority,
+        asked_s,
+        granted_s,
+        parent,
+        slot,
+        token,
+        domain,
+        limit,
+        own,
     )
 
 
@@ -102,7 +119,7 @@ def _columns(lease: Lease) -> tuple[Any, ...]:
     return (
         lease.lease_id, owner.host, owner.boot_id, owner.pid, owner.start_ticks, lease.name, lease.reserved_bytes,
         lease.priority, lease.asked_at_s, lease.granted_at_s, lease.parent_id, lease.slot, lease.token,
-        lease.domain,
+        lease.domain, lease.limit_bytes, lease.own_bytes,
     )  # fmt: skip
 
 
@@ -124,10 +141,11 @@ class Transaction:
         """Note that a lease is granted."""
         self._connection.execute("UPDATE lease SET granted_at_s = ? WHERE lease_id = ?", (now_s, lease_id))
 
-    def resize(self, lease_id: str, reserved_bytes: int) -> None:
+    def resize(self, lease_id: str, reserved_bytes: int, own_bytes: int) -> None:
         """Note a new size of a lease."""
         self._connection.execute(
-            "UPDATE lease SET reserved_bytes = ? WHERE lease_id = ?", (reserved_bytes, lease_id)
+            "UPDATE lease SET reserved_bytes = ?, own_bytes = ? WHERE lease_id = ?",
+            (reserved_bytes, own_bytes, lease_id),
         )
 
     def delete(self, lease_id: str) -> None:

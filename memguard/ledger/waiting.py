@@ -18,7 +18,7 @@ from memguard.host.readings import ProcessIdentity
 from memguard.ledger.book import LedgerBook, Wish, boot_seconds
 from memguard.ledger.change import LedgerFull
 from memguard.ledger.records import Lease
-from memguard.ledger.standing import free_inside, stand
+from memguard.ledger.standing import free_for
 from memguard.ledger.wake import Doorbell
 from memguard.units import format_bytes
 
@@ -57,9 +57,9 @@ class HeldLease:
         """Tell what the job's tree uses now."""
         self._book.note_used(self.lease, used_bytes)
 
-    def grow_nowait(self, extra_bytes: int) -> bool:
-        """Ask for more without waiting; False if it is not to be had: then adapt."""
-        return self._book.grow(self._lease.lease_id, extra_bytes)
+    def grow_nowait(self, extra_bytes: int, *, unless_bytes: int | None = None) -> bool:
+        """Ask for more without waiting; False if it is not to be had: then adapt. See `LedgerBook.grow`."""
+        return self._book.grow(self._lease.lease_id, extra_bytes, unless_bytes=unless_bytes)
 
     def release(self) -> None:
         """Give it back; once or many times."""
@@ -197,11 +197,10 @@ def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
     leases = [each for each in everyone if each.lease_id != wish.lease_id and each.parent_id == parent_id]
     holders = tuple(_told(lease) for lease in leases if lease.is_granted)
     before = tuple(_told(lease) for lease in leases if not lease.is_granted)
+    free = 0 if parent is None and room.is_closed else free_for(everyone, room, boot_seconds(), parent_id)
     if parent is not None:
-        free, nobody = max(0, free_inside(parent, leases)), "nobody inside it"
-        told = f"{format_bytes(free)} are free inside {parent.name}"
+        nobody, told = "nobody inside it", f"{format_bytes(free)} are free inside {parent.name}"
     else:
-        free = stand(everyone, book.entries(), room, boot_seconds()).free_bytes
         nobody = "no job of memguard's: other programs use it"
         closed = "nothing is given out while memory is short"
         told = closed if room.is_closed else f"{format_bytes(free)} are free"
