@@ -105,54 +105,6 @@ def test_a_killed_waiter_is_not_waited_for(book: LedgerBook, folder: Path) -> No
         book.release("later")
 
 
-EVERY_LINE = """
-import memguard.ledger as room
-inside, seen, last = os.path.dirname(room.__file__), 0, int(sys.argv[2])
-
-def trace(frame, event, _):
-    global seen
-    if not frame.f_code.co_filename.startswith(inside):
-        return None
-    seen += event == "line"
-    if seen == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return trace
-
-def work():
-    with acquire(book, Wish("a", "a", 600 * MIB)) as lease:
-        lease.note_used(5)
-        lease.grow_nowait(MIB)
-    with acquire(book, Wish("b", "b", 600 * MIB)):
-        pass
-
-for last in range(int(sys.argv[2]), int(sys.argv[3])):
-    pid = os.fork()
-    if pid == 0:
-        sys.settrace(trace)
-        work()
-        sys.settrace(None)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    left = book.settle()
-    held = acquire(book, Wish("all", "all", 1000 * MIB), timeout_s=0)
-    held.release()
-    if left or book.leases():
-        print("left", last, left)
-    if os.waitstatus_to_exitcode(status) == 0:
-        print("done", last)
-        break
-"""
-
-
-@pytest.mark.requirement("T1.2")
-def test_death_at_any_line_leaves_nothing(folder: Path) -> None:
-    """A process killed at any line of asking, growing and releasing leaves a ledger that can give everything away."""
-    process = start(folder, EVERY_LINE, "1", "5000")
-    told, _ = process.communicate()
-    assert told.startswith("done")
-    assert int(told.split()[1]) > 200
-
-
 def test_a_pid_that_is_used_again_is_another_process(book: LedgerBook, folder: Path) -> None:
     """A lease of a process that started at another time than the one with its pid is nobody's."""
     held = book.ask(wish("mine", 600))
