@@ -11,8 +11,8 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import ref
@@ -35,7 +35,7 @@ from memguard.report import CallerMemory, CleanupSummary, Evidence, JobReport, O
 from memguard.settling import ReportSlot
 from memguard.story import tell_death, with_story
 from memguard.units import format_bytes
-from memguard.worker.asked import Asked
+from memguard.worker.asked import LOOK_EVERY_S, Asked
 from memguard.worker.compose import JobFrame, compose_report, is_back
 from memguard.worker.mapping import held_result_bytes
 from memguard.worker.recorder import JobRecorder
@@ -122,15 +122,32 @@ class ManagedJob(InBatches):
         """Give the guard a chance to slow the work down or to stop it here.
 
         Waits while memory of the machine is short and this job is one of those who are to let others finish. What else
-        is asked of it tells `asked`: to go on with less, or to end soon. A coroutine calls it aside:
-        ``await asyncio.to_thread(job.checkpoint)``.
+        is asked of it tells `asked`: to go on with less, or to end soon. In a coroutine: `acheckpoint`.
 
         Raises:
             MemoryLimitExceeded: if the job is over its budget now, or was chosen to end for the machine's memory.
         """
         self._observe()
-        if self.asked.now is not Ask.NOTHING:
-            self._heed()
+        if self.asked.is_held:
+            with self._told_as_held():
+                self.asked.heed(self._observe)
+        self._stop_where_due()
+
+    async def acheckpoint(self) -> None:
+        """Do as `checkpoint`; while the job is made to wait, the event loop goes on with other tasks."""
+        self._observe()
+        if self.asked.is_held:
+            with self._told_as_held():
+                self.asked.shed_if_asked()
+                while self.asked.is_held:
+                    self._observe()
+                    await asyncio.sleep(LOOK_EVERY_S)
+        self._stop_where_due()
+
+    def _stop_where_due(self) -> None:
+        if self.asked.now is Ask.KILL:
+            self._chosen_for = self._tenure.why_ended() or "the machine's memory ran short"
+            raise self._noted(MemoryLimitExceeded(f"{self.name} was chosen to end: {self._chosen_for}"))
         if not self._over.is_set():
             return
         if self.used_bytes <= self.budget_bytes:
@@ -148,15 +165,11 @@ class ManagedJob(InBatches):
         self._stop_error = ref(error)
         return error
 
-    def _heed(self) -> None:
-        asked = self.asked.now
-        if asked in (Ask.WAIT, Ask.FROZEN):
-            self._tell_asked(asked.name, "memguard.job_throttled")
-            self.asked.heed(self._observe)
-            self._tell_asked(Ask.NOTHING.name, "memguard.job_released")
-        if self.asked.now is Ask.KILL:
-            self._chosen_for = self._tenure.why_ended() or "the machine's memory ran short"
-            raise self._noted(MemoryLimitExceeded(f"{self.name} was chosen to end: {self._chosen_for}"))
+    @contextmanager
+    def _told_as_held(self) -> Iterator[None]:
+        self._tell_asked(self.asked.now.name, "memguard.job_throttled")
+        yield
+        self._tell_asked(Ask.NOTHING.name, "memguard.job_released")
 
     def _tell_asked(self, asked: str, event: str) -> None:
         self._recorder.take({"kind": "asked", "asked": asked, "before": ""}, self._elapsed_s())

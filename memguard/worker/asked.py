@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
 
-__all__ = ["Asked", "Seated"]
+__all__ = ["LOOK_EVERY_S", "Asked", "Seated"]
 
-_LOOK_EVERY_S: Final = 0.02
+# How often who is made to wait looks whether he may go on, in seconds.
+LOOK_EVERY_S: Final = 0.02
 
 
 class Seated(Protocol):
@@ -44,6 +45,11 @@ class Asked:
     def now(self) -> Ask:
         """What is asked now."""
         return self._seat.entry().asked if self._seat is not None else Ask.NOTHING
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is made to wait now."""
+        return self.now in (Ask.WAIT, Ask.FROZEN)
 
     @property
     def light(self) -> bool:
@@ -78,10 +84,10 @@ class Asked:
             meanwhile: called again and again then: sees to what must go on, and may raise to end the wait.
         """
         self.shed_if_asked()
-        while self.now in (Ask.WAIT, Ask.FROZEN):
+        while self.is_held:
             meanwhile()
             # Whoever asked may have died since; he who comes after him sees what stands on the board, and goes on.
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
     def shed_if_asked(self) -> None:
         """Have memory given back, once each time that is asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -239,6 +240,26 @@ def test_a_block_waits_at_its_checkpoints_while_it_is_throttled(played: Here) ->
     assert job.report is not None
     assert job.report.throttles == 1
     check_report(job.report)
+
+
+def test_a_coroutine_waits_at_its_checkpoints_and_its_loop_goes_on(played: Here) -> None:
+    """`acheckpoint` stands still while the job is throttled; it is another task of the same loop that releases it."""
+
+    async def work() -> None:
+        async with played.manager.managed_processing("mine", memory="100MiB") as job:
+            played.ask("mine", Ask.WAIT)
+            waiting = asyncio.create_task(job.acheckpoint())
+            while not played.told("memguard.job_throttled"):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            played.ask("mine", Ask.NOTHING)
+            await waiting
+            played.ask("mine", Ask.KILL)
+            with pytest.raises(MemoryLimitExceeded, match="was chosen to end"):
+                await job.acheckpoint()
+
+    asyncio.run(work())
+    assert played.told("memguard.job_released")
 
 
 @pytest.mark.requirement("R6.2", "R6.4")
