@@ -65,7 +65,7 @@ class Sight:
 
     def is_fresh(self, now_s: float | None = None) -> bool:
         """Whether somebody looked lately."""
-        now_s = time.clock_gettime(time.CLOCK_BOOTTIME) if now_s is None else now_s
+        now_s = time.clock_gettime(time.CLOCK_MONOTONIC) if now_s is None else now_s
         return 0 <= now_s - self.at_s < FRESH_S
 
 

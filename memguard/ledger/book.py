@@ -57,8 +57,12 @@ class Wish:
 
 
 def boot_seconds() -> float:
-    """Return seconds since boot: the same for all processes, and untouched by whoever sets the clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return seconds since boot, less those in which the machine slept.
+
+    The same for all processes, and untouched by whoever sets the clock. Sleep is left out because nobody could do
+    anything in it: else a job frozen before a laptop's lid was closed would have waited too long when it is opened.
+    """
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class LedgerBook:
