@@ -31,7 +31,7 @@ from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Lease, Room
 from memguard.ledger.room import room_for
 from memguard.ledger.seat import Seat
-from memguard.ledger.waiting import HeldLease, acquire, take
+from memguard.ledger.waiting import HeldLease, acquire, rivals_of, take
 from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
 
@@ -272,10 +272,11 @@ def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> 
 
 def who_holds(leases: tuple[Lease, ...], wish: Wish, settings: Settings) -> str:
     """Return in words what keeps a wish waiting."""
-    others = [each for each in leases if each.lease_id != wish.lease_id and each.parent_id == wish.parent_id]
+    room = room_for(settings)
+    others = rivals_of(leases, wish.lease_id, room)
     holders = [_told(each) for each in others if each.is_granted]
     waiting = len(others) - len(holders)
-    held = f"held by {', '.join(holders)}" if holders else _other_programs(room_for(settings))
+    held = f"held by {', '.join(holders)}" if holders else _other_programs(room)
     return f"{held}; {waiting} more waiting" if waiting else held
 
 

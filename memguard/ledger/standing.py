@@ -20,7 +20,7 @@ from memguard.ledger.inside import room_inside
 from memguard.ledger.records import Lease, Room
 from memguard.units import MIB, format_bytes
 
-__all__ = ["JobState", "Standing", "Standings", "free_for", "stand"]
+__all__ = ["JobState", "Standing", "Standings", "counts_in", "free_for", "stand"]
 
 # Who has most is named; a line that names all of a thousand is not read.
 _MOST_NAMED: Final = 3
@@ -133,7 +133,7 @@ def stand(
         for each in everyone
         if not is_alive[each.owner]
     ]
-    mine = [each for each in living if not each.parent_id and each.is_granted and _counts(each, room)]
+    mine = [each for each in living if not each.parent_id and each.is_granted and counts_in(room, each)]
     return Standings(
         jobs=(*jobs, *gone),
         reserved_bytes=sum(each.reserved_bytes for each in mine),
@@ -157,7 +157,7 @@ def _standing(lease: Lease, depth: int, entry: Entry, waits_for: str) -> Standin
     return Standing(lease, entry, _STATES[entry.asked], depth, lease.granted_at_s)
 
 
-def _counts(lease: Lease, room: Room) -> bool:
+def counts_in(room: Room, lease: Lease) -> bool:
     """Whether what a lease has is taken from a room; of a share only its own leases are."""
     covered = any(bound.covers(lease.domain) for bound in room.bounds)
     return lease.domain == room.domain or (room.share_bytes is None and covered)
@@ -226,7 +226,7 @@ class _Pools:
         room = self._room
         own = [each for each in roots if each.domain == room.domain]
         used = sum(each.used_bytes for each in own if each.is_granted)
-        holders = [each for each in roots if each.is_granted and _counts(each, room)]
+        holders = [each for each in roots if each.is_granted and counts_in(room, each)]
         free = free_bytes(room.beside_others(roots).beside(used), (each for each in own if each.is_granted))
         return _Pool(own, holders, free, room.capacity_bytes, self._now_s)
 

@@ -17,12 +17,12 @@ from memguard.errors import JobInterrupted, ReservationTimeout
 from memguard.host.readings import ProcessIdentity
 from memguard.ledger.book import LedgerBook, Wish, boot_seconds
 from memguard.ledger.change import LedgerFull
-from memguard.ledger.records import Lease
-from memguard.ledger.standing import free_for
+from memguard.ledger.records import Lease, Room
+from memguard.ledger.standing import counts_in, free_for
 from memguard.ledger.wake import Doorbell
 from memguard.units import format_bytes
 
-__all__ = ["HeldLease", "acquire", "take"]
+__all__ = ["HeldLease", "acquire", "rivals_of", "take"]
 
 # Until somebody watches the machine for all who wait, each looks at it himself this often.
 _LOOK_EVERY_S: Final = 1.0
@@ -194,7 +194,7 @@ def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
     # By the lease: what it was to draw on may have ended, and it draws on what is around that.
     parent_id = next((each.parent_id for each in everyone if each.lease_id == wish.lease_id), "")
     parent = next((each for each in everyone if each.lease_id == parent_id), None)
-    leases = [each for each in everyone if each.lease_id != wish.lease_id and each.parent_id == parent_id]
+    leases = rivals_of(everyone, wish.lease_id, room)
     holders = tuple(_told(lease) for lease in leases if lease.is_granted)
     before = tuple(_told(lease) for lease in leases if not lease.is_granted)
     free = 0 if parent is None and room.is_closed else free_for(everyone, room, boot_seconds(), parent_id)
@@ -212,6 +212,17 @@ def _timeout(book: LedgerBook, wish: Wish) -> ReservationTimeout:
         free_bytes=free,
         holders=holders,
     )
+
+
+def rivals_of(leases: Iterable[Lease], lease_id: str, room: Room) -> list[Lease]:
+    """Return who has or wants of the memory that one waits for: of the lease he is inside of, or of the machine's."""
+    everyone = list(leases)
+    parent_id = next((each.parent_id for each in everyone if each.lease_id == lease_id), "")
+    return [
+        each
+        for each in everyone
+        if each.lease_id != lease_id and each.parent_id == parent_id and (parent_id or counts_in(room, each))
+    ]
 
 
 def _told(lease: Lease) -> str:

@@ -10,6 +10,7 @@ from memguard.config import load_settings
 from memguard.host.readings import MachineReading, MemoryLimit, ProcessIdentity
 from memguard.ledger.records import Bound, Lease, Room
 from memguard.ledger.room import room_in
+from memguard.ledger.waiting import rivals_of
 from memguard.units import GIB, MIB, parse_size
 
 OWNER = ProcessIdentity("here", "boot", 1, 1)
@@ -85,3 +86,31 @@ def test_the_same_share_is_one_domain_however_it_is_written(one: str, other: str
     ]
     assert rooms[0] == rooms[1]
     assert parse_size(rooms[0].domain.removeprefix("#")).resolve(8 * GIB) == parse_size(one).resolve(8 * GIB)
+
+
+def test_the_rooms_around_are_as_they_are_seen_from_there() -> None:
+    """A job inside a cgroup knows by how much the one around it may grow: by that one's limits, and its reserve."""
+    room = room_in(machine(PHYSICAL, OUTER, INNER), load_settings(environ={}))
+    for limits in ((PHYSICAL,), (PHYSICAL, OUTER)):
+        there = room_in(machine(*limits), load_settings(environ={}))
+        seen = room.of_domain(there.domain)
+        assert seen == dataclasses.replace(there, around=())
+    assert room.of_domain("/sys/fs/cgroup/memory/elsewhere") is None
+
+
+def test_who_waits_is_told_of_those_who_share_its_memory() -> None:
+    """A job of another cgroup counts where a limit holds for both; one of another share, or inside another job, does not."""
+    room = room_in(machine(PHYSICAL, OUTER), load_settings(environ={}))
+    mine = dataclasses.replace(lease(room.domain, 100), lease_id="mine", granted_at_s=None)
+    inside = dataclasses.replace(lease(room.domain, 50), lease_id="inside", parent_id="beside")
+    everyone = [
+        mine,
+        dataclasses.replace(lease(room.domain, 100), lease_id="beside"),
+        dataclasses.replace(lease(f"{room.domain}/inner", 100), lease_id="inner"),
+        dataclasses.replace(lease("/sys/fs/cgroup/memory/another", 100), lease_id="elsewhere"),
+        inside,
+    ]
+    assert {each.lease_id for each in rivals_of(everyone, "mine", room)} == {"beside", "inner", "elsewhere"}
+    share = dataclasses.replace(room, bounds=(), domain=f"{room.domain}#1GiB", share_bytes=GIB)
+    mine = dataclasses.replace(mine, domain=share.domain)
+    assert rivals_of([mine, *everyone[1:]], "mine", share) == []
