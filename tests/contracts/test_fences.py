@@ -5,20 +5,21 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from memguard import MemoryLimitExceeded, Outcome, current_job
+from memguard import JobProgress, MemoryLimitExceeded, Outcome, current_job
 from memguard.host import probe
 from memguard.testing import allocate
 from tests.support.guarded import MIB, Guarded, by_value, error_of, guarded
+from tests.support.looks import Looks, stay
 
 by_value(__name__)
 
@@ -34,9 +35,10 @@ def fenced(request: pytest.FixtureRequest) -> Iterator[Guarded]:
         yield manager
 
 
-def hog(mib: int, hold_s: float = 0.0) -> int:
+def hog(mib: int, gate: Path | None = None) -> int:
     taken = [allocate(MIB) for _ in range(mib)]
-    time.sleep(hold_s)
+    if gate is not None:
+        stay(gate)
     return len(taken)
 
 
@@ -49,9 +51,10 @@ def test_the_report_names_the_fence(fenced: Guarded) -> None:
 
 
 @pytest.mark.requirement("R2.3", "R5.4")
-def test_a_job_inside_its_budget_completes(fenced: Guarded) -> None:
+def test_a_job_inside_its_budget_completes(fenced: Guarded, tmp_path: Path) -> None:
     """Half of the budget is no reason for anything: value, peak and cleanup are reported."""
-    result = fenced.run(hog, 100, 0.1)
+    looks = Looks(tmp_path / "gate", lambda used: used[-1] >= 100 * MIB)
+    result = fenced.run(hog, 100, looks.gate, on_progress=looks, timeout=30)
     report = result.report
     assert (result.value, report.outcome, report.death) == (100, Outcome.COMPLETED, None)
     assert 100 * MIB <= report.peak_bytes < 130 * MIB
@@ -100,7 +103,7 @@ def test_the_whole_tree_counts(fenced: Guarded) -> None:
     """Three processes that are each inside the budget, and together beyond it, are stopped."""
 
     def family() -> None:
-        code = "from memguard.testing import allocate; import time; a = allocate(60 << 20); time.sleep(60)"
+        code = "from memguard.testing import allocate; import signal; a = allocate(60 << 20); signal.pause()"
         children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
         children[0].wait()
 
@@ -118,10 +121,12 @@ def test_who_escapes_by_a_double_fork_counts(fenced: Guarded) -> None:
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                hog(150, 60)
+                taken = allocate(150 * MIB)
+                signal.pause()
+                del taken
             os._exit(0)
         os.wait()
-        time.sleep(60)
+        signal.pause()
 
     result = fenced.run(escape, memory="100MiB")
     assert result.report.outcome is Outcome.BUDGET_KILL
@@ -138,7 +143,7 @@ def test_shared_memory_that_a_job_makes_counts(fenced: Guarded) -> None:
         for step in range(200):
             os.pwrite(file, b"x" * MIB, step * MIB)
             time.sleep(0.005)
-        time.sleep(60)
+        signal.pause()
 
     result = fenced.run(share, memory="100MiB")
     assert result.report.outcome is Outcome.BUDGET_KILL
@@ -172,16 +177,21 @@ def test_shared_memory_that_a_job_left_is_removed(fenced: Guarded) -> None:
 
 
 @pytest.mark.requirement("R2.4")
-def test_arguments_and_results_are_not_the_jobs_memory(fenced: Guarded) -> None:
+def test_arguments_and_results_are_not_the_jobs_memory(fenced: Guarded, tmp_path: Path) -> None:
     """An argument and a result, each larger than the budget, cross: their pages are the caller's."""
     given = np.ones(10 * MIB)  # 80 MiB
 
     def double(values: np.ndarray) -> tuple[float, np.ndarray]:
         total = float(values.sum())
-        time.sleep(0.6)  # long enough to be measured with the argument mapped
+        job = current_job()
+        assert job is not None
+        job.phase("mapped")
+        stay(gate)
         return total, values
 
-    result = fenced.run(double, given, memory="50MiB")
+    gate = tmp_path / "gate"
+    looks = Looks(gate, lambda used: len(used) > 3, phase="mapped")
+    result = fenced.run(double, given, memory="50MiB", on_progress=looks)
     assert result.report.outcome is Outcome.COMPLETED, result.error
     total, back = result.value
     assert total == given.size
@@ -207,7 +217,7 @@ def test_a_changed_argument_is_the_jobs_memory(fenced: Guarded) -> None:
 
     def change(values: np.ndarray) -> None:
         values += 1
-        time.sleep(60)
+        signal.pause()
 
     result = fenced.run(change, given, memory="50MiB")
     assert result.report.outcome is Outcome.BUDGET_KILL
@@ -219,11 +229,9 @@ def test_a_timeout_ends_who_ignores_it(fenced: Guarded) -> None:
     """A job that ignores SIGTERM, and its child that does too, are killed when the grace is over."""
 
     def stay() -> None:
-        import signal
-
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen(["sleep", "60"])
-        time.sleep(60)
+        signal.pause()
 
     result = fenced.run(stay, timeout=0.3)
     assert result.report.outcome is Outcome.TIMEOUT
@@ -253,41 +261,44 @@ def test_a_segfault_is_told_from_a_budget(fenced: Guarded) -> None:
     fenced.check_nothing_left(result)
 
 
-def test_a_shared_mapping_of_the_job_counts(fenced: Guarded) -> None:
+def test_a_shared_mapping_of_the_job_counts(fenced: Guarded, tmp_path: Path) -> None:
     """Anonymous shared memory, as forked workers use it, is measured."""
 
     def share() -> int:
         block = mmap.mmap(-1, 60 * MIB)
         block.write(b"x" * (60 * MIB))
-        time.sleep(0.8)
+        stay(gate)
         return len(block)
 
-    result = fenced.run(share)
+    gate = tmp_path / "gate"
+    result = fenced.run(share, on_progress=Looks(gate, lambda used: used[-1] >= 60 * MIB), timeout=30)
     assert result.value == 60 * MIB
     assert 60 * MIB <= result.report.peak_bytes < 90 * MIB + 60 * MIB
 
 
-def test_shared_memory_does_not_flicker(fenced: Guarded) -> None:
+def test_shared_memory_does_not_flicker(fenced: Guarded, tmp_path: Path) -> None:
     """While a job keeps its shared memory, each sample has it."""
-    seen: list[int] = []
 
     def share() -> None:
         file = os.memfd_create("x")
         os.posix_fallocate(file, 0, 60 * MIB)
         job = current_job()
         assert job is not None
-        time.sleep(0.8)  # two looks at least, of which one is exact
+        stay(looked.gate)
         job.phase("full")
-        time.sleep(0.8)
+        stay(full.gate)
 
-    def hear(progress: Any) -> None:
-        if progress.phase == "full":
-            seen.append(progress.used_bytes)
+    looked = Looks(tmp_path / "looked", lambda used: used[-1] >= 60 * MIB)
+    full = Looks(tmp_path / "full", lambda used: len(used) > 8, phase="full")
 
-    result = fenced.run(share, on_progress=hear)
-    assert len(seen) > 4
+    def hear(progress: JobProgress) -> None:
+        looked(progress)
+        full(progress)
+
+    result = fenced.run(share, on_progress=hear, timeout=30)
+    assert len(full.used) > 8
     # The last one may be of a process that has freed its own memory, or all, already.
-    assert all(each >= 60 * MIB for each in seen[:-1]), seen
+    assert all(each >= 60 * MIB for each in full.used[:-1]), full.used
     assert 60 * MIB <= result.report.peak_bytes < 120 * MIB
 
 

@@ -43,20 +43,25 @@ def share(folder: str, grows: bool = False) -> None:
     import numpy as np
 
     def work(block: Any) -> None:
-        Path(folder, str(os.getpid())).touch()
+        with open(met, "wb") as opened:
+            opened.write(b"x")
         taken = []
         while grows:
             taken.append(bytearray(8 << 20))
             time.sleep(0.005)
-        time.sleep(60)
+        signal.pause()
 
     def tell() -> None:
-        while len(os.listdir(folder)) < 2:
-            time.sleep(0.01)
+        # Open for writing too: else it would end when the first one has told.
+        opened = os.open(met, os.O_RDWR)
+        for _ in range(2):
+            os.read(opened, 1)
+        os.close(opened)
         job.phase("shared", f"{os.getpid()} {os.getppid()}")
 
-    job = current_job()
+    job, met = current_job(), str(Path(folder, "met"))
     assert job is not None
+    os.mkfifo(met)
     # Else joblib puts arrays on the disk where /dev/shm has less than 2 GB to spare.
     os.environ["JOBLIB_TEMP_FOLDER"] = str(SHARED)
     threading.Thread(target=tell, daemon=True).start()

@@ -17,22 +17,27 @@ from memguard.host.job_tree import JobTree
 from memguard.units import MIB
 from tests.support.guarded import eventually
 
-# Forks children that sleep, without end but never more than a few dozen at once.
+# Forks without end, and has never more than a few dozen children at once.
 FORKING = """
 import os, signal, sys, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
+children = []
 for _ in range(100_000):
-    if os.fork() == 0:
-        time.sleep(0.2)
-        os._exit(0)
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            signal.pause()
+    children.append(pid)
+    if len(children) > 40:
+        os.kill(children.pop(0), signal.SIGKILL)
     time.sleep(0.005)
 """
 FAMILY = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 print("ready", flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 
@@ -137,10 +142,8 @@ def test_a_fence_tells_what_it_holds_and_who_is_inside() -> None:
     fence = open_fence("tree", 256 * MIB)
     if fence is None:
         pytest.skip("no memory cgroup can be made here")
-    orphan = "import os, time; os.fork() and os._exit(0); print('ready', flush=True); x = bytearray(50 << 20); time.sleep(600)"
-    lines = (
-        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {orphan!r}]); time.sleep(600)"
-    )
+    orphan = "import os, signal; os.fork() and os._exit(0); print('ready', flush=True); x = bytearray(50 << 20); signal.pause()"
+    lines = f"import signal, subprocess, sys; subprocess.Popen([sys.executable, '-c', {orphan!r}]); signal.pause()"
     with fence, program(lines, preexec_fn=fence.enter) as process:
         tree = tree_of(process)
         assert eventually(lambda: 50 * MIB < (tree.fence_bytes() or 0) < 100 * MIB)

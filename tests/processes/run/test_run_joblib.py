@@ -17,7 +17,7 @@ SHARED = Path("/dev/shm")
 # Two workers that share an array, through a folder and eight semaphores named after the first process; they wait, or
 # grow without end.
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 import joblib, numpy
 
 def work(block, wish):
@@ -26,7 +26,7 @@ def work(block, wish):
     while wish == "grow":
         taken.append(bytearray(8 << 20))
         time.sleep(0.005)
-    time.sleep(60)
+    signal.pause()
 
 print(os.getpid(), flush=True)
 block = numpy.ones(1 << 18)
