@@ -18,7 +18,7 @@ from memguard.config import Settings
 from memguard.guard import Pressure, PressureGauge, PressureNow
 from memguard.host import MachineReading, is_alive, read_machine, share_of
 from memguard.ledger.beacon import Sight
-from memguard.ledger.book import GATE_CLOSES_AT, boot_seconds
+from memguard.ledger.book import boot_seconds
 from memguard.ledger.records import Room
 from memguard.ledger.room import room_in
 from memguard.ledger.snapshot import Snapshot, take_snapshot
@@ -85,7 +85,7 @@ class Watch:
         # Not before: a sentinel that looks a hundred times a second has seen more by now than at the start.
         now_s = boot_seconds()
         sight = ledger.sight if ledger.sight is not None and _is_told(ledger.sight, now_s) else None
-        closed = sight is not None and sight.state >= GATE_CLOSES_AT
+        closed = sight is not None and bool(sight.is_shut)
         room = dataclasses.replace(room, is_closed=closed)
         standings = stand(ledger.leases, ledger.entry, room, now_s, is_alive)
         if self._settings.capacity is not None:

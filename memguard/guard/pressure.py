@@ -40,7 +40,7 @@ class Lines:
     """Where states begin and end: shares of the capacity, and seconds until nothing is left.
 
     Attributes:
-        elevated: from here on nothing more is started that was not promised yet.
+        elevated: from here on people are told.
         high: from here on those who can give back are asked to.
         critical: the emergency line.
         hysteresis: how far below its line use must fall for a state to end.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from memguard.guard.pressure import Pressure
 from memguard.ledger.board import Ask, Entry
 from memguard.ledger.records import Lease
 
-__all__ = ["Deadlines", "Job", "Machine", "Step"]
+__all__ = ["Deadlines", "Job", "Machine", "Step", "shuts_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +98,19 @@ class Step:
     lease: Lease
     ask: Ask
     why: str
+
+
+def shuts_gate(state: Pressure, jobs: Iterable[Job], *, others_over: bool) -> bool:
+    """Return whether nothing is to be given out, though it seem free.
+
+    What keeps to its promises is accounted for when the next one is made. So it takes somebody who does not, and whom
+    nobody has held yet, or somebody held, who comes first; or memory that runs out at this moment, whoever takes it.
+
+    Args:
+        state: how short memory is.
+        jobs: those that hold some.
+        others_over: whether a job of another domain, below the same limit, uses more than was promised to it.
+    """
+    if state is Pressure.CRITICAL:
+        return True
+    return state >= Pressure.RECOVERING and (others_over or any(job.is_over or job.is_held for job in jobs))

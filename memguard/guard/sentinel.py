@@ -23,7 +23,7 @@ from memguard.guard.journal import Journal
 from memguard.guard.ladder import Ladder
 from memguard.guard.orders import Orders
 from memguard.guard.pressure import Pressure, PressureNow
-from memguard.guard.rungs import Job, Machine, Step
+from memguard.guard.rungs import Job, Machine, Step, shuts_gate
 from memguard.guard.scribe import Scribe
 from memguard.guard.single import SentinelLock
 from memguard.guard.trees import Trees
@@ -126,7 +126,8 @@ class Sentinel:
         for step in self._ladder.step(now_s, pressure, jobs, machine, others_over=others):
             self._carry_out(step, now_s)
         self._finish(jobs, now_s)
-        self._beacon.write(self._sight(now_s, pressure, limit, jobs))
+        is_shut = shuts_gate(pressure.state, jobs, others_over=others)
+        self._beacon.write(self._sight(now_s, pressure, limit, jobs, is_shut))
         self._settle(now_s)
         return pressure.next_look_s
 
@@ -201,11 +202,13 @@ class Sentinel:
         """Return what there is for leases, from the last look."""
         return replace(room_in(self._reading, self._orders), domain=self._orders.domain)
 
-    def _sight(self, now_s: float, pressure: PressureNow, limit: LimitNow, jobs: Sequence[Job]) -> Sight:
+    def _sight(
+        self, now_s: float, pressure: PressureNow, limit: LimitNow, jobs: Sequence[Job], is_shut: bool
+    ) -> Sight:
         return Sight(
             now_s, self._me.pid, self._me.start_ticks, int(pressure.state), pressure.since_s,
             pressure.used_fraction, limit.capacity_bytes, limit.available_bytes, limit.promised_bytes,
-            pressure.fill_bytes_per_s, pressure.time_to_full_s, pressure.next_look_s, len(jobs),
+            pressure.fill_bytes_per_s, pressure.time_to_full_s, pressure.next_look_s, len(jobs), int(is_shut),
         )  # fmt: skip
 
     # What is done.

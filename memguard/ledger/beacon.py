@@ -23,7 +23,7 @@ __all__ = ["FRESH_S", "Beacon", "Sight", "domain_file", "sight_at"]
 
 # The sentinel looks once a second at least; who has not been seen for this long is frozen, or gone.
 FRESH_S: Final = 3.0
-_RECORD: Final = struct.Struct("=dQQQddQQQdddQ")
+_RECORD: Final = struct.Struct("=dQQQddQQQdddQQ")
 _COUNT: Final = struct.Struct("=Q")
 _SIZE_BYTES: Final = 2 * _COUNT.size + _RECORD.size
 _TRIES: Final = 100
@@ -47,6 +47,7 @@ class Sight:
         time_to_full_s: until nothing is left; infinite if it does not grow.
         next_look_s: seconds until the next look.
         running: how many leases hold memory.
+        is_shut: whether nothing is to be given out, 1 or 0.
     """
 
     at_s: float
@@ -62,6 +63,7 @@ class Sight:
     time_to_full_s: float
     next_look_s: float
     running: int
+    is_shut: int = 0
 
     def is_fresh(self, now_s: float | None = None) -> bool:
         """Whether somebody looked lately."""

@@ -36,8 +36,6 @@ __all__ = ["READING_LASTS_S", "LedgerBook", "Wish", "boot_seconds"]
 READING_LASTS_S: Final = 0.01
 # Of the machine, where nobody looked.
 _UNSEEN: Final = Room(0, 0, "")
-# From this state of the sentinel's on nothing is promised: `memguard.guard.Pressure.RECOVERING`, HIGH and CRITICAL.
-GATE_CLOSES_AT: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -364,7 +362,7 @@ def _unusable(path: Path, error: OSError) -> LedgerError:
 
 
 def _closes_gate(sight: Sight | None) -> bool:
-    return sight is not None and sight.state >= GATE_CLOSES_AT and sight.is_fresh()
+    return sight is not None and bool(sight.is_shut) and sight.is_fresh()
 
 
 _books: weakref.WeakSet[LedgerBook] = weakref.WeakSet()

@@ -160,7 +160,9 @@ def test_what_the_sentinel_sees_is_the_state(machine: Machine) -> None:
     with book_in(machine.folder) as book:
         book.ask(wish("train", 100))
         now_s = boot_seconds()
-        high = Sight(now_s, 77, 1, Pressure.HIGH, now_s - 60, 0.92, 10**9, 10**8, 10**7, 5e6, 18.0, 0.05, 1)
+        high = Sight(
+            now_s, 77, 1, Pressure.HIGH, now_s - 60, 0.92, 10**9, 10**8, 10**7, 5e6, 18.0, 0.05, 1, 1
+        )
         with Beacon(domain_file(machine.folder, "sight", "#1GiB")) as beacon:
             beacon.write(dataclasses.replace(high, at_s=boot_seconds()))
             found = document(machine)
