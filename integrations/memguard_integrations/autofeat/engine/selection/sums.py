@@ -1,0 +1,232 @@
+"""Sums of products per fold: all that lasso paths and their held-out errors need to know of the rows.
+
+One pass over the rows adds up, for each of the five folds, X'X, X'y and the rest, in float64 and in blocks of
+bounded size. The sums of a training set are those of four folds, those of the full fit are all five, and those of
+the held-out rows are the fifth: so no fold is ever copied. Products among real columns are summed once per run
+(``RealSums``) and serve every model of that run; a model adds what its noise columns need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm, dsyrk
+
+from memguard_integrations.autofeat.engine.selection.noise import PIECE_ROWS, DrawnNoise, Noise
+from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS, Sample
+from memguard_integrations.autofeat.engine.selection.standard import Standardised
+
+__all__ = ["Design", "FoldSums", "RealSums", "Rows", "full_sums"]
+
+Matrix = NDArray[np.float64]
+# Bytes of one block of float64 values; larger ones make the sums no faster.
+BLOCK_BYTES = 24 << 20
+SMALLEST_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that a model learns from.
+
+    ``target`` has the value of every position of the sample, shape (len(sample),). ``on_step`` is called between
+    bounded steps.
+    """
+
+    data: Standardised
+    sample: Sample
+    target: Matrix
+    on_step: Callable[[], None]
+    block_bytes: int = BLOCK_BYTES
+
+    def permuted(self, permutation: NDArray[np.intp]) -> Rows:
+        """Return the same rows in another order."""
+        return replace(self, sample=self.sample.permuted(permutation), target=self.target[permutation])
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The columns of a model: real ones by index, then noise."""
+
+    columns: NDArray[np.intp]
+    noise: Noise | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns) + (0 if self.noise is None else len(self.noise))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one fold: real columns, noise columns, both shape (columns, rows), and the target."""
+
+    fold: int
+    real: Matrix
+    noise: Matrix
+    target: Matrix
+
+
+def blocks(rows: Rows, design: Design) -> Iterator[Block]:
+    """Yield all rows of a design in blocks of bounded size, in the order in which they are stored."""
+    nothing = np.empty((0, 0))
+    for positions in rows.sample.chunks(_chunk_rows(rows, design)):
+        for piece in rows.sample.pieces(positions):
+            rows.on_step()
+            real = rows.data.gather(design.columns.tolist(), piece.rows)
+            noise = nothing if design.noise is None else design.noise.at(piece.positions)
+            yield Block(piece.fold, real, noise, rows.target[piece.positions])
+
+
+def _chunk_rows(rows: Rows, design: Design) -> int:
+    if design.noise is not None and not isinstance(design.noise, DrawnNoise):
+        return PIECE_ROWS  # noise that is made in pieces should be made once
+    return max(SMALLEST_CHUNK, N_FOLDS * rows.block_bytes // (8 * max(1, len(design))))
+
+
+@dataclass(frozen=True, slots=True)
+class FoldSums:
+    """Sums of a design, one row per fold.
+
+    ``counts``, ``target`` (sums of y) and ``target_squares`` have shape (folds,); ``totals`` (sums of columns),
+    ``with_target`` (X'y) and ``squares`` (the diagonal of X'X) have shape (folds, features).
+    ``column(j, folds, likely)`` returns column j of X'X summed over some folds, shape (features,); ``likely``
+    orders features by how likely they are asked for next.
+    """
+
+    counts: NDArray[np.float64]
+    target: Matrix
+    target_squares: Matrix
+    totals: Matrix
+    with_target: Matrix
+    squares: Matrix
+    column: Callable[[int, Sequence[int], Callable[[], NDArray[Any]] | None], Matrix]
+
+
+class _Margins:
+    """The sums that are not of two columns."""
+
+    def __init__(self, n_features: int) -> None:
+        self.totals = np.zeros((N_FOLDS, n_features))
+        self.with_target = np.zeros((N_FOLDS, n_features))
+
+    def add(self, fold: int, values: Matrix, target: Matrix) -> None:
+        self.totals[fold] += values.sum(axis=1)
+        self.with_target[fold] += values @ target
+
+
+class RealSums:
+    """Sums of products among real columns, for every fold; folds x columns² x 8 bytes.
+
+    Args:
+        rows: The rows of the run.
+        columns: Indices of the columns.
+    """
+
+    def __init__(self, rows: Rows, columns: NDArray[np.intp]) -> None:
+        size = len(columns)
+        self.columns = columns
+        self.place = {int(column): place for place, column in enumerate(columns)}
+        self.products = [np.zeros((size, size), order="F") for _ in range(N_FOLDS)]
+        self.margins = _Margins(size)
+        for block in blocks(rows, Design(columns)):
+            self.margins.add(block.fold, block.real, block.target)
+            _add_own(self.products[block.fold], block.real)
+        for products in self.products:
+            _mirror(products)
+
+    @staticmethod
+    def bytes_for(n_columns: int) -> int:
+        """What the sums of so many columns take."""
+        return 8 * N_FOLDS * n_columns**2
+
+    def places(self, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where some columns are in these sums."""
+        return np.array([self.place[int(column)] for column in columns], dtype=np.intp)
+
+
+class _NoiseSums:
+    """Sums of products of noise with real columns and with noise."""
+
+    def __init__(self, rows: Rows, design: Design, n_noise: int) -> None:
+        self.with_real = [np.zeros((n_noise, len(design.columns)), order="F") for _ in range(N_FOLDS)]
+        self.products = [np.zeros((n_noise, n_noise), order="F") for _ in range(N_FOLDS)]
+        self.margins = _Margins(n_noise)
+        if not n_noise:
+            return
+        for block in blocks(rows, design):
+            self.margins.add(block.fold, block.noise, block.target)
+            _add_own(self.products[block.fold], block.noise)
+            if len(block.real):
+                _add_cross(self.with_real[block.fold], block.noise, block.real)
+        for products in self.products:
+            _mirror(products)
+
+
+def full_sums(rows: Rows, design: Design, real: RealSums) -> FoldSums:
+    """Add up what a design has beyond the products of its real columns, and put both together."""
+    places = real.places(design.columns)
+    noise = _NoiseSums(rows, design, len(design) - len(places))
+
+    def column(feature: int, folds: Sequence[int], likely: object = None) -> Matrix:
+        found = np.zeros(len(design))
+        head, tail = found[: len(places)], found[len(places) :]
+        for fold in folds:
+            if feature < len(places):
+                head += real.products[fold][places, places[feature]]
+                tail += noise.with_real[fold][:, feature]
+            else:
+                head += noise.with_real[fold][feature - len(places)]
+                tail += noise.products[fold][:, feature - len(places)]
+        return found
+
+    def both(left: Matrix, right: Matrix) -> Matrix:
+        return np.concatenate([left[:, places], right], axis=1)
+
+    return FoldSums(
+        **target_sums(rows),
+        totals=both(real.margins.totals, noise.margins.totals),
+        with_target=both(real.margins.with_target, noise.margins.with_target),
+        squares=both(_diagonals(real.products), _diagonals(noise.products)),
+        column=column,
+    )
+
+
+def target_sums(rows: Rows) -> dict[str, Matrix]:
+    """Return counts, sums and sums of squares of the target, per fold."""
+    sizes = rows.sample.fold_sizes
+    parts = np.split(rows.target, np.cumsum(sizes)[:-1])
+    return {
+        "counts": sizes.astype(np.float64),
+        "target": np.array([part.sum() for part in parts]),
+        "target_squares": np.array([part @ part for part in parts]),
+    }
+
+
+def _diagonals(products: Sequence[Matrix]) -> Matrix:
+    return np.array([matrix.diagonal() for matrix in products])
+
+
+def _add_own(products: Matrix, values: Matrix) -> None:
+    """Add values @ values.T to the upper triangle, in place."""
+    dsyrk(1.0, values.T, beta=1.0, c=products, trans=1, overwrite_c=1)
+
+
+def _add_cross(products: Matrix, left: Matrix, right: Matrix) -> None:
+    """Add left @ right.T in place."""
+    dgemm(1.0, left.T, right.T, beta=1.0, c=products, trans_a=1, overwrite_c=1)
+
+
+# Columns that are mirrored at once: the triangle is turned over without a second matrix.
+MIRRORED = 256
+
+
+def _mirror(products: Matrix) -> None:
+    """Copy the upper triangle to the lower one."""
+    size = len(products)
+    for start in range(0, size, MIRRORED):
+        stop = min(size, start + MIRRORED)
+        square = products[start:stop, start:stop]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+        products[stop:, start:stop] = products[start:stop, stop:].T
