@@ -1,4 +1,4 @@
-"""Each way a job can end, caused for real: the outcome is named, its evidence is told, nothing is left."""
+"""How jobs end: each way is told, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from memguard import (
     JobTimeout,
     MemoryLimitExceeded,
     Outcome,
-    current_job,
 )
 from memguard.host import open_fence, probe
 from memguard.testing import allocate
@@ -31,9 +30,7 @@ from tests.support.guarded import (
     PATIENCE_S,
     Guarded,
     by_value,
-    descriptors,
     error_of,
-    eventually,
     guarded,
     start_python,
     unchanged_caller,
@@ -353,57 +350,3 @@ def test_a_limit_above_the_budget_kills_the_job_and_not_the_caller() -> None:
         assert "guarded jobs are marked to be chosen before anything else" in lines[1]
         assert "memguard status" in lines[2]
         assert lines[3] == f"5 {100 * MIB}"
-
-
-def test_progress_arrives_while_a_job_runs(jobs: Guarded) -> None:
-    """Phases, fractions and use are told in the caller's thread, and the phases stand in the report."""
-    seen = []
-
-    def work() -> None:
-        job = current_job()
-        assert job is not None
-        job.phase("first", "rows")
-        job.progress(0.5)
-        taken = allocate(30 * MIB)
-        time.sleep(0.3)
-        job.phase("second")
-        job.warn("odd data")
-        job.note("columns", 12)
-        del taken
-
-    report = jobs.run(work, on_progress=seen.append).report
-    assert {each.phase for each in seen} == {"", "first", "second"}
-    assert 0.5 in {each.fraction for each in seen}
-    assert max(each.used_bytes for each in seen) >= 30 * MIB
-    assert [phase.name for phase in report.phases] == ["first", "second"]
-    assert report.phases[0].peak_bytes >= 30 * MIB
-    assert report.notes["columns"] == 12
-    assert [warning.text for warning in report.warnings] == ["odd data"]
-
-
-def test_a_callback_that_raises_stops_the_job(jobs: Guarded) -> None:
-    """An error in the caller's own callback comes out, and leaves no job behind."""
-
-    def fail(progress: Any) -> None:
-        raise ZeroDivisionError("in the caller")
-
-    with unchanged_caller(), pytest.raises(ZeroDivisionError, match="in the caller"):
-        jobs.run(sleep_on, on_progress=fail)
-    assert eventually(jobs.is_idle)
-    assert jobs.manager.reports[-1].outcome is Outcome.INTERRUPTED
-
-
-def test_nothing_is_open_in_a_job_but_what_it_needs(jobs: Guarded) -> None:
-    """A job starts with its three streams and one channel: nothing of the caller, the template or other jobs."""
-
-    def mine() -> list[str]:
-        return sorted(descriptors().values())
-
-    caller_file = os.open("/dev/zero", os.O_RDONLY)
-    try:
-        found = jobs.value(mine)
-    finally:
-        os.close(caller_file)
-    assert [each for each in found if each.startswith("socket:")] == [found[-1]]
-    assert not any("memfd" in each or "zero" in each or "cgroup" in each for each in found)
-    assert len(found) <= 6

@@ -1,19 +1,13 @@
-"""What crosses to a job and back: the same values, arrays without a copy, and memory that goes when its array goes."""
+"""Values and arguments cross between processes: equal, large, many, and without copies where that can be."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import gc
-import importlib
 import os
-import pickle
 import resource
-import sys
-import threading
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memguard import JobError, JobInterrupted, MemoryLimitExceeded, Outcome
+from memguard import Outcome
 from memguard.errors import TransferError
 from memguard.host import private_bytes_now
 from tests.support.guarded import (
@@ -30,7 +24,6 @@ from tests.support.guarded import (
     Guarded,
     by_value,
     descriptors,
-    error_of,
     eventually,
     guarded,
     run_python,
@@ -75,6 +68,7 @@ FRAME = pd.DataFrame(
     },
     index=pd.Index(np.arange(30_000) * 3, name="number"),
 )
+
 
 VALUES = {
     "no bytes": np.zeros((0, 5)),
@@ -291,304 +285,6 @@ def test_six_hundred_megabytes_cross(jobs: Guarded) -> None:
     result = jobs.run(same, given, memory="100MiB")
     assert result.value.sum() == 75 * MIB
     assert private_bytes_now() - before < 5 * MIB
-
-
-class NeverPickled:
-    def __reduce__(self) -> Any:
-        raise ValueError("mine alone")
-
-
-class OnlyThere:
-    """Pickles anywhere, and comes to life again in its own process only."""
-
-    def __reduce__(self) -> Any:
-        return _only_there, (os.getpid(),)
-
-
-def _only_there(pid: int) -> int:
-    if os.getpid() != pid:
-        raise LookupError("not at home")
-    return pid
-
-
-class BadError(Exception):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")  # one argument where two are needed again
-
-
-class LockedError(Exception):
-    def __init__(self) -> None:
-        super().__init__("held")
-        self.lock = threading.Lock()
-
-
-def test_arguments_that_cannot_cross(jobs: Guarded) -> None:
-    """A lock as an argument is refused before anything starts, with the cause."""
-    with unchanged_caller(), pytest.raises(TransferError, match=r"cannot cross .* pass plain data") as caught:
-        jobs.run(same, threading.Lock())
-    assert isinstance(caught.value.__cause__, TypeError)
-    with pytest.raises(TransferError, match="mine alone"):
-        jobs.run(same, NeverPickled())
-
-
-def test_a_result_that_cannot_cross(jobs: Guarded) -> None:
-    """A generator as a result is an error of the job's, that names what and why."""
-    result = jobs.run(lambda: (number for number in range(3)))
-    assert result.report.outcome is Outcome.RAISED
-    with pytest.raises(TransferError, match=r"the result cannot cross .*generator"):
-        result.raise_for_outcome()
-    jobs.check_nothing_left(result)
-
-
-def test_a_result_that_cannot_be_rebuilt(jobs: Guarded) -> None:
-    """A result whose rebuilding fails in the caller is told with its cause, and nothing is left of it."""
-    with unchanged_caller():
-        result = jobs.run(OnlyThere)
-        assert result.report.outcome is Outcome.RAISED
-        error = error_of(result)
-        assert isinstance(error, TransferError)
-        assert isinstance(error.__cause__, LookupError)
-        assert "not at home" in str(error)
-        del result, error
-    assert jobs.value(same, 1) == 1
-
-
-@pytest.mark.parametrize("kind", [BadError, LockedError])
-def test_an_error_that_cannot_cross_is_told_of(jobs: Guarded, kind: type[Exception]) -> None:
-    """An exception that cannot be pickled, or not be rebuilt, arrives as one that names it, traceback and all."""
-
-    def fail() -> None:
-        raise BadError(1, 2) if kind is BadError else LockedError()
-
-    result = jobs.run(fail)
-    error = error_of(result)
-    assert type(error) is JobError
-    assert kind.__name__ in str(error)
-    assert "raise BadError" in str(error.__cause__)
-
-
-@pytest.mark.parametrize(
-    ("base", "outcome", "raised"),
-    [
-        ("Exception", Outcome.RAISED, JobError),
-        ("MemoryError", Outcome.MEMORY_ERROR, MemoryLimitExceeded),
-        ("KeyboardInterrupt", Outcome.INTERRUPTED, JobInterrupted),
-    ],
-)
-def test_an_error_of_a_class_that_only_the_job_can_import(
-    jobs: Guarded, tmp_path: Path, base: str, outcome: Outcome, raised: type[JobError]
-) -> None:
-    """It arrives as what kind of end it was, with its class, its words and its traceback; nothing is lost."""
-    (tmp_path / f"only_there_{base.lower()}.py").write_text(f"class DiskError({base}): pass\n")
-
-    def fail() -> None:
-        sys.path.insert(0, str(tmp_path))
-        module = importlib.import_module(f"only_there_{base.lower()}")
-        raise module.DiskError("the disk of node 7 is broken")
-
-    with unchanged_caller():
-        result = jobs.run(fail)
-    assert result.report.outcome is outcome
-    assert type(error_of(result)) is raised
-    error = result.error
-    assert type(error) is JobError
-    assert "DiskError: the disk of node 7 is broken" in str(error)
-    assert f"cannot be rebuilt here: ModuleNotFoundError: No module named 'only_there_{base.lower()}'" in str(
-        error
-    )
-    assert 'raise module.DiskError("the disk of node 7 is broken")' in str(error.__cause__)
-    assert "the disk of node 7 is broken" in str(result.report.error)
-
-
-class Unshowable:
-    def __repr__(self) -> str:
-        raise RuntimeError("not now")
-
-
-@pytest.mark.parametrize(
-    ("code", "shown"), [("over", "'over'"), (None, "None"), (Unshowable(), "an object that cannot be shown")]
-)
-def test_an_exit_is_told_with_its_code(jobs: Guarded, code: Any, shown: str) -> None:
-    """``sys.exit`` in a job ends the job only, whatever it was given."""
-    result = jobs.run(sys.exit, code)
-    error = error_of(result)
-    assert type(error) is JobError
-    assert f"the job called sys.exit({shown}" in str(error)
-    assert "SystemExit" in str(error.__cause__)
-
-
-class Chameleon(Exception):  # noqa: N818 - it is none, once it has crossed
-    def __reduce__(self) -> Any:
-        return int, ()
-
-
-def test_an_error_that_comes_back_as_something_else(jobs: Guarded) -> None:
-    """What is no exception after it crossed is not raised; what was raised is told."""
-
-    def fail() -> None:
-        raise Chameleon("blue")
-
-    error = error_of(jobs.run(fail))
-    assert type(error) is JobError
-    assert "Chameleon: blue" in str(error)
-    assert "it comes back as int" in str(error)
-
-
-def test_an_error_with_an_array_in_it(jobs: Guarded) -> None:
-    """An exception keeps what it carries, large arrays too."""
-
-    def fail() -> None:
-        raise ValueError("bad rows", np.arange(50_000))
-
-    error = jobs.run(fail).error
-    assert isinstance(error, ValueError)
-    np.testing.assert_array_equal(error.args[1], np.arange(50_000))
-
-
-class Counter:
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def plus(self, number: int) -> int:
-        return self.start + number
-
-    def __call__(self, number: int) -> int:
-        return self.start * number
-
-    @classmethod
-    def named(cls) -> str:
-        return cls.__name__
-
-
-def decorated(function: Any) -> Any:
-    @functools.wraps(function)
-    def around(*args: Any) -> Any:
-        return function(*args) * 10
-
-    return around
-
-
-@decorated
-def doubled(number: int) -> int:
-    return number * 2
-
-
-@pytest.mark.parametrize(
-    ("function", "expected"),
-    [
-        (lambda number: number + 1, 6),
-        (functools.partial(pow, 2), 32),
-        (functools.partial(functools.partial(pow), 3), 243),
-        (Counter(3).plus, 8),
-        (Counter(3), 15),
-        (doubled, 100),
-        (abs, 5),
-        ([1, 2].__contains__, False),
-        (np.sqrt, np.sqrt(5)),
-    ],
-)
-def test_every_kind_of_callable_runs(jobs: Guarded, function: Any, expected: Any) -> None:
-    """Lambdas, partials, bound methods, instances, decorated functions, builtins and ufuncs are jobs."""
-    result = jobs.run(function, 5)
-    assert result.value == expected
-    assert result.report.name
-
-
-def test_a_closure_takes_its_variables_along(jobs: Guarded) -> None:
-    """Variables of the enclosing function cross by value, and a recursive inner function works."""
-    base = np.ones(20_000)
-
-    def outer() -> Any:
-        def factorial(number: int) -> int:
-            return 1 if number < 2 else number * factorial(number - 1)
-
-        return lambda: (factorial(5), float(base.sum()), Counter.named())
-
-    assert jobs.value(outer()) == (120, 20_000.0, "Counter")
-
-
-def test_classes_of_the_caller_come_back_as_themselves(jobs: Guarded) -> None:
-    """An instance of a class that crossed by value is, on its return, one of the caller's own class."""
-    assert isinstance(jobs.value(Counter, 3), Counter)
-
-
-def test_a_notebook_cell_runs(jobs: Guarded) -> None:
-    """Functions and classes of cells, made by exec in ``__main__``, run as they are now."""
-    program = """
-import sys
-from memguard import MemoryManager
-cells = ["factor = 3", "class Model:\\n    def predict(self, x):\\n        return x * factor",
-         "def train(x):\\n    return Model().predict(x), Model()", "factor = 4"]
-with MemoryManager("200MiB") as manager:
-    for cell in cells:
-        exec(compile(cell, f"<cell>", "exec"), vars(sys.modules["__main__"]))
-    value, model = manager.run(train, 5).value
-    print(value, type(model) is Model, train.__module__)
-"""
-    done = run_python(program)
-    assert (done.stdout, done.stderr) == ("20 True __main__\n", "")
-
-
-def test_a_module_in_the_working_directory_is_used(tmp_path: Path) -> None:
-    """A function of a module that is not installed runs, and after a change of its file the new one runs."""
-    program = """
-import sys
-sys.path.insert(0, "")
-import mine
-from memguard import MemoryManager
-with MemoryManager("200MiB") as manager:
-    print(manager.run(mine.work, 4).value, manager.run(mine.Thing, 4).value.number)
-    with open("mine.py") as file:
-        text = file.read()
-    with open("mine.py", "w") as file:
-        file.write(text.replace("* 2", "* 3000000000"))
-    print(manager.run(mine.work, 4).value)
-"""
-    (tmp_path / "mine.py").write_text(
-        "import helper\n\ndef work(n):\n    return helper.base + n * 2\n\n"
-        "class Thing:\n    def __init__(self, number):\n        self.number = number\n"
-    )
-    (tmp_path / "helper.py").write_text("base = 100\n")
-    done = run_python(program, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("108 4\n12000000100\n", "")
-
-
-class Answers:
-    """Answers every name with itself, as lazy proxies do."""
-
-    def __getattr__(self, name: str) -> Answers:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __call__(self) -> Answers:
-        return self
-
-
-class Raises:
-    """Raises whatever is asked of it, as proxies outside of their context do."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("__reduce_ex__", "__class__"):
-            return object.__getattribute__(self, name)
-        raise RuntimeError("outside of its context")
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return int, ()
-
-
-answers, raises = Answers(), Raises()
-
-
-def test_odd_globals_do_no_harm(jobs: Guarded) -> None:
-    """A function may name lazy proxies, modules and missing things: looking for its imports stumbles over none."""
-
-    def uses() -> str:
-        return (
-            f"{answers.x is answers} {raises} {types.ModuleType} {pickle.__name__} {missing if False else ''}"  # type: ignore[name-defined]  # noqa: F821
-        )
-
-    assert jobs.value(uses).startswith("True 0 ")
 
 
 def test_a_forked_child_does_not_empty_its_parents_arrays(jobs: Guarded) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from memguard.host.watcher import KernelFile, MachineWatcher
-from tests.unit.host.test_machine import check_watcher_agrees, read
+from tests.support.machines import check_watcher_agrees, read
 
 if TYPE_CHECKING:
     from conftest import RecordedMachine
