@@ -137,7 +137,7 @@ def test_another_error_ends_the_work_at_its_rows() -> None:
     results = map_batches(refusing(100, frozenset({6})), range(10), Room().hooks, rows=4)
     assert next(results).start == 0
     with pytest.raises(
-        BatchError, match=r"rows 4:8 failed in refusing.*test_batches.py:\d+.*bad 6"
+        BatchError, match=r"rows 4:8 failed in refusing.*test_batch_results.py:\d+.*bad 6"
     ) as caught:
         next(results)
     assert (caught.value.start, caught.value.stop) == (4, 8)
