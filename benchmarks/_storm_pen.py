@@ -19,10 +19,10 @@ from typing import Any
 import _common
 import _storm_driver
 import _storm_job
-from _pen import NoPenError, open_pen
 from _storm_mix import Job
 
 from memguard.host import Fence, kill_processes, start_ticks, wait_all_gone
+from memguard.testing.pen import NoPenError, open_pen
 
 __all__ = ["NoPenError", "Trial", "end_all", "end_on_sigterm", "run_storm"]
 

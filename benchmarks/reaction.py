@@ -23,10 +23,10 @@ from pathlib import Path
 import _common
 import _reaction_job
 import _storm_pen
-from _pen import NoPenError, open_pen
 
 from memguard.guard.pressure import Lines
 from memguard.host import Fence
+from memguard.testing.pen import NoPenError, open_pen
 from memguard.units import GIB, MIB
 
 _LIMIT_BYTES = GIB

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from memguard.config import Settings, load_settings
 from memguard.host import Fence, is_alive
-from memguard.host.fence_limits import write_control, write_limit
-from memguard.host.fence_place import FencePlace, choose_place
 from memguard.ledger.records import Lease
 from memguard.ledger.room import room_for
 from memguard.ledger.snapshot import Snapshot, take_snapshot
+from memguard.testing.pen import NoPenError, open_pen
 from memguard.units import format_bytes
 
 if TYPE_CHECKING:
@@ -53,24 +52,10 @@ _LOOK_EVERY_S: Final = 0.05
 
 def open_machine(capacity_bytes: int) -> Fence | None:
     """Make a cgroup under a name that is no fence's; ``None`` where none can be made."""
-    place = choose_place()
-    if not isinstance(place, FencePlace):
-        return None
-    path = f"{place.directory}/stress-{os.getpid()}"
-    os.mkdir(path)
     try:
-        write_limit(path, place.kind, capacity_bytes, lower=True)
-        if (
-            place.kind == "cgroup-v2"
-        ):  # a cgroup with processes cannot hold fences: they go beside the inner one
-            write_control(f"{path}/cgroup.subtree_control", "+memory")
-            os.mkdir(f"{path}/job")
-        return Fence(path, place.kind, capacity_bytes)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(f"{path}/job")
-        os.rmdir(path)
-        raise
+        return open_pen("stress", capacity_bytes)
+    except NoPenError:
+        return None
 
 
 def prepare(pen: Fence | None, scratch: Path, capacity_bytes: int) -> None:

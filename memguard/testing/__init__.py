@@ -3,8 +3,8 @@
 Comes in: what a test wants to happen (a time, a series of readings, an order of steps, a hungry process).
 Goes out: stand-ins for what a test cannot have (`FakeClock`, `ScriptedSampler`), an order between
 threads (`Sequencer`), and functions and a command that take real memory and misbehave for real.
-It does not fake memory: what a hog takes is touched and counts. Read clock.py first;
-`python -m memguard.testing.hog --help` is the hungry command.
+It does not fake memory: what a hog takes is touched and counts; `pen.py` makes a small machine to fill. Read
+clock.py first; `python -m memguard.testing.hog --help` is the hungry command.
 """
 
 from __future__ import annotations

@@ -26,9 +26,11 @@ contender, jobs, capacity, patience = sys.argv[1], json.loads(sys.argv[2]), int(
 print(json.dumps(told(run_storm(contender, tuple(Job(*each) for each in jobs), capacity, patience))))
 """
 WITHOUT = """
-import sys, types
-import _pen, storm
-_pen.choose_place = lambda: types.SimpleNamespace(reason="this is a test")
+import sys
+import types
+import storm
+from memguard.testing import pen
+pen.choose_place = lambda: types.SimpleNamespace(reason="this is a test")
 sys.argv = ["storm.py", "--only", "plain"]
 sys.exit(storm.main())
 """
