@@ -14,24 +14,16 @@ import pytest
 
 from memguard import JobProgress, Outcome, current_job
 from tests.support.guarded import Guarded, by_value, eventually, guarded, start_python
+from tests.support.shared import SHARED, entries_of
 
 pytest.importorskip("joblib")
 by_value(__name__)
-
-SHARED = Path("/dev/shm")
 
 
 @pytest.fixture(scope="module", params=["auto", "none"])
 def jobs(request: pytest.FixtureRequest) -> Iterator[Guarded]:
     with guarded(fence=request.param, grace="500ms") as manager:
         yield manager
-
-
-def entries_of(pid: int) -> list[str]:
-    """Return what /dev/shm holds in the name of a process."""
-    return sorted(
-        each.name for each in SHARED.iterdir() if f"-{pid}-" in each.name or f"_{pid}_" in each.name
-    )
 
 
 def share(folder: str, grows: bool = False) -> None:

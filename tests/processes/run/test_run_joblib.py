@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.shared import SHARED, entries_of
+
 pytest.importorskip("joblib")
 
-SHARED = Path("/dev/shm")
 # Two workers that share an array, through a folder and eight semaphores named after the first process; they wait, or
 # grow without end.
 PROGRAM = """
@@ -32,13 +33,6 @@ print(os.getpid(), flush=True)
 block = numpy.ones(1 << 18)
 joblib.Parallel(n_jobs=2)(joblib.delayed(work)(block, sys.argv[1]) for _ in range(2))
 """
-
-
-def entries_of(pid: int) -> list[str]:
-    """Return what /dev/shm holds in the name of a process."""
-    return sorted(
-        each.name for each in SHARED.iterdir() if f"-{pid}-" in each.name or f"_{pid}_" in each.name
-    )
 
 
 def start(kit: Any, *words: str, wish: str = "wait", **environment: str) -> tuple[Any, int]:

@@ -12,14 +12,7 @@ import pytest
 
 from memguard.ledger.place import ledger_folder
 from tests.support.ledgers import book_in
-
-# Says when it holds its memory, and ends when its stdin does.
-HOLDS = """
-import sys
-held = bytearray(int(sys.argv[1]) << 20)
-print("ready", flush=True)
-sys.stdin.read()
-"""
+from tests.support.programs import HOLDS
 
 
 class Machine:

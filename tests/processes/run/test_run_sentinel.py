@@ -19,17 +19,11 @@ from memguard.ledger.beacon import Sight, domain_file, sight_at
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.snapshot import Snapshot, take_snapshot
 from tests.support.pens import pen
+from tests.support.programs import HOLDS
 from tests.support.sentinels import sentinels_of
 
 MIB = 1024**2
 PATIENCE_S = 30.0
-# Says when it holds its memory, and ends when its stdin does.
-HOLDS = """
-import sys
-held = bytearray(int(sys.argv[1]) << 20)
-print("ready", flush=True)
-sys.stdin.read()
-"""
 # Takes memory slowly, with no burst, and says what it has at its end.
 TAKES = """
 import sys, time

@@ -19,17 +19,11 @@ from memguard.guard.single import sentinel_of
 from memguard.host import Fence, is_alive, kill_processes
 from memguard.host.readings import ProcessIdentity
 from tests.support.pens import pen
+from tests.support.programs import HOLDS
 from tests.support.users import FIRST, SECOND, as_user, why_not
 
 MIB = 1024**2
 MEMGUARD = str(Path(sys.executable).with_name("memguard"))
-# Says when it holds its memory, and ends when its stdin does.
-HOLDS = """
-import sys
-held = bytearray(int(sys.argv[1]) << 20)
-print("ready", flush=True)
-sys.stdin.read()
-"""
 
 
 class User:
