@@ -16,11 +16,11 @@ import pyarrow as pa
 from memguard.errors import DataError
 from memguard_integrations.autofeat.encode import Matrix, encode_target, sample_rows, usable_rows
 from memguard_integrations.autofeat.names import nearest_hint
+from memguard_integrations.autofeat.outcome import open_model
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FitSettings, FittedModel, Survey, Task
 from memguard_integrations.autofeat.sources import TARGET, FrameSource
 from memguard_integrations.autofeat.stock import fit as fit_stock
-from memguard_integrations.autofeat.stock import open_model
 from memguard_integrations.autofeat.surveying import prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
 

@@ -13,27 +13,22 @@ import contextlib
 import io
 import logging
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import autofeat.autofeat as stock_model
 import autofeat.featsel as stock_selection
-import numpy as np
 import pandas as pd
 from autofeat.feateng import engineer_features
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from memguard_integrations.autofeat.encode import Matrix, to_frame
+from memguard_integrations.autofeat.outcome import fitted_model, quiet, typed
 from memguard_integrations.autofeat.progress import Progress
-from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Formula, Task
+from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Task
 from memguard_integrations.autofeat.selection_progress import SelectionProgress
 
-__all__ = ["count_columns", "fit", "fit_linear", "open_model", "quiet"]
+__all__ = ["count_columns", "fit"]
 
 _DONE: Final = re.compile(r"(\d+)/\s*(\d+)")
 _RUN: Final = re.compile(r"selection run (\d+)/(\d+)")
@@ -58,18 +53,9 @@ def fit(
     """
     model = _new_model(settings)
     with _announced(progress), quiet(), _joblib_ended():
-        engineered = model.fit_transform(to_frame(features, plan), _typed(target, settings.task))
+        engineered = model.fit_transform(to_frame(features, plan), typed(target, settings.task))
     model.verbose = 0
-    spread = {name: float(engineered[name].std()) for name in model.good_cols_}
-    fitted = FittedModel(
-        pickled=pickle.dumps(model, protocol=5),
-        plan=plan,
-        fills=(),
-        attributes=_attributes(model),
-        formulas=_formulas(model, spread),
-        rows=len(target),
-    )
-    return fitted, model, engineered
+    return fitted_model(model, plan, engineered), model, engineered
 
 
 def count_columns(
@@ -94,26 +80,6 @@ def count_columns(
     return generated[0], int(kept.shape[1])
 
 
-def open_model(fitted: FittedModel) -> Any:
-    """Return the stock model; its formulas are compiled again at the first transform."""
-    return pickle.loads(fitted.pickled)
-
-
-def fit_linear(features: Matrix, target: Matrix, task: Task) -> Any:
-    """Return a linear model on columns scaled to unit variance: what they are worth to a simple learner."""
-    linear = RidgeCV(np.logspace(-3, 3, 7)) if task is Task.REGRESSION else LogisticRegression(max_iter=1000)
-    with quiet():
-        return make_pipeline(StandardScaler(), linear).fit(features, _typed(target, task))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what stock autofeat makes numpy, pandas and scikit-learn warn of; the user can change none."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _new_model(settings: FitSettings) -> Any:
     kinds = {
         Task.REGRESSION: stock_model.AutoFeatRegressor,
@@ -127,34 +93,6 @@ def _new_model(settings: FitSettings) -> Any:
         # With several processes joblib would print its own progress, and so would each of them.
         verbose=1 if settings.jobs == 1 else 0,
     )
-
-
-def _typed(target: Matrix, task: Task) -> Any:
-    return target if task is Task.REGRESSION else target.astype(np.int64)
-
-
-def _attributes(model: Any) -> dict[str, Any]:
-    return {
-        "original_columns_": [str(name) for name in model.original_columns_],
-        "all_columns_": [str(name) for name in model.all_columns_],
-        "feateng_cols_": [str(name) for name in model.feateng_cols_],
-        "new_feat_cols_": [str(name) for name in model.new_feat_cols_],
-        "good_cols_": [str(name) for name in model.good_cols_],
-        "feature_formulas_": {str(name): str(formula) for name, formula in model.feature_formulas_.items()},
-        "intercept_": np.asarray(model.prediction_model_.intercept_, np.float64).tolist(),
-        "n_features_in_": int(model.n_features_in_),
-    }
-
-
-def _formulas(model: Any, spread: dict[str, float]) -> tuple[Formula, ...]:
-    coefficients = np.atleast_2d(model.prediction_model_.coef_)
-    strongest = coefficients[np.argmax(np.abs(coefficients), axis=0), np.arange(coefficients.shape[1])]
-    engineered = set(model.new_feat_cols_)
-    found = [
-        Formula(str(name), name in engineered, float(weight), float(weight) * spread[name])
-        for name, weight in zip(model.good_cols_, strongest, strict=True)
-    ]
-    return tuple(sorted(found, key=lambda formula: -abs(formula.effect)))
 
 
 class _OrderedSet(dict[Any, None]):

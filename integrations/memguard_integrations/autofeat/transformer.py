@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from memguard_integrations.autofeat.encode import Matrix, encode_features, fill, to_frame, unknown_levels
+from memguard_integrations.autofeat.outcome import quiet
 from memguard_integrations.autofeat.records import FittedModel, Task
-from memguard_integrations.autofeat.stock import quiet
 
 __all__ = ["Score", "Transformer", "batch_rows_for", "sliced"]
 
