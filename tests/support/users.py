@@ -1,6 +1,6 @@
 """Other users of this machine, for tests run as root: programs of theirs, with nothing of root's rights.
 
-A folder of root's in which the interpreter lies (``/root/.pyenv``) is closed to them. Each program has mounts of its own,
+Root's home folder, in which the interpreter may lie, is closed to them. Each program has mounts of its own,
 where such a folder is an open one that holds nothing but what the interpreter needs; these vanish with it.
 """
 
