@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LassoLarsCV, lars_path_gram
 
-from memguard_integrations.autofeat.engine.selection.lars import GramColumns, LassoPath, Precision, lasso_path
+from memguard_integrations.autofeat.engine.selection.lars import GramColumns, LassoPath, lasso_path
 from memguard_integrations.autofeat.engine.selection.lasso import CrossValidated, cross_validated_lasso
 from memguard_integrations.autofeat.engine.selection.sample import Sample
 from memguard_integrations.autofeat.engine.selection.single import single_precision_weights
@@ -18,7 +18,6 @@ from memguard_integrations.autofeat.engine.selection.standard import Standardise
 from memguard_integrations.autofeat.engine.selection.sums import Design, RealSums, Rows, full_sums
 
 Floats = NDArray[np.float64]
-DOUBLE = Precision()
 
 
 class Table:
@@ -46,10 +45,10 @@ def alike_columns(n_rows: int, n_columns: int, alike: float, seed: int = 0) -> t
     return matrix, own @ random.standard_normal(n_columns) + random.standard_normal(n_rows)
 
 
-def gram_path(matrix: Floats, target: Floats, precision: Precision = DOUBLE) -> LassoPath:
-    gram = (matrix.T @ matrix).astype(precision.gram)
+def gram_path(matrix: Floats, target: Floats) -> LassoPath:
+    gram = matrix.T @ matrix
     columns = GramColumns(lambda feature, likely: gram[feature], gram.diagonal())
-    return lasso_path(columns, matrix.T @ target, len(matrix), precision=precision)
+    return lasso_path(columns, matrix.T @ target, len(matrix))
 
 
 def dense(path: LassoPath, n_features: int) -> Floats:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_ALPHAS", "Curve", "best_alpha"]
+__all__ = ["MAX_ALPHAS", "Curve", "best_alpha", "long_past_the_best"]
 
 Vector = NDArray[np.float64]
 # About the number of alphas at which folds are compared; scikit-learn's default.
 MAX_ALPHAS = 1000
+# An error that has not improved over so many knots, nor over half as many again as it took to get there, and not
+# while alpha fell to a half, is taken to have had its minimum.
+PATIENCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,10 @@ def best_alpha(curves: Sequence[Curve]) -> tuple[float, Vector, Vector]:
         raise ValueError("attempt to get argmin of an empty sequence")
     alphas, errors = alphas[finite], errors[finite]
     return float(alphas[np.argmin(errors.mean(axis=1))]), alphas, errors
+
+
+def long_past_the_best(curve: Curve) -> bool:
+    """Whether the error has long been growing towards smaller alphas."""
+    best = int(np.argmin(curve.squares))
+    knots_before = len(curve.alphas) - 1 - best
+    return best >= max(PATIENCE, knots_before / 2) and curve.alphas[0] <= curve.alphas[best] / 2

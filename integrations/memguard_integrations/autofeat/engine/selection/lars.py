@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy.linalg import lapack, qr_delete
 
-__all__ = ["MAX_ITER", "GramColumns", "LassoPath", "Precision", "lasso_path"]
+__all__ = ["MAX_ITER", "GramColumns", "LassoPath", "lasso_path"]
 
-Vector = NDArray[Any]
+Vector = NDArray[np.float64]
 
 # The limits that autofeat's call of scikit-learn's LassoLarsCV comes down to.
 MAX_ITER = 500
@@ -31,18 +31,8 @@ SMALLEST_PIVOT = 1e-7
 TINY = np.finfo(np.float32).tiny
 # The Cholesky factor grows by so many rows at a time, so that LAPACK works on it in place, without a copy.
 GROWTH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """The types of number in which scikit-learn walks a path: they follow from those of its data.
-
-    autofeat's first model of a run sees float32 columns and a float64 target, its later ones float64 only.
-    """
-
-    gram: DTypeLike = np.float64
-    covariance: DTypeLike = np.float64
-    path: DTypeLike = np.float64
+# Steps after which a path asks whether it has gone far enough.
+ASKED_EVERY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +43,7 @@ class GramColumns:
     how likely they are asked for next, most likely first, so that a source can compute several in one pass.
     """
 
-    column: Callable[[int, Callable[[], Vector]], Vector]
+    column: Callable[[int, Callable[[], NDArray[np.intp]]], Vector]
     diagonal: Vector
 
 
@@ -83,7 +73,7 @@ def lasso_path(
     *,
     alpha_min: float = 0.0,
     max_iter: int = MAX_ITER,
-    precision: Precision = Precision(),
+    enough: Callable[[LassoPath], bool] | None = None,
 ) -> LassoPath:
     """Walk the lasso path from the null model to ``alpha_min`` or for ``max_iter`` steps.
 
@@ -93,15 +83,15 @@ def lasso_path(
         n_samples: Rows behind these sums, > 0; it scales alpha.
         alpha_min: Where the path ends, >= 0.
         max_iter: Most steps, >= 0.
-        precision: The types of number to walk with.
+        enough: Asked now and then, with the path so far, whether the rest of it is of no interest.
 
     Returns:
         The knots of the path.
     """
-    walk = _Walk(gram, covariance.astype(precision.covariance), n_samples, max_iter, precision)
+    walk = _Walk(gram, covariance, n_samples, max_iter)
     # Steps of no length and factors without a square root are part of the algorithm, which looks for them.
     with np.errstate(all="ignore"):
-        return walk.run(alpha_min)
+        return walk.run(alpha_min, enough)
 
 
 class _Walk:
@@ -111,23 +101,20 @@ class _Walk:
     others, in that order.
     """
 
-    def __init__(
-        self, gram: GramColumns, cov: Vector, n_samples: int, max_iter: int, precision: Precision
-    ) -> None:
-        self.gram = gram
-        self.start = cov.copy()
-        self.cov = cov
+    def __init__(self, gram: GramColumns, cov: Vector, n_samples: int, max_iter: int) -> None:
+        self.start = cov
+        self.cov = cov.copy()
         self.n_samples = n_samples
         self.max_iter = max_iter
         self.n_features = cov.size
         self.order = np.arange(cov.size)
         self.decimals = np.finfo(cov.dtype).precision
-        self.alphas = np.zeros(max_iter + 1, dtype=precision.path)
-        self.coefs = np.zeros((max_iter + 1, cov.size), dtype=precision.path)
-        self.model = _Model(gram, cov.size, np.dtype(precision.gram))
+        self.alphas = np.zeros(max_iter + 1)
+        self.coefs = np.zeros((max_iter + 1, cov.size))
+        self.model = _Model(gram, cov.size)
         self.step = 0
 
-    def run(self, alpha_min: float) -> LassoPath:
+    def run(self, alpha_min: float, enough: Callable[[LassoPath], bool] | None) -> LassoPath:
         dropped = False
         while True:
             place, largest = self._largest()
@@ -142,6 +129,8 @@ class _Walk:
             if self.step > 0 and self.alphas[self.step - 1] < alpha:
                 break  # the sums have lost the residual to rounding; scikit-learn stops here too
             dropped = self._advance(abs(largest))
+            if enough is not None and self.step % ASKED_EVERY == 0 and enough(self._result()):
+                break
         return self._result()
 
     def _largest(self) -> tuple[int, Any]:
@@ -174,7 +163,7 @@ class _Walk:
         self.cov[[place, 0]] = self.cov[[0, place]]
         return False
 
-    def _likely_next(self) -> Vector:
+    def _likely_next(self) -> NDArray[np.intp]:
         size = self.model.size
         return self.order[size:][np.argsort(-np.abs(self.cov), kind="stable")]
 
@@ -207,7 +196,7 @@ class _Walk:
         self.order[position:size] = self.order[position + 1 : size + 1]
         self.order[size] = feature
         left = self.start[feature] - np.dot(column, self.coefs[self.step])
-        self.cov = np.concatenate(([left], self.cov)).astype(self.cov.dtype, copy=False)
+        self.cov = np.concatenate(([left], self.cov))
 
     def _result(self) -> LassoPath:
         coefs = self.coefs[: self.step + 1]
@@ -218,31 +207,28 @@ class _Walk:
 class _Model:
     """The features in the model: their signs, their Gram columns, and the Cholesky factor of their Gram matrix."""
 
-    def __init__(self, gram: GramColumns, n_features: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, gram: GramColumns, n_features: int) -> None:
         self.gram = gram
         self.active: list[int] = []
         self.signs: list[Any] = []
         self.slots: list[int] = []
         self.free: list[int] = []
-        self.columns = np.empty((0, n_features), dtype=dtype)
-        self.factor = np.empty((0, 0), dtype=dtype, order="F")
+        self.columns = np.empty((0, n_features))
+        self.factor = np.empty((0, 0), order="F")
         self.used = 0
-        self.triangular, self.cholesky = (
-            (lapack.strtrs, lapack.spotrs) if dtype == np.float32 else (lapack.dtrtrs, lapack.dpotrs)
-        )
 
     @property
     def size(self) -> int:
         return len(self.active)
 
-    def enter(self, feature: int, sign: Any, likely_next: Callable[[], Vector]) -> bool:
+    def enter(self, feature: int, sign: Any, likely_next: Callable[[], NDArray[np.intp]]) -> bool:
         size = self.size
         self._make_room()
-        column = self.gram.column(feature, likely_next).astype(self.columns.dtype)
-        row = np.zeros(len(self.factor), dtype=self.factor.dtype)
+        column = self.gram.column(feature, likely_next)
+        row = np.zeros(len(self.factor))
         row[:size] = column[self.active]
-        row[:size] = self.triangular(self.factor, row, lower=1)[0].ravel()[:size]
-        rest = self.gram.diagonal[feature].astype(self.factor.dtype) - np.dot(row[:size], row[:size])
+        row[:size] = lapack.dtrtrs(self.factor, row, lower=1)[0].ravel()[:size]
+        rest = self.gram.diagonal[feature] - np.dot(row[:size], row[:size])
         pivot = max(np.sqrt(np.abs(rest)), EPS)
         if pivot < SMALLEST_PIVOT:
             return False
@@ -256,7 +242,7 @@ class _Model:
     def _make_room(self) -> None:
         if self.size < len(self.factor):
             return
-        grown = np.eye(len(self.factor) + GROWTH, dtype=self.factor.dtype, order="F")
+        grown = np.eye(len(self.factor) + GROWTH, order="F")
         grown[: self.size, : self.size] = self.factor
         self.factor = grown
 
@@ -267,7 +253,7 @@ class _Model:
             slot = self.used
             self.used += 1
             if slot >= len(self.columns):
-                grown = np.zeros((len(self.columns) + GROWTH, column.size), dtype=self.columns.dtype)
+                grown = np.zeros((len(self.columns) + GROWTH, column.size))
                 grown[: len(self.columns)] = self.columns
                 self.columns = grown
         self.columns[slot] = column
@@ -276,7 +262,7 @@ class _Model:
     def equiangular(self) -> tuple[Vector, Any]:
         """Return the direction in which all covariances shrink alike, and how fast they do."""
         size = self.size
-        signs = np.array(self.signs, dtype=self.factor.dtype)
+        signs = np.array(self.signs)
         direction = self._solved(self.factor, signs)
         if size == 1 and direction[0] == 0:
             direction[...] = 1
@@ -293,14 +279,14 @@ class _Model:
         return direction * slope, slope
 
     def _solved(self, factor: Vector, signs: Vector) -> Vector:
-        padded = np.zeros(len(factor), dtype=factor.dtype)
+        padded = np.zeros(len(factor))
         padded[: signs.size] = signs
-        solved: Vector = self.cholesky(factor, padded, lower=1)[0].ravel()[: signs.size]
+        solved: Vector = lapack.dpotrs(factor, padded, lower=1)[0].ravel()[: signs.size]
         return solved
 
     def correlations(self, direction: Vector) -> Vector:
         """Return how the covariance of every feature moves along ``direction``, shape (features,)."""
-        weights = np.zeros(self.used, dtype=self.columns.dtype)
+        weights = np.zeros(self.used)
         weights[self.slots] = direction
         found: Vector = weights @ self.columns[: self.used]
         return found
@@ -321,7 +307,7 @@ class _Model:
         is what is wanted. What Q does with it is of no interest, so the identity stands in for Q.
         """
         factor = self.factor
-        unit = np.eye(size, dtype=factor.dtype, order="F")
+        unit = np.eye(size, order="F")
         upper = np.array(factor[:size, :size].T, order="F")
         _, rest = qr_delete(unit, upper, position, which="col", overwrite_qr=True, check_finite=False)
         factor[:size, :size] = 0

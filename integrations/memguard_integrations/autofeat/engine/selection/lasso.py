@@ -16,34 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from memguard_integrations.autofeat.engine.selection.curves import Curve, best_alpha
+from memguard_integrations.autofeat.engine.selection.curves import Curve, best_alpha, long_past_the_best
 from memguard_integrations.autofeat.engine.selection.lars import (
     GramColumns,
     LassoPath,
-    Precision,
     lasso_path,
 )
 from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS
 from memguard_integrations.autofeat.engine.selection.sums import FoldSums
 
-__all__ = ["DOUBLE", "SINGLE", "CrossValidated", "Precisions", "cross_validated_lasso"]
+__all__ = ["CrossValidated", "cross_validated_lasso"]
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Precisions:
-    """The types of number of the folds' paths and of the last one."""
-
-    folds: Precision
-    last: Precision
-
-
-DOUBLE = Precisions(Precision(), Precision())
-# With float32 columns and a float64 target, scikit-learn turns the target to float32 for the last path only.
-SINGLE = Precisions(
-    Precision(gram=np.float32), Precision(gram=np.float32, covariance=np.float32, path=np.float32)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +54,22 @@ class _Centred:
     gram: GramColumns
 
 
-def cross_validated_lasso(sums: FoldSums, precisions: Precisions = DOUBLE) -> CrossValidated:
+def cross_validated_lasso(sums: FoldSums, *, thorough: bool = True) -> CrossValidated:
     """Choose alpha by five-fold cross-validation and fit all rows with it.
 
     Args:
         sums: The sums of the design.
-        precisions: The types of number to walk with.
+        thorough: Walk every path as far as scikit-learn does. Otherwise a path ends when the error of its fold has
+            long been growing: what is left of it costs most of the time, and says nothing but in rare cases.
 
     Raises:
         ValueError: No alpha has a finite error.
     """
     with _one_blas_thread() as threads, ThreadPoolExecutor(threads) as pool:
-        curves = list(pool.map(lambda fold: _fold_curve(sums, fold, precisions.folds), range(N_FOLDS)))
+        curves = list(pool.map(lambda fold: _fold_curve(sums, fold, thorough), range(N_FOLDS)))
     alpha, alphas, errors = best_alpha(curves)
     whole = _centred(sums, range(N_FOLDS))
-    path = lasso_path(
-        whole.gram, whole.covariance, whole.n_samples, alpha_min=alpha, precision=precisions.last
-    )
+    path = lasso_path(whole.gram, whole.covariance, whole.n_samples, alpha_min=alpha)
     return CrossValidated(path.last(len(whole.means)), alpha, alphas, errors)
 
 
@@ -111,10 +94,15 @@ def _centred(sums: FoldSums, folds: Sequence[int]) -> _Centred:
     )
 
 
-def _fold_curve(sums: FoldSums, fold: int, precision: Precision) -> Curve:
-    training = [other for other in range(N_FOLDS) if other != fold]
-    centred = _centred(sums, training)
-    path = lasso_path(centred.gram, centred.covariance, centred.n_samples, precision=precision)
+def _fold_curve(sums: FoldSums, fold: int, thorough: bool) -> Curve:
+    centred = _centred(sums, [other for other in range(N_FOLDS) if other != fold])
+
+    def enough(path: LassoPath) -> bool:
+        return long_past_the_best(_held_out(sums, fold, centred, path))
+
+    path = lasso_path(
+        centred.gram, centred.covariance, centred.n_samples, enough=None if thorough else enough
+    )
     return _held_out(sums, fold, centred, path)
 
 
@@ -134,14 +122,12 @@ def _held_out(sums: FoldSums, fold: int, centred: _Centred, path: LassoPath) -> 
         + count * means * target_mean
     )
     squares = sums.target_squares[fold] - 2 * target_mean * sums.target[fold] + count * target_mean**2
-    coefs = path.coefs.astype(np.float64)
+    coefs = path.coefs
     fitted = coefs @ with_target
     products = (coefs @ gram @ coefs.T - fitted - fitted[:, np.newaxis] + squares) / count
     # Where rounding let alpha grow at the last knot, neighbours on the axis are not neighbours on the path.
     order = np.argsort(path.alphas, kind="stable")
-    return Curve(
-        path.alphas[order].astype(np.float64), products.diagonal()[order], products[order[:-1], order[1:]]
-    )
+    return Curve(path.alphas[order], products.diagonal()[order], products[order[:-1], order[1:]])
 
 
 @contextmanager

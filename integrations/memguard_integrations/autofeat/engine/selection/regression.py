@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memguard_integrations.autofeat.engine.selection.lasso import DOUBLE, SINGLE, cross_validated_lasso
+from memguard_integrations.autofeat.engine.selection.lasso import cross_validated_lasso
 from memguard_integrations.autofeat.engine.selection.noise import Noise, PermutedNoise
 from memguard_integrations.autofeat.engine.selection.single import single_bytes, single_precision_weights
 from memguard_integrations.autofeat.engine.selection.sums import (
@@ -18,7 +18,12 @@ from memguard_integrations.autofeat.engine.selection.sums import (
     full_sums,
 )
 
-__all__ = ["RegressionModels"]
+__all__ = ["EXACT_BYTES", "RegressionModels"]
+
+# Up to here the first model is walked on copies of rows, and all paths as far as scikit-learn walks them, so that
+# the choice is autofeat's to the last bit. With more data the same costs as much time and half the memory as
+# autofeat, and columns are told apart by more rows: the choice depends less on the last bits.
+EXACT_BYTES = 32 << 20
 
 
 class RegressionModels:
@@ -35,6 +40,8 @@ class RegressionModels:
         self.columns = columns
         self.memory_bytes = memory_bytes
         self.real: RealSums | None = None
+        needed = single_bytes(len(rows.sample), len(columns))
+        self.exact = needed <= min(EXACT_BYTES, memory_bytes)
 
     def weights(
         self,
@@ -43,8 +50,6 @@ class RegressionModels:
         random: np.random.RandomState,
     ) -> NDArray[np.float64]:
         """Return the size of the coefficient of every column, real ones first, then noise.
-
-        A first model, without noise, is walked in the mixture of float32 and float64 that autofeat's is.
 
         Raises:
             ValueError: No model could be chosen, neither on the rows as they are nor on shuffled ones.
@@ -59,10 +64,9 @@ class RegressionModels:
             return models._weights(Design(design.columns, again))
 
     def _weights(self, design: Design) -> NDArray[np.float64]:
-        if design.noise is None and single_bytes(len(self.rows.sample), len(design)) <= self.memory_bytes:
+        if design.noise is None and self.exact:
             return single_precision_weights(self.rows, design.columns)
-        precisions = SINGLE if design.noise is None else DOUBLE
-        return np.abs(cross_validated_lasso(self._sums(design), precisions).coefs)
+        return np.abs(cross_validated_lasso(self._sums(design), thorough=self.exact).coefs)
 
     def _sums(self, design: Design) -> FoldSums:
         if self.real is None:

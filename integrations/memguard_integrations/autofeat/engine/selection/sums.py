@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +100,7 @@ class FoldSums:
     totals: Matrix
     with_target: Matrix
     squares: Matrix
-    column: Callable[[int, Sequence[int], Callable[[], NDArray[Any]] | None], Matrix]
+    column: Callable[[int, Sequence[int], Callable[[], NDArray[np.intp]] | None], Matrix]
 
 
 class _Margins:
