@@ -1,42 +1,55 @@
-"""The door to AutoFeat under guard: `memguard_integrations.autofeat`, or the extra that it needs."""
+"""The door to AutoFeat: `memguard_integrations.autofeat`, or the extra that a name needs.
+
+Comes in: a name. Goes out: the estimators of the engine, which need numpy, pandas, scikit-learn, sympy and numba, and
+what runs stock autofeat under guard, which needs autofeat. Nothing of these is loaded by importing the door.
+"""
+
+from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
 from memguard.errors import MissingExtra
 
-# Looked for and not imported: the caller's process never needs autofeat itself, its workers do.
-_missing = [name for name in ("autofeat", "pyarrow") if find_spec(name) is None]
-if _missing:
-    raise MissingExtra(
-        f"AutoFeat under guard needs {' and '.join(_missing)}: "
-        "pip install 'automl-memguard[autofeat-stock]' (Python 3.11 or 3.12)",
-        extra="autofeat-stock",
+if TYPE_CHECKING:
+    from memguard_integrations.autofeat import (
+        AutoFeatClassifier,
+        AutoFeatLight,
+        AutoFeatModel,
+        AutoFeatProcessor,
+        AutoFeatRegressor,
+        FeatureSelector,
+        FitRefused,
+        FitSettings,
+        FittedModel,
+        Formula,
+        MissingPolicy,
+        NonFiniteFeatures,
+        NotFittedError,
+        Scores,
+        Survey,
+        TableRequest,
+        TableResult,
+        TableRun,
+        Task,
+        engineer_features,
+        process_table,
+        select_features,
     )
 
-from memguard_integrations.autofeat import (  # noqa: E402 - after the check that gives a better message
-    AutoFeatProcessor,
-    FitRefused,
-    FitSettings,
-    FittedModel,
-    Formula,
-    MissingPolicy,
-    NotFittedError,
-    Scores,
-    Survey,
-    TableRequest,
-    TableResult,
-    TableRun,
-    Task,
-    process_table,
-)
-
 __all__ = [
+    "AutoFeatClassifier",
+    "AutoFeatLight",
+    "AutoFeatModel",
     "AutoFeatProcessor",
+    "AutoFeatRegressor",
+    "FeatureSelector",
     "FitRefused",
     "FitSettings",
     "FittedModel",
     "Formula",
     "MissingPolicy",
+    "NonFiniteFeatures",
     "NotFittedError",
     "Scores",
     "Survey",
@@ -44,5 +57,36 @@ __all__ = [
     "TableResult",
     "TableRun",
     "Task",
+    "engineer_features",
     "process_table",
+    "select_features",
 ]
+
+
+def _missing(*names: str) -> str:
+    """Return which of some modules are not installed, as words; looked for and not imported."""
+    return " and ".join(name for name in names if find_spec(name) is None)
+
+
+if _lacking := _missing("numpy", "pandas", "sklearn", "sympy", "numba"):
+    raise MissingExtra(
+        f"AutoFeat needs {_lacking}: pip install 'automl-memguard[autofeat]'", extra="autofeat"
+    )
+
+# After the check that gives a better message.
+from memguard_integrations import autofeat as _behind  # noqa: E402
+
+_ENGINE: Final = frozenset(_behind.engine.__all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The caller's process never needs autofeat itself, its workers do.
+    if name not in _ENGINE and (lacking := _missing("autofeat", "pyarrow")):
+        raise MissingExtra(
+            f"AutoFeat under guard needs {lacking}: "
+            "pip install 'automl-memguard[autofeat-stock]' (Python 3.11 or 3.12)",
+            extra="autofeat-stock",
+        )
+    return getattr(_behind, name)

@@ -19,7 +19,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from memguard.manager import MemoryManager
 
-pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
+pytest.importorskip("autofeat", reason="stock autofeat is not installed")
 
 from memguard.integrations.autofeat import FitSettings, TableRequest, Task, process_table
 from memguard_integrations.autofeat.jobs import PRELOAD

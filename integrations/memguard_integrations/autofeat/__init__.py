@@ -1,11 +1,17 @@
-"""AutoFeat under guard: stock autofeat in workers that are held to a budget and end with the job.
+"""AutoFeat under guard: stock autofeat in workers that are held to a budget and end with the job; and an engine.
 
 Comes in: a file, or features and a target in memory, and a memory budget. Goes out: engineered columns,
 formulas, scores, and a report of what was used. This package does not change what AutoFeat computes and never
 takes fewer rows than asked for without saying so; the caller's process never imports autofeat. Read
-processor.py for Python, table_run.py for files; stock.py is where AutoFeat itself is called.
+processor.py for Python, table_run.py for files; stock.py is where AutoFeat itself is called. engine/ has estimators
+that give autofeat's features without it, in the caller's process; they are loaded when one is asked for.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memguard_integrations.autofeat import engine
 from memguard_integrations.autofeat.admission import FitRefused
 from memguard_integrations.autofeat.processor import AutoFeatProcessor, NotFittedError
 from memguard_integrations.autofeat.records import (
@@ -20,13 +26,31 @@ from memguard_integrations.autofeat.records import (
 )
 from memguard_integrations.autofeat.table_run import TableRequest, TableRun, process_table
 
+if TYPE_CHECKING:
+    from memguard_integrations.autofeat.engine import (
+        AutoFeatClassifier,
+        AutoFeatLight,
+        AutoFeatModel,
+        AutoFeatRegressor,
+        FeatureSelector,
+        NonFiniteFeatures,
+        engineer_features,
+        select_features,
+    )
+
 __all__ = [
+    "AutoFeatClassifier",
+    "AutoFeatLight",
+    "AutoFeatModel",
     "AutoFeatProcessor",
+    "AutoFeatRegressor",
+    "FeatureSelector",
     "FitRefused",
     "FitSettings",
     "FittedModel",
     "Formula",
     "MissingPolicy",
+    "NonFiniteFeatures",
     "NotFittedError",
     "Scores",
     "Survey",
@@ -34,5 +58,13 @@ __all__ = [
     "TableResult",
     "TableRun",
     "Task",
+    "engineer_features",
     "process_table",
+    "select_features",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in engine.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(engine, name)

@@ -20,7 +20,7 @@ Writer = Callable[..., str]
 @pytest.fixture(scope="session")
 def manager() -> Iterator[MemoryManager]:
     """A manager whose template has autofeat loaded."""
-    pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
+    pytest.importorskip("autofeat", reason="stock autofeat is not installed")
     from memguard_integrations.autofeat.jobs import PRELOAD
 
     # Not entered: a session is longer than this folder's tests, and an entered manager encloses all that follow.

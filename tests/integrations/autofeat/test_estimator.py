@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from memguard.errors import DataError
 from memguard.manager import MemoryManager
 
-pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
+pytest.importorskip("autofeat", reason="stock autofeat is not installed")
 
 from memguard.integrations.autofeat import AutoFeatProcessor, NotFittedError
 

@@ -26,7 +26,7 @@ from memguard.manager import MemoryManager
 from memguard.report import Outcome
 from memguard.units import MIB
 
-pytest.importorskip("memguard.integrations.autofeat", reason="stock autofeat is not installed")
+pytest.importorskip("autofeat", reason="stock autofeat is not installed")
 
 from memguard.integrations.autofeat import AutoFeatProcessor, FitRefused, NotFittedError
 from memguard_integrations.autofeat.arguments import TRANSFORMATIONS
