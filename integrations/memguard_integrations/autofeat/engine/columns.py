@@ -97,7 +97,6 @@ class _Block:
         size_bytes: what it takes of the pool or of the disk.
         mapping: the scratch file's, or ``None`` for pooled memory.
         used: how many columns are in it.
-        held_bytes: how much was written to it since its pages were last left to the kernel.
     """
 
     array: Floats
@@ -105,7 +104,6 @@ class _Block:
     size_bytes: int
     mapping: mmap.mmap | None = None
     used: int = 0
-    held_bytes: int = 0
 
 
 _pool: BlockPool | None = None
@@ -171,6 +169,7 @@ class ColumnStore:
         self._length = 0
         self._pooled_bytes = 0
         self._spilled_bytes = 0
+        self._held_bytes = 0
 
     @property
     def n_rows(self) -> int:
@@ -209,7 +208,8 @@ class ColumnStore:
         block.array[block.used] = values
         block.used += 1
         self._length += 1
-        self._let_go_after(block, values.nbytes)
+        if block.mapping is not None:
+            self._let_go_after(values.nbytes)
         return self._length - 1
 
     def column(self, index: int, /) -> Floats:
@@ -242,6 +242,7 @@ class ColumnStore:
 
     def let_go_of_pages(self) -> None:
         """Leave the pages of scratch files to the kernel, which may write them and drop them; nothing is lost."""
+        self._held_bytes = 0
         for block in self._blocks:
             _let_go_of_pages(block)
 
@@ -295,10 +296,10 @@ class ColumnStore:
         else:
             self._spilled_bytes -= block.size_bytes
 
-    def _let_go_after(self, block: _Block, written_bytes: int) -> None:
-        block.held_bytes += written_bytes
-        if block.held_bytes >= _HELD_PAGES_BYTES:
-            _let_go_of_pages(block)
+    def _let_go_after(self, written_bytes: int) -> None:
+        self._held_bytes += written_bytes
+        if self._held_bytes >= _HELD_PAGES_BYTES:
+            self.let_go_of_pages()
 
 
 def _wanted_bytes(held_bytes: int, column_bytes: int, largest_bytes: int) -> int:
@@ -312,7 +313,6 @@ def _as_columns(memory: Any, capacity: int, n_rows: int) -> Floats:
 
 
 def _let_go_of_pages(block: _Block) -> None:
-    block.held_bytes = 0
     if block.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         # Of a shared mapping of a file this only drops this process's view of the pages; the file keeps them.
         with contextlib.suppress(OSError):

@@ -21,8 +21,8 @@ may overflow float32 are repeated as well.
 Its last correlations are sums of products of standardised columns, the candidate's in float32: each value is rounded
 twice, after a mean rounded to float32, at kappa = rms / sd: 8 w (1 + kappa w)^2. Where the given columns are all
 float32, so is the sum, and its own error is bounded by min(n, 8 sqrt n) w: the square root, instead of n, holds but
-with a probability of 1e-13 (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019):
-`standardised_band`.
+with a probability of 1e-13 (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019). Ours are
+sums of float32 products as well, by blocks of b rows: off by (b + 8) w sqrt(1 + rho^2). Together: `standardised_band`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Final
 import numpy as np
 
 from memguard_integrations.autofeat.engine.columns import Floats
+from memguard_integrations.autofeat.engine.expansion.kernels import BLOCK_ROWS
 
 __all__ = [
     "LEAST_VARIANCE",
@@ -206,6 +207,7 @@ def standardised_band(moments: Moments, *, is_single: bool) -> float:
         return math.inf
     g = (n_rows + 64) * _U
     band = 8 * _W * (1 + kappa * _W) ** 2 + 16 * g * (1 + rho * rho) + (g * kappa) ** 2
+    band += 2 * (BLOCK_ROWS + 8) * _W * math.sqrt(1 + (rho + kappa * _W) ** 2)
     if is_single:
         band += 2 * min(n_rows, 8 * math.sqrt(n_rows)) * _W
     return band if band < _WIDEST_BAND else math.inf

@@ -36,6 +36,8 @@ DEFAULT_TRANSFORMATIONS: Final = ("1/", "exp", "log", "abs", "sqrt", "^2", "^3")
 # What formulas, names and sympy's own caches take beside the columns.
 _FORMULAS_BYTES: Final = 32 * MIB
 _TOLD_EVERY: Final = 100
+# Read pages of scratch files are this process's until it lets go of them.
+_READ_PAGES_BYTES: Final = 8 * MIB
 
 _log = logging.getLogger("memguard.autofeat")
 
@@ -180,6 +182,7 @@ class _Expander:
         self._passing: list[ColumnStore] = []
         self._step = 0
         self._tried = 0
+        self._read_bytes = 0
 
     def run(self) -> Expansion:
         """Do all the steps."""
@@ -256,6 +259,7 @@ class _Expander:
         self._passing.append(passing)
         features: list[Feature] = []
         tried = 0
+        full: ScratchFull | None = None
         try:
             for judged in self._evaluation.judged(candidates):
                 tried += 1
@@ -263,14 +267,16 @@ class _Expander:
                     features.append(feature)
                 if is_last and len(judged.candidate.parents) == 1:
                     self._forget_before(judged.candidate.parents[0])
+                self._note_read(judged.candidate)
                 if tried % _TOLD_EVERY == 0:
                     self._tell()
                 self._tried += 1
         except ScratchFull as error:
-            left_bytes = (most - tried) * len(self._frame) * 4
-            raise ScratchFull(
-                path=error.path, needed_bytes=max(error.needed_bytes, left_bytes), free_bytes=error.free_bytes
-            ) from error
+            needed_bytes = max(error.needed_bytes, (most - tried) * len(self._frame) * 4)
+            full = ScratchFull(path=error.path, needed_bytes=needed_bytes, free_bytes=error.free_bytes)
+        if full is not None:
+            # Not from within: what the first error came through holds columns, and with them the disk.
+            raise full
         self._log("step %d: %d candidates tried", self._step, tried)
         return features
 
@@ -298,6 +304,14 @@ class _Expander:
         """Free what was transformed for the last time; columns are transformed in the order in which they lie."""
         if parent.store is not self._result:
             parent.store.forget_before(parent.index)
+
+    def _note_read(self, candidate: Candidate) -> None:
+        """Leave what was read from disk to the kernel before it is much; for pooled memory this does nothing."""
+        self._read_bytes += 4 * len(self._frame) * len(candidate.parents)
+        if self._read_bytes >= _READ_PAGES_BYTES:
+            self._read_bytes = 0
+            for store in (self._result, *self._passing):
+                store.let_go_of_pages()
 
     def _tell(self) -> None:
         if self.on_progress is not None:

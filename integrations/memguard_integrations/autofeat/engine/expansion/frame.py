@@ -77,5 +77,8 @@ def as_frame(columns: ColumnStore, names: Sequence[Hashable], index: pd.Index[An
     ]
     if len(parts) == 1:
         return parts[0]
-    options: dict[str, Any] = {} if _COPY_IS_LAZY else {"copy": False}
-    return pd.concat(parts, axis=1, **options)
+    if _COPY_IS_LAZY:
+        return pd.concat(parts, axis=1)
+    # Without this, pandas 2 makes one block of all, which is a second copy of the matrix.
+    with pd.option_context("mode.copy_on_write", True):
+        return pd.concat(parts, axis=1, copy=False)

@@ -33,9 +33,9 @@ class References:
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame: pd.DataFrame | None = frame
+        self._frame = frame
         self._lock = threading.Lock()
-        self._columns: NDArray[np.float64] | None = None
+        self._columns: Floats | None = None
 
     def is_unlike(
         self, values: Floats, chosen: list[int], shifts: list[float], moments: list[Moments]
@@ -55,12 +55,12 @@ class References:
         if self._has_gaps:
             return [False] * len(chosen)
         products = np.empty((len(values), len(columns)))
-        all_shifts = np.zeros(len(values))
+        all_shifts = np.zeros(len(values), dtype=np.float32)
         all_shifts[chosen] = shifts
         kernels.against(values, np.array(chosen, dtype=np.int64), all_shifts, columns, products)
         return [
-            self._decide(values[index], products[index], shift, each)
-            for index, shift, each in zip(chosen, shifts, moments, strict=True)
+            self._decide(values[index], products[index], float(all_shifts[index]), each)
+            for index, each in zip(chosen, moments, strict=True)
         ]
 
     def _decide(self, values: Floats, products: NDArray[np.float64], shift: float, moments: Moments) -> bool:
@@ -77,28 +77,20 @@ class References:
         wide = np.repeat(values[np.newaxis], _WIDE, axis=0).T
         with np.errstate(all="ignore"):
             scaled = StandardScaler().fit_transform(wide)
-            return float(np.max(np.abs(np.dot(scaled.T, self._as_scaled()) / len(values)), axis=1)[0])
+            return float(np.max(np.abs(np.dot(scaled.T, self._scaled()) / len(values)), axis=1)[0])
 
-    def _as_scaled(self) -> NDArray[Any]:
-        """Return the columns as scikit-learn returned them: in its order and precision."""
-        assert self._columns is not None
-        scaled = self._columns.T
-        if self._is_single:
-            scaled = scaled.astype(np.float32)
-        return scaled if self._is_by_column else np.ascontiguousarray(scaled)
-
-    def _prepared(self) -> NDArray[np.float64]:
+    def _prepared(self) -> Floats:
         with self._lock:
             if self._columns is None:
-                self._columns = self._prepare()
+                scaled = self._scaled()
+                self._is_single = scaled.dtype == np.float32
+                columns = np.ascontiguousarray(scaled.T, dtype=np.float32)
+                self._sums = columns.sum(axis=1, dtype=np.float64)
+                self._has_gaps = bool(np.isnan(self._sums).any())
+                self._columns = columns
             return self._columns
 
-    def _prepare(self) -> NDArray[np.float64]:
-        scaled = StandardScaler().fit_transform(self._frame)
-        self._frame = None
-        self._is_by_column = scaled.flags.f_contiguous
-        self._is_single = scaled.dtype == np.float32
-        columns = np.ascontiguousarray(scaled.T, dtype=np.float64)
-        self._sums = columns.sum(axis=1)
-        self._has_gaps = bool(np.isnan(self._sums).any())
-        return columns
+    def _scaled(self) -> NDArray[Any]:
+        # Again for each that is in doubt: few are, and it is more than the columns that are kept.
+        scaled: NDArray[Any] = StandardScaler().fit_transform(self._frame)
+        return scaled
