@@ -32,7 +32,7 @@ class SharedMap:
     def __init__(self, path: Path, size_bytes: int) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            self._path, self._file = path, _file_of(os.fstat(descriptor))
+            self._path, self._file = os.fspath(path), _file_of(os.fstat(descriptor))
             if os.fstat(descriptor).st_size < size_bytes:
                 # With pages: a full file system is told here, and not by a signal at the first write.
                 os.posix_fallocate(descriptor, 0, size_bytes)
@@ -48,6 +48,14 @@ class SharedMap:
         try:
             return _file_of(os.stat(self._path)) != self._file
         except OSError:
+            return False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is still the file at its path."""
+        try:
+            return _file_of(os.stat(self._path)) == self._file
+        except FileNotFoundError:
             return False
 
     def close(self) -> None:

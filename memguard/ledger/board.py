@@ -109,6 +109,11 @@ class Board:
         """Whether another board is at its path by now."""
         return self._map.is_replaced
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it is still the board at its path."""
+        return self._map.is_there
+
     def belongs_to(self, slot: int, token: int) -> bool:
         """Whether a slot is still that of the lease that has this token."""
         (owner,) = _FIELD.unpack_from(self._map.memory, slot * _SLOT_BYTES + _TOKEN)

@@ -123,7 +123,7 @@ class LedgerBook:
             enter(change, lease)
 
         with self._lock:
-            lease = self._change(add).leases[wish.lease_id]
+            lease = self._change(add, asking=wish.lease_id).leases[wish.lease_id]
             self._own[lease.lease_id] = lease
         return lease
 
@@ -242,7 +242,7 @@ class LedgerBook:
         with self._lock:
             return self._look()[0]
 
-    def _change(self, act: Callable[[Change], object]) -> Change:
+    def _change(self, act: Callable[[Change], object], *, asking: str = "") -> Change:
         """Make one change, grant what it makes room for, and wake those who were granted."""
         with self._lock:
             self._begin_in_copy()
@@ -258,8 +258,11 @@ class LedgerBook:
                 return change
 
             change = self._files.run(change_it)
+            _owed.pop(self._folder, None)
             self._own.update({lease.lease_id: change.leases[lease.lease_id] for lease in self._own.values()})
-        heard = [ring(lease.lease_id) or lease.owner == self._me for lease in change.granted]
+        # Who asked just now has his answer without a ring.
+        others = [lease for lease in change.granted if lease.lease_id != asking]
+        heard = [ring(lease.lease_id) or lease.owner == self._me for lease in others]
         # Whoever does not hear is dead, or gives up at this moment: he must not keep what others wait for.
         return change if all(heard) else self._change(lambda change: change.reclaim(is_alive))
 
@@ -275,10 +278,13 @@ class LedgerBook:
         return self._files.run(change_it)
 
     def _drop_forgotten(self, change: Change) -> None:
-        for lease_id in [each for each, holder in self._holders.items() if holder() is None]:
+        for lease_id in [*self._forgotten(), *_owed.get(self._folder, ())]:
             change.remove_of(self._me, lease_id)
             self._own.pop(lease_id, None)
             self._holders.pop(lease_id, None)
+
+    def _forgotten(self) -> list[str]:
+        return [each for each, holder in self._holders.items() if holder() is None]
 
     def _write_again(self, change: Change) -> None:
         """Write down what this process holds and the file does not know: it was damaged or removed, and is new."""
@@ -325,9 +331,14 @@ class LedgerBook:
     def close(self) -> None:
         """Close the files; leases that somebody holds go on until he releases them or his process ends."""
         with self._lock:
-            if any(holder() is None for holder in self._holders.values()):
-                self._change(lambda _: None)
-            self._close_all()
+            try:
+                if any(holder() is None for holder in self._holders.values()):
+                    self._change(lambda _: None)
+            except LedgerError:
+                # No space, or locked: the job is over all the same. Who opens it next here ends them, or our death.
+                _owed.setdefault(self._folder, set()).update(self._forgotten())
+            finally:
+                self._close_all()
 
     def _close_all(self) -> None:
         self._files.close()
@@ -366,6 +377,8 @@ def _closes_gate(sight: Sight | None) -> bool:
 
 
 _books: weakref.WeakSet[LedgerBook] = weakref.WeakSet()
+# Leases of this process that are over, and that no book could strike before it was closed.
+_owed: Final[dict[Path, set[str]]] = {}
 
 
 def _renew_locks() -> None:

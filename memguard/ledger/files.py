@@ -75,22 +75,19 @@ class LedgerFiles:
     @property
     def is_current(self) -> bool:
         """Whether what is open is still the file at its path."""
-        return self._store.is_current and not self._is_board_gone
+        return self._store.is_current and self.board.is_there
 
     def current(self) -> LedgerStore:
         """Return the open file, opened anew where it was replaced."""
-        if not self.is_current:
-            # Made again where it was removed; and looked at, for somebody else may have made it meanwhile.
-            ledger_folder(self._folder)
+        if self.is_current:
+            return self._store
+        # Made again where it was removed; and looked at, for somebody else may have made it meanwhile.
+        ledger_folder(self._folder)
         if not self._store.is_current:
             self._renew(self._opened)
-        if self._is_board_gone:
+        if not self.board.is_there:
             self._renew_board()
         return self._store
-
-    @property
-    def _is_board_gone(self) -> bool:
-        return self.board.is_replaced or not (self._folder / BOARD).exists()
 
     def _renew_board(self) -> None:
         board = _open_board(self._folder / BOARD)

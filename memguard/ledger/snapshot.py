@@ -16,10 +16,11 @@ from typing import TypeVar
 from memguard.errors import LedgerError
 from memguard.ledger.beacon import Sight, domain_file, sight_at
 from memguard.ledger.board import Entry, entry_in, figures_at
+from memguard.ledger.looking import looked_into
 from memguard.ledger.place import find_ledger_folder
 from memguard.ledger.records import Action, Lease
 from memguard.ledger.seat import BOARD, SIGHT
-from memguard.ledger.store import Transaction, looked_into
+from memguard.ledger.store import Transaction
 
 __all__ = ["Snapshot", "take_snapshot"]
 

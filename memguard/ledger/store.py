@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +22,11 @@ from memguard.host.readings import ProcessIdentity
 from memguard.ledger.patience import PATIENCE_S, Patience
 from memguard.ledger.records import Action, Lease
 
-__all__ = ["LedgerDamaged", "LedgerStore", "Transaction", "looked_into"]
+__all__ = ["VERSION", "LedgerDamaged", "LedgerStore", "Transaction", "check_not_emptied", "told"]
 
 _T = TypeVar("_T")
 
-_VERSION: Final = 3
+VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE lease(
     lease_id TEXT PRIMARY KEY,
@@ -66,9 +65,6 @@ _COLUMNS: Final = (
 _SELECT: Final = f"SELECT {_COLUMNS} FROM lease"
 _INSERT: Final = f"INSERT INTO lease({_COLUMNS}) VALUES ({', '.join('?' * 16)})"
 _LAST_STREAM: Final = 2
-# Who only shows what is there says so rather than keep a person waiting.
-_LOOK_PATIENCE_S: Final = 0.5
-_LOOKS: Final = 3
 
 
 class LedgerDamaged(LedgerError):  # noqa: N818 - it says what is so, as the whole tree of errors does
@@ -200,13 +196,14 @@ class LedgerStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._place = path, os.fspath(path)
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
-        _check_not_emptied(path)
+        check_not_emptied(path)
         self._fillers = _fill_streams()
         try:
-            with _told(path):
+            with told(path):
+                _make_private(path)
                 self._connection = apsw.Connection(str(path))
                 try:
                     self._prepare()
@@ -221,19 +218,23 @@ class LedgerStore:
     def _prepare(self) -> None:
         connection = self._connection
         connection.set_busy_handler(Patience())
+        self._check_version()
         _turn_to_wal(connection)
         connection.execute("PRAGMA synchronous = OFF")
         with self._immediate():
-            (version,) = next(iter(connection.execute("PRAGMA user_version")))
-            if version < _VERSION:
-                connection.execute(f"{_FORGET}; {_SCHEMA}; PRAGMA user_version = {_VERSION}")
-            elif version > _VERSION:
-                raise LedgerError(
-                    f"{self.path} was written by a newer memguard (version {version} of the file, this one knows "
-                    f"{_VERSION}); use that one, or name another folder with the setting runtime_dir",
-                    path=str(self.path),
-                )
-        os.chmod(self.path, 0o600)
+            if self._check_version() < VERSION:
+                connection.execute(f"{_FORGET}; {_SCHEMA}; PRAGMA user_version = {VERSION}")
+
+    def _check_version(self) -> int:
+        """Return the version of the file; a newer one is refused before anything in it is changed."""
+        (version,) = next(iter(self._connection.execute("PRAGMA user_version")))
+        if version > VERSION:
+            raise LedgerError(
+                f"{self.path} was written by a newer memguard (version {version} of the file, this one knows "
+                f"{VERSION}); use that one, or name another folder with the setting runtime_dir",
+                path=str(self.path),
+            )
+        return int(version)
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:
@@ -254,7 +255,7 @@ class LedgerStore:
             LedgerDamaged: if the file is broken.
             LedgerError: if it stays locked, is full, or cannot be written.
         """
-        with self._lock, _told(self.path), self._immediate():
+        with self._lock, told(self.path), self._immediate():
             yield Transaction(self._connection)
 
     def leases(self) -> list[Lease]:
@@ -263,13 +264,13 @@ class LedgerStore:
         Raises:
             LedgerError: if it cannot be read.
         """
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             return [_lease(each, lambda _slot, _token: 0) for each in self._connection.execute(_SELECT)]
 
     @property
     def version(self) -> int:
         """A number that is another one after somebody else changed the file."""
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             (number,) = next(iter(self._connection.execute("PRAGMA data_version")))
         return int(number)
 
@@ -281,7 +282,7 @@ class LedgerStore:
     def is_current(self) -> bool:
         """Whether it is still the file at its path, and this process may use it."""
         try:
-            return self._owner_pid == os.getpid() and os.stat(self.path).st_ino == self._inode
+            return self._owner_pid == os.getpid() and os.stat(self._place).st_ino == self._inode
         except FileNotFoundError:
             return False
 
@@ -304,7 +305,15 @@ def _fill_streams() -> list[int]:
     return fillers
 
 
-def _check_not_emptied(path: Path) -> None:
+def _make_private(path: Path) -> None:
+    """Make the file where it is missing, for its owner alone: what SQLite puts beside it is then his alone too."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise LedgerError(f"{path} could not be used: {error.strerror or error}", path=str(path)) from error
+
+
+def check_not_emptied(path: Path) -> None:
     """Refuse an empty file with a full log beside it: SQLite would wait for whoever has the former file open."""
     sizes = [os.stat(each).st_size if os.path.exists(each) else -1 for each in (path, f"{path}-wal")]
     if sizes[0] == 0 and sizes[1] > 0:
@@ -327,59 +336,8 @@ def _turn_to_wal(connection: apsw.Connection) -> None:
 _abandoned: Final[list[apsw.Connection]] = []
 
 
-def looked_into(path: Path, act: Callable[[Transaction], _T]) -> _T:
-    """Read what stands in a ledger at one moment; nothing is made or changed, and nobody is kept waiting.
-
-    Raises:
-        LedgerDamaged: if it is no ledger.
-        LedgerError: if it cannot be read now, is locked, or was written by another version.
-        FileNotFoundError: if there is none.
-    """
-    for _ in range(_LOOKS):
-        before = os.stat(path)
-        # Who has the file open has a log beside it. Where nobody has, even a reader would make one.
-        alone = not os.path.exists(f"{path}-wal")
-        try:
-            seen = _look_once(path, act, alone=alone)
-        except LedgerDamaged:
-            if not alone or _is_untouched(path, before):
-                raise
-        else:
-            if not alone or _is_untouched(path, before):
-                return seen
-    raise LedgerError(f"{path} changed under every look", path=str(path))
-
-
-def _look_once(path: Path, act: Callable[[Transaction], _T], *, alone: bool) -> _T:
-    _check_not_emptied(path)
-    name = f"file:{urllib.parse.quote(str(path))}?mode=ro{'&immutable=1' if alone else ''}"
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    with _told(path, _LOOK_PATIENCE_S), contextlib.closing(apsw.Connection(name, flags=flags)) as connection:
-        connection.set_busy_handler(Patience(_LOOK_PATIENCE_S))
-        connection.execute("BEGIN")
-        (version,) = next(iter(connection.execute("PRAGMA user_version")))
-        if version != _VERSION:
-            raise _of_another_version(path, version)
-        return act(Transaction(connection))
-
-
-def _is_untouched(path: Path, before: os.stat_result) -> bool:
-    now = os.stat(path)
-    return (now.st_ino, now.st_size, now.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
-
-
-def _of_another_version(path: Path, version: int) -> LedgerError:
-    if version > _VERSION:
-        why = f"was written by a newer memguard (version {version} of the file, not {_VERSION}); use that one"
-    elif version:
-        why = f"was written by an older memguard (version {version} of the file); the next job begins anew"
-    else:
-        why = "is being made at this moment; look again"
-    return LedgerError(f"{path} {why}", path=str(path))
-
-
 @contextmanager
-def _told(path: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
+def told(path: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Say in the words of this project what SQLite met."""
     try:
         yield

@@ -80,18 +80,7 @@ rm {folder}/filler
 
 
 @pytest.mark.requirement("T1.2")
-@pytest.mark.parametrize(
-    "when",
-    [
-        "at first",
-        pytest.param(
-            "while a job runs",
-            marks=pytest.mark.xfail(
-                strict=True, reason="closing a ledger that is full raises, and the command's status is lost"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("when", ["at first", "while a job runs"])
 def test_a_full_runtime_directory_stops_nobody(
     kit: Any, folder: Path, told: dict[str, str], when: str
 ) -> None:
@@ -114,7 +103,8 @@ def test_a_full_runtime_directory_stops_nobody(
     assert reports["b"]["guard_degraded"]
     assert (kit.folder / "c.err").read_bytes() == b""
     assert reports["c"]["guard_degraded"] == []
-    assert json.loads(document)["jobs"] == []
+    # What could not be struck ended with its owner; whoever looks strikes it, and who only shows says that it is gone.
+    assert {job["state"] for job in json.loads(document)["jobs"]} <= {"gone"}
 
 
 @contextmanager
