@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import CO_OPTIMIZED
 from types import (
     CellType,
@@ -17,7 +17,18 @@ from types import (
 )
 from typing import Any, Final, TypeGuard, TypeVar
 
-__all__ = ["holds_as_dict", "is_a", "local_values", "name_in", "path_links", "type_name"]
+from memguard.leaks.type_facts import class_dict, mro_of
+
+__all__ = [
+    "attribute_name",
+    "holds_as_dict",
+    "is_a",
+    "is_namespace",
+    "local_values",
+    "name_in",
+    "path_links",
+    "type_name",
+]
 
 # A place in a larger container is not looked up: it would cost more than it tells.
 _LARGEST_CONTAINER: Final = 10_000
@@ -25,6 +36,8 @@ _LARGEST_CONTAINER: Final = 10_000
 _REFERENCES_OF_ONE_READER: Final = 3
 
 _T = TypeVar("_T")
+# Past the metaclass, which may answer anything.
+_name_of: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
 def is_a(thing: object, kind: type[_T]) -> TypeGuard[_T]:
@@ -34,7 +47,7 @@ def is_a(thing: object, kind: type[_T]) -> TypeGuard[_T]:
 
 def type_name(thing: object) -> str:
     """Return the name of its type, which an object cannot fake as it can ``__class__``."""
-    return type(thing).__name__
+    return _name_of(type(thing))
 
 
 def path_links(path: Sequence[object]) -> list[str]:
@@ -87,8 +100,13 @@ def _code_link(holder: object, held: object) -> str:
     return "closure variable" if is_a(holder, CellType) else ""
 
 
+def attribute_name(holder: object, held: object) -> str:
+    """Return the attribute that leads from one object to another, past its class's code; ``""`` for none."""
+    return name_in(_instance_dict(holder), held) or _slot_name(holder, held)
+
+
 def _attribute_link(holder: object, held: object) -> str:
-    name = name_in(_instance_dict(holder), held) or _slot_name(holder, held)
+    name = attribute_name(holder, held)
     return f"{type_name(holder)}.{name}" if name else type_name(holder)
 
 
@@ -129,10 +147,15 @@ def holds_as_dict(holder: object, held: object) -> bool:
     return is_a(held, dict) and held is _instance_dict(holder)
 
 
+def is_namespace(holder: object, held: object) -> bool:
+    """Tell whether one object is the other's ``__dict__``, be that of an object or of a class."""
+    return is_a(holder, type) or holds_as_dict(holder, held)
+
+
 def _instance_dict(thing: object) -> dict[str, object] | None:
     """Return its ``__dict__`` by the interpreter's own descriptor, past any property of that name."""
-    for each in type(thing).__mro__:
-        descriptor = each.__dict__.get("__dict__")
+    for each in mro_of(type(thing)):
+        descriptor = class_dict(each).get("__dict__")
         if is_a(descriptor, GetSetDescriptorType) or is_a(descriptor, MemberDescriptorType):
             found = descriptor.__get__(thing)
             return found if is_a(found, dict) else None
@@ -140,10 +163,10 @@ def _instance_dict(thing: object) -> dict[str, object] | None:
 
 
 def _slot_name(thing: object, value: object) -> str:
-    for each in type(thing).__mro__:
-        for name, descriptor in each.__dict__.items():
+    for each in mro_of(type(thing)):
+        for name, descriptor in class_dict(each).items():
             if is_a(descriptor, MemberDescriptorType) and _slot_value(thing, descriptor) is value:
-                return name
+                return str(name)
     return ""
 
 

@@ -266,6 +266,7 @@ def _running_frames() -> Iterator[FrameType]:
         while frame is not None:
             yield frame
             frame = frame.f_back
+    del innermost  # this generator's own frame among others: it would keep itself alive
 
 
 def _renew_lock() -> None:
