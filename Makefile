@@ -7,17 +7,22 @@ ARGS ?=
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+# The second environment: the newest numpy, pandas and scikit-learn there are, and no autofeat.
+MODERN := .venv-modern
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo test lint stress bench docs clean help
+.PHONY: demo test test-modern lint stress bench docs clean help
 
 demo: $(VENV)/.installed-demo ## run a real AutoFeat job on real data inside a memory budget
 	@$(BIN)/python -m tools.demo
 
 test: $(VENV)/.installed-test ## run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q -m "not heavy" -n $(JOBS) --dist loadfile $(ARGS)
+
+test-modern: $(MODERN)/.installed-modern ## run the engine's tests on the newest numpy, pandas and scikit-learn
+	@$(MODERN)/bin/python -m pytest -q -m "not heavy" -n $(JOBS) --dist loadfile tests/integrations/autofeat/engine $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## check style, types, spelling and generated pages
 	@$(BIN)/ruff check .
@@ -38,11 +43,11 @@ docs: $(VENV)/.installed-test ## write the generated pages in docs/
 	@$(BIN)/python -m tools.docs
 
 clean: ## remove everything that make has made, .venv included
-	@rm -rf $(VENV) demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(MODERN) demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 # An environment that works is kept, whoever made it; a broken or half-made one is made again.
 $(VENV)/.created:
@@ -60,4 +65,11 @@ $(VENV)/.created:
 $(VENV)/.installed-%: pyproject.toml $(VENV)/.created
 	@echo "installing memguard[$*] into $(VENV) (the first time takes a minute or two)"
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(MODERN)/.installed-modern: pyproject.toml
+	@test -x $(MODERN)/bin/python || $(PYTHON) -m venv $(MODERN)
+	@echo "installing memguard[modern] into $(MODERN) (the first time takes a minute or two)"
+	@$(MODERN)/bin/python -m pip --disable-pip-version-check --quiet --quiet install --upgrade --upgrade-strategy eager \
+	  --editable ".[modern]"
 	@touch $@

@@ -168,6 +168,7 @@ def read_table(
     index = X.index if isinstance(X, pd.DataFrame) else None
     plain = [position for position, name in enumerate(names) if name not in categorical]
     mixed = isinstance(X, pd.DataFrame) and len(plain) < len(names)
+    _refuse_times(X, names, plain)
     if mixed and not plain:
         numbers = pd.DataFrame(index=index)
     else:
@@ -197,6 +198,18 @@ def _categories(X: Any, names: Sequence[str], categorical: Collection[str]) -> d
     return {
         name: X.iloc[:, position].to_numpy(dtype=common, **missing) for name, position in positions.items()
     }
+
+
+def _refuse_times(X: Any, names: Sequence[str], positions: Sequence[int]) -> None:
+    if not isinstance(X, pd.DataFrame):
+        return
+    for position in positions:
+        if X.dtypes.iloc[position].kind in "mM":
+            raise DataError(
+                "holds points or spans of time",
+                subject=f"the column {names[position]!r}",
+                remedy="turn it into numbers first, or leave it out",
+            )
 
 
 def _as_numbers(values: Any, names: Sequence[str], allow_nan: bool, estimator: Any) -> Any:
