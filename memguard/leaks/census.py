@@ -39,6 +39,11 @@ class Census:
         self._contents = contents
         self._most = most_culprits
         self._taken: list[Snapshot] = []
+        self._left_out: list[object] = []
+
+    def leave_out(self, *things: object) -> None:
+        """Leave out objects, with what only they hold: those of whoever takes the census."""
+        self._left_out.extend(things)
 
     def take(self) -> Snapshot:
         """Take a snapshot of this process."""
@@ -59,7 +64,7 @@ class Census:
             return explain(before, found, max(1, iterations), contents=self._contents, most=self._most)
 
     def _walk(self) -> Walk:
-        own: list[object] = [self, self._taken, self._limits]
+        own: list[object] = [self, self._taken, self._limits, self._left_out, *self._left_out]
         own.extend(part for each in self._taken for part in each.parts())
         return walk(self._limits, ignoring=own)
 

@@ -75,7 +75,9 @@ class _Comparison:
         bytes_more = found.total_bytes() - self._garbage - before.garbage_bytes - before.bytes
         grown = self._grown()
         filling, unbounded, leaking = self._sorted_by_bound(grown)
-        culprits = self._culprits(grown, leaking, bytes_more)
+        # What a bounded cache takes has its explanation, and is nobody's guilt.
+        unexplained = bytes_more - sum(each.bytes_per_iteration for each in filling) * times
+        culprits = self._culprits(grown, leaking, unexplained)
         return Explained(
             iterations=times,
             objects=(found.total_count() - before.count) / times,
@@ -137,7 +139,7 @@ class _Comparison:
         )
 
     def _culprits(
-        self, grown: Sequence[_Grown], leaking: Sequence[_Grown], bytes_more: int
+        self, grown: Sequence[_Grown], leaking: Sequence[_Grown], bytes_more: float
     ) -> tuple[Culprit, ...]:
         told = [self._of_group(group) for group in self._grouped(leaking)]
         told += [self._of_spot(here, weight) for here, weight in self._spots_without(grown, bytes_more)]
@@ -186,7 +188,7 @@ class _Comparison:
             why=f"{more} and {format_bytes(round(weight))} with each iteration{why}{shown}",
         )
 
-    def _spots_without(self, grown: Sequence[_Grown], bytes_more: int) -> list[tuple[int, int]]:
+    def _spots_without(self, grown: Sequence[_Grown], bytes_more: float) -> list[tuple[int, int]]:
         """Return names below which there is more, less what grown containers below them explain."""
         found = self._found
         spots = self._spots()

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 __all__ = [
+    "CENSUS_SLACK_BYTES",
     "SCHEMA",
     "CacheFill",
     "Channel",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 SCHEMA: Final = "memguard.leaks/1"
+# Caches of the interpreter, frames, what the census finds of its own.
+CENSUS_SLACK_BYTES: Final = 3000
 
 
 class Verdict(StrEnum):
@@ -195,6 +198,11 @@ class Explained:
     filling: tuple[CacheFill, ...] = ()
     unbounded: tuple[str, ...] = ()
     culprits: tuple[Culprit, ...] = ()
+
+    @property
+    def surely_bytes(self) -> float:
+        """Bytes per iteration less what two censuses may differ by when nothing happened."""
+        return self.object_bytes - CENSUS_SLACK_BYTES / max(1, self.iterations)
 
 
 @dataclass(frozen=True, slots=True)

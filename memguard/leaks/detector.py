@@ -1,0 +1,180 @@
+"""`LeakDetector`: tell it when an iteration ends, and ask it at the end.
+
+Comes in: the ends of iterations of some work in this process. Goes out: a `LeakReport`. It adds some ten microseconds
+to an iteration; at the ends of blocks, each an eighth of what is over, it collects garbage, and twice in all it takes a
+census of all objects (see census.py). What other threads do meanwhile counts as the work's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from memguard.leaks.census import Census
+from memguard.leaks.channels import examine, window_of
+from memguard.leaks.judge import judge
+from memguard.leaks.records import Explained, LeakReport, Shape
+from memguard.leaks.sampler import Sampler, is_collecting
+from memguard.leaks.series import CHANNELS, Series
+from memguard.leaks.snapshot import Snapshot
+from memguard.leaks.sources import NativeSources, SourceReading, likely_sources
+
+__all__ = ["LeakDetector"]
+
+_SHORTEST_BLOCK: Final = 5
+# A cheap watch asks itself after so many iterations, and at each doubling, whether it should look closer.
+_FIRST_SUSPICION: Final = 40
+
+
+class LeakDetector:
+    """Watches a loop in this process and says whether it leaks, how much, what, and who holds it.
+
+    ``with LeakDetector(200) as detector: for ...: work(); detector.iteration()``, then `report`. For one thread.
+    A leak of a few hundred bytes an iteration takes some 40 iterations, one below noise a few hundred.
+
+    Args:
+        iterations: how many are planned, so that blocks come out even; ``None`` if nobody knows.
+        warm_up: iterations that are left out; by default a quarter of all, ten at least.
+        thorough: collect garbage, give free memory back and take censuses. Without, only what is cheap is read, until
+            that gives reason to look closer; a verdict then takes as many iterations again.
+        contents: whether culprits may be told with keys, not only with types and sizes.
+    """
+
+    def __init__(
+        self,
+        iterations: int | None = None,
+        *,
+        warm_up: int | None = None,
+        thorough: bool = True,
+        contents: bool = False,
+    ) -> None:
+        self._planned = iterations
+        self._warm_up = warm_up
+        self._thorough = thorough
+        self._ends = frozenset(_planned_ends(iterations, warm_up)) if iterations else frozenset()
+        self.series = Series(min(4096, (iterations or 4094) + 2))
+        self._sampler = Sampler(self.series, forcing=thorough)
+        self._census = Census(contents=contents)
+        self._sources = NativeSources()
+        self._next_end = _SHORTEST_BLOCK
+        self._next_suspicion = _FIRST_SUSPICION
+        # The newest may be too young to tell a trend from; then the one before it is used.
+        self._snapshots: list[tuple[int, Snapshot, SourceReading]] = []
+        self._report: LeakReport | None = None
+        self._census.leave_out(self, self.series, self._sampler, self._sources)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def iteration(self) -> None:
+        """Say that an iteration is over."""
+        self._sampler.probe()
+        if self.series.iterations in self._ends or (not self._ends and self._is_due()):
+            self._end_block()
+        if not self._thorough and self.series.iterations >= self._next_suspicion:
+            self._next_suspicion *= 2
+            self._look_closer_if_suspicious()
+
+    def iterations(self, count: int) -> Iterator[int]:
+        """Yield numbers from 0 on; each iteration of the loop over them counts as one."""
+        for number in range(count):
+            yield number
+            self.iteration()
+
+    def run(self, work: Callable[[], object], iterations: int) -> LeakReport:
+        """Call a function again and again, and report; what it returns is dropped at once."""
+        for _ in self.iterations(iterations):
+            work()
+        return self.finish()
+
+    def _is_due(self) -> bool:
+        done = self.series.iterations
+        if done < self._next_end:
+            return False
+        self._next_end = done + max(_SHORTEST_BLOCK, done // 8)
+        return True
+
+    def _end_block(self) -> None:
+        self._sampler.end_block()
+        if self._thorough and self._wants_snapshot():
+            with self._sampler.uncounted():
+                self._take_snapshot()
+
+    def _wants_snapshot(self) -> bool:
+        done = self.series.iterations
+        if self._planned is not None:
+            return not self._snapshots
+        return done >= 10 and (not self._snapshots or done >= 4 * self._snapshots[-1][0])
+
+    def _take_snapshot(self) -> None:
+        done = self.series.iterations
+        self._snapshots = [*self._snapshots[-1:], (done, self._census.take(), self._sources.read(done))]
+
+    def _look_closer_if_suspicious(self) -> None:
+        window = window_of(self.series, self._warm_up)
+        findings = (examine(self.series, channel, window) for channel in CHANNELS)
+        suspicious = {Shape.GROWING, Shape.UNCLEAR, Shape.FADING}
+        if any(each is not None and each.shape in suspicious for each in findings):
+            self._thorough = True
+            self._sampler.force()
+            self._warm_up = self.series.iterations
+            self._end_block()
+            self._next_end = self.series.iterations + _SHORTEST_BLOCK
+
+    @property
+    def is_thorough(self) -> bool:
+        """Whether garbage is collected and censuses are taken, from the beginning or for a suspicion."""
+        return self._thorough
+
+    def report_now(self) -> LeakReport:
+        """Return what the samples say so far, without a collection, a census, culprits."""
+        return judge(self.series, warm_up=self._warm_up)
+
+    def finish(self) -> LeakReport:
+        """End the watch and return the report; the same again if it is called again."""
+        if self._report is None:
+            try:
+                self._report = self._conclude()
+            finally:
+                self._sources.close()
+        return self._report
+
+    def report(self) -> LeakReport:
+        """Return the report; ends the watch if it has not ended yet."""
+        return self.finish()
+
+    def _conclude(self) -> LeakReport:
+        done = self.series.iterations
+        # Nothing of ours is in hand now, since the census would count it.
+        if self.series.last_end < done:
+            self._sampler.end_block()
+        explained, sources = self._explain() if self._thorough and done else (None, ())
+        if self._thorough and not is_collecting():
+            self._sampler.end_block(last=True)
+        return judge(self.series, warm_up=self._warm_up, explained=explained, sources=sources)
+
+    def _explain(self) -> tuple[Explained | None, tuple[str, ...]]:
+        done = self.series.iterations
+        usable = [each for each in self._snapshots if done - each[0] >= min(20, done // 2)]
+        if not usable:
+            return None, ()
+        start, snapshot, reading = usable[-1]
+        explained = self._census.explain(snapshot, done - start)
+        sources = self._sources.read(done)
+        # The sum of what may have come from there is compared with the whole growth; it is private memory most often.
+        grown = sum(sources.mappings.values()) - sum(reading.mappings.values())
+        return explained, likely_sources(reading, sources, grown)
+
+
+def _planned_ends(iterations: int, warm_up: int | None) -> range:
+    """Cut all but the warm-up into equal blocks, as many as the judge likes."""
+    wanted = max(10, iterations // 4) if warm_up is None else warm_up
+    blocks = 6 if iterations - wanted < 60 else 10
+    length = max(1, (iterations - wanted) // blocks)
+    return range(iterations - length * blocks, iterations + 1, length)

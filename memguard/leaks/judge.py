@@ -1,0 +1,216 @@
+"""The verdict: samples in, a report out. Pure; all thresholds are in channels.py and kinds.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from memguard.leaks.channels import Window, examine, window_of
+from memguard.leaks.kinds import Growth, kind_of, measured_growth
+from memguard.leaks.records import (
+    CacheFill,
+    Channel,
+    ChannelFinding,
+    Explained,
+    Kind,
+    LeakReport,
+    Shape,
+    Verdict,
+)
+from memguard.leaks.series import CHANNELS, BlockEnd, Series
+from memguard.units import format_bytes
+
+__all__ = ["judge"]
+
+# A bounded cache excuses growth if no more than this share of what objects explain grows outside of such caches.
+_MOST_BESIDE_CACHES: Final = 0.25
+# A collection at the end that takes back this much of what grew: then it was garbage.
+_GARBAGE_SHARE: Final = 0.5
+_ADVICE: Final = {
+    Kind.PYTHON: "drop what the holder keeps, or bound it",
+    Kind.CYCLE: "turn the collector on again, break the cycle, or call gc.collect() now and then",
+    Kind.ARRAY: "drop what the holder keeps; where it is a view, keep a copy of the part instead of the whole base",
+    Kind.CACHE: "give the cache a bound, or clear it between jobs",
+    Kind.NATIVE: "no Python object holds it: run the work in a process that is recycled",
+    Kind.MAPPING: "mappings are not given back: close them, or run the work in a process that is recycled",
+    Kind.FD: "close what is opened, best with a with statement",
+    Kind.THREAD: "end and join threads, or share a pool",
+    Kind.SHARED_MEMORY: "unlink each segment once its last user is done",
+}
+
+
+def judge(
+    series: Series,
+    *,
+    warm_up: int | None = None,
+    explained: Explained | None = None,
+    sources: Sequence[str] = (),
+) -> LeakReport:
+    """Say whether it leaks, how much and what.
+
+    Args:
+        series: samples and ends of blocks.
+        warm_up: iterations to leave out; by default a quarter of all, ten at least.
+        explained: what a census says of the same time; without it caches that fill cannot be told from leaks, and
+            kinds only by counters.
+        sources: sentences about native growth, as `likely_sources` has them, likeliest first.
+    """
+    window = window_of(series, warm_up)
+    case = _Case(window, _examine_all(series, window), explained, tuple(sources))
+    if not case.growing:
+        return case.report_without_leak()
+    filling = case.filling()
+    return case.report_filling(filling) if filling else case.report_leak()
+
+
+def _examine_all(series: Series, window: Window) -> dict[Channel, ChannelFinding]:
+    found = ((channel, examine(series, channel, window)) for channel in CHANNELS)
+    return {channel: finding for channel, finding in found if finding is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All that is known when it comes to a verdict."""
+
+    window: Window
+    findings: Mapping[Channel, ChannelFinding]
+    explained: Explained | None
+    sources: tuple[str, ...]
+
+    @property
+    def growing(self) -> list[ChannelFinding]:
+        return [each for each in self.findings.values() if each.grows]
+
+    def filling(self) -> tuple[CacheFill, ...]:
+        """Return the bounded caches that explain all growth; none if anything grows that they do not explain."""
+        known = self.explained
+        if known is None or not known.filling or self._counts_grow():
+            return ()
+        growth = measured_growth(self.findings, known)
+        native = self.findings.get(Channel.LIVE)
+        heavier = growth is not None and growth.bytes > 3 * max(known.object_bytes, 1.0)
+        if heavier and native is not None and native.grows:
+            return ()
+        most = _MOST_BESIDE_CACHES * known.object_bytes
+        inside = sum(each.bytes_per_iteration for each in known.filling)
+        beside = sum(each.bytes_per_iteration for each in known.culprits)
+        return known.filling if known.surely_bytes - inside <= most or beside <= most else ()
+
+    def _counts_grow(self) -> bool:
+        counted = (Channel.FDS, Channel.THREADS, Channel.SHARED)
+        return any(each.channel in counted for each in self.growing)
+
+    def report_filling(self, caches: Sequence[CacheFill]) -> LeakReport:
+        more = max(each.iterations_to_full for each in caches)
+        told = tuple(
+            f"{each.holder} is a cache that is filling: {each.size} of {each.bound} entries"
+            for each in caches[:5]
+        )
+        # Once they are full it takes a look as long as this one to see that nothing else grows.
+        more += self.window.stop - self.window.start
+        advice = f"look again once the caches are full, after {more} more iterations"
+        return self._report(Verdict.INCONCLUSIVE, evidence=told, advice=advice, more=more)
+
+    def report_without_leak(self) -> LeakReport:
+        open_questions = [each for each in self.findings.values() if _is_open(each)]
+        if not open_questions:
+            return self._report(Verdict.STABLE)
+        more = max(each.more_iterations for each in open_questions)
+        told = tuple(f"{each.channel}: {_UNTOLD[each.shape]}" for each in open_questions)
+        advice = f"{more} more iterations would decide"
+        return self._report(Verdict.INCONCLUSIVE, evidence=told, advice=advice, more=more)
+
+    def report_leak(self) -> LeakReport:
+        growth = measured_growth(self.findings, self.explained)
+        garbage = _was_garbage(self.window.ends, self.growing)
+        compiled = any(each.startswith("numba") for each in self.sources)
+        kind = kind_of(self.findings, growth, self.explained, garbage=garbage, compiled=compiled)
+        native = kind in (Kind.NATIVE, Kind.MAPPING)
+        source = self.sources[0] if native and self.sources else ""
+        return self._report(
+            Verdict.LEAKING,
+            kind=kind,
+            growth=_of_kind(kind, self.findings, growth),
+            evidence=(*self._growth_sentences(), *self._explained_sentence(growth), *self.sources),
+            advice=_ADVICE[kind],
+            source=source,
+        )
+
+    def _growth_sentences(self) -> tuple[str, ...]:
+        return tuple(
+            f"{each.channel} grows by {_amount(each.channel, each.slope)} an iteration, steadily"
+            for each in self.growing
+        )
+
+    def _explained_sentence(self, growth: Growth | None) -> tuple[str, ...]:
+        if self.explained is None or growth is None or growth.bytes <= 0:
+            return ()
+        told = self.explained.object_bytes + self.explained.unreachable_bytes
+        share = min(1.0, max(0.0, told / growth.bytes))
+        return (
+            f"Python objects explain {share:.0%} of {_amount(growth.channel, growth.bytes, True)} an iteration",
+        )
+
+    def _report(
+        self,
+        verdict: Verdict,
+        *,
+        kind: Kind | None = None,
+        growth: Growth | None = None,
+        evidence: tuple[str, ...] = (),
+        advice: str = "",
+        more: int | None = None,
+        source: str = "",
+    ) -> LeakReport:
+        return LeakReport(
+            verdict=verdict,
+            bytes_per_iteration=growth.bytes if growth is not None else 0.0,
+            interval=(growth.low, growth.high) if growth is not None else (0.0, 0.0),
+            kind=kind,
+            channels=tuple(self.findings.values()),
+            iterations=self.window.stop,
+            warm_up=self.window.start,
+            culprits=self.explained.culprits if self.explained is not None and kind is not None else (),
+            evidence=evidence,
+            advice=advice,
+            more_iterations=more,
+            source=source,
+        )
+
+
+_UNTOLD: Final = {
+    Shape.UNCLEAR: "grew, but the look was too short to tell a trend",
+    Shape.FADING: "grows less and less, and has not settled yet",
+}
+
+
+def _is_open(finding: ChannelFinding) -> bool:
+    return finding.shape in _UNTOLD and finding.more_iterations > 0
+
+
+def _was_garbage(ends: Sequence[BlockEnd], growing: Sequence[ChannelFinding]) -> bool:
+    """Tell whether the collection at the end took back what grew, in a program whose collector is off.
+
+    Objects that the program froze are out of any collector's reach, and garbage among them is as good as leaked.
+    """
+    if not ends or ends[-1].collecting or not ends[-1].found:
+        return False
+    for each in growing:
+        if each.channel in (Channel.OBJECTS, Channel.BLOCKS):
+            freed = ends[-1].before[each.channel] - ends[-1].after[each.channel]
+            return freed >= _GARBAGE_SHARE * each.growth
+    return False
+
+
+def _of_kind(kind: Kind, findings: Mapping[Channel, ChannelFinding], growth: Growth | None) -> Growth | None:
+    shared = findings.get(Channel.SHARED)
+    if kind is Kind.SHARED_MEMORY and shared is not None:
+        return Growth(shared.slope, shared.low, shared.high, shared.channel, 0.0)
+    return growth
+
+
+def _amount(channel: Channel, value: float, in_bytes: bool = False) -> str:
+    if in_bytes or channel in (Channel.USS, Channel.LIVE, Channel.SHARED):
+        return format_bytes(round(value))
+    return f"{value:.3g}"

@@ -1,0 +1,147 @@
+"""The probe: seven channels read inside the process, some ten microseconds an iteration, more at ends of blocks."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from memguard.host.allocation import (
+    MallocBooks,
+    NewSharedMemory,
+    anonymous_bytes_now,
+    exact_private_bytes_now,
+    open_descriptors_now,
+    threads_now,
+)
+from memguard.leaks.records import Channel
+from memguard.leaks.series import CHANNELS, Series
+
+__all__ = ["Sampler", "is_collecting", "tracked_objects_now"]
+
+_PLACE: Final = {channel: place for place, channel in enumerate(CHANNELS)}
+_USS: Final = _PLACE[Channel.USS]
+_LIVE: Final = _PLACE[Channel.LIVE]
+_BLOCKS: Final = _PLACE[Channel.BLOCKS]
+_OBJECTS: Final = _PLACE[Channel.OBJECTS]
+_FDS: Final = _PLACE[Channel.FDS]
+_THREADS: Final = _PLACE[Channel.THREADS]
+_SHARED: Final = _PLACE[Channel.SHARED]
+
+
+def tracked_objects_now() -> int:
+    """Return how many objects the collector knows, without a list of them: a millisecond for 100,000.
+
+    To freeze moves all of them to a generation that can be counted where it is, and back; which makes young ones
+    old, as a full collection does, so it is meant for right after one. Where the program froze objects itself they
+    must stay frozen: then they are listed after all.
+    """
+    frozen = gc.get_freeze_count()
+    if frozen:
+        return frozen + len(gc.get_objects())
+    gc.freeze()
+    try:
+        return gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
+class Sampler:
+    """Reads the channels into a `Series`; for one thread, in the process that is watched.
+
+    Args:
+        series: where to.
+        forcing: whether ends of blocks collect garbage and give free memory back; without, they only read.
+    """
+
+    def __init__(self, series: Series, *, forcing: bool = True) -> None:
+        self.series = series
+        self._forcing = forcing
+        self._books = MallocBooks()
+        self._shared = NewSharedMemory()
+        # The exact figure less the counted one, as the last end of a block had it: pages of files that only this
+        # process maps, less pages that it shares with whom it was forked from.
+        self._correction = float(exact_private_bytes_now() - anonymous_bytes_now())
+        # What the watching itself takes, by channel; it is left out of all readings.
+        self._own = array("d", [0.0]) * len(CHANNELS)
+        self._before = array("d", [math.nan]) * len(CHANNELS)
+        self._after = array("d", [math.nan]) * len(CHANNELS)
+
+    @property
+    def can_read_malloc(self) -> bool:
+        """Whether the ``live`` channel can be read."""
+        return self._books.can_read
+
+    def probe(self) -> None:
+        """Read what is cheap, at the end of an iteration; ``objects`` is left to the ends of blocks."""
+        put = self.series.put
+        own = self._own
+        put(_LIVE, self._books.live_bytes() - own[_LIVE])
+        put(_BLOCKS, sys.getallocatedblocks() - own[_BLOCKS])
+        put(_USS, anonymous_bytes_now() + self._correction - own[_USS])
+        put(_FDS, open_descriptors_now())
+        put(_THREADS, threads_now())
+        put(_SHARED, self._shared.bytes_now())
+        self.series.advance()
+
+    def end_block(self, *, last: bool = False) -> None:
+        """Read everything; collect what the collector would have found by itself sooner or later, and read again.
+
+        Where the program turned the collector off nothing is collected until the end: garbage that nobody takes away
+        is what such a program leaks, and the channels shall show it.
+
+        Args:
+            last: whether the look is over, so that a collection may tell what of it was garbage.
+        """
+        collecting = is_collecting()
+        self._shared.drop_foreign()
+        self._read(self._before)
+        found = gc.collect() if self._forcing and (collecting or last) else 0
+        if self._forcing:
+            self._books.trim()
+        self._read(self._after)
+        self.series.end_block(found, collecting, gc.get_freeze_count(), self._before, self._after)
+
+    def _read(self, into: array[float]) -> None:
+        into[_LIVE] = self._books.live_bytes()
+        into[_BLOCKS] = sys.getallocatedblocks()
+        into[_OBJECTS] = tracked_objects_now() if self._forcing else math.nan
+        exact = exact_private_bytes_now()
+        self._correction = float(exact - anonymous_bytes_now())
+        into[_USS] = exact
+        into[_FDS] = open_descriptors_now()
+        into[_THREADS] = threads_now()
+        into[_SHARED] = self._shared.bytes_now()
+        for place, size in enumerate(self._own):
+            into[place] -= size
+
+    def force(self) -> None:
+        """Collect and trim at ends of blocks from now on."""
+        self._forcing = True
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave out of all later readings what the block keeps for itself; nobody else should be at work meanwhile.
+
+        Meant for right after `end_block`: garbage of the program would else be taken for the block's.
+        """
+        before = array("d", self._before)
+        self._read(before)
+        yield
+        if self._forcing:
+            if is_collecting():
+                gc.collect()
+            self._books.trim()
+        self._read(self._after)
+        for place in (_LIVE, _BLOCKS, _OBJECTS, _USS):
+            more = self._after[place] - before[place]
+            self._own[place] += 0.0 if math.isnan(more) else more
+
+
+def is_collecting() -> bool:
+    """Tell whether the interpreter collects garbage by itself."""
+    return gc.isenabled() and gc.get_threshold()[0] > 0
