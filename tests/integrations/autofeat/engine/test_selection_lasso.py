@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LassoLarsCV, lars_path_gram
 
+from memguard_integrations.autofeat.engine.selection.blocks import Design, Rows
 from memguard_integrations.autofeat.engine.selection.lars import GramColumns, LassoPath, lasso_path
 from memguard_integrations.autofeat.engine.selection.lasso import CrossValidated, cross_validated_lasso
+from memguard_integrations.autofeat.engine.selection.lazy_sums import lazy_sums
 from memguard_integrations.autofeat.engine.selection.sample import Sample
 from memguard_integrations.autofeat.engine.selection.single import single_precision_weights
 from memguard_integrations.autofeat.engine.selection.standard import Standardised
-from memguard_integrations.autofeat.engine.selection.sums import Design, RealSums, Rows, full_sums
+from memguard_integrations.autofeat.engine.selection.sums import RealSums, full_sums
 
 Floats = NDArray[np.float64]
 
@@ -149,6 +152,23 @@ def test_the_size_of_blocks_changes_sums_by_rounding_only() -> None:
     table = alike_columns(700, 12, 0.5)
     small, large = (from_sums(rows_of(*table, size)[0], 12) for size in (1 << 10, 1 << 24))
     np.testing.assert_allclose(small.coefs, large.coefs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_sums_on_demand_give_the_same_model(memory_bytes: int) -> None:
+    """A design of which only wanted columns are summed gets the coefficients that all sums give."""
+    rows, _, _ = rows_of(*alike_columns(300, 150, 0.5))
+    lazy = cross_validated_lasso(lazy_sums(rows, Design(np.arange(150)), memory_bytes))
+    np.testing.assert_allclose(lazy.coefs, from_sums(rows, 150).coefs, rtol=1e-7, atol=1e-10)
+
+
+def test_two_threads_sum_to_the_last_bit_what_one_sums() -> None:
+    """Each fold is summed in one order, whoever does it."""
+    rows, _, _ = rows_of(*alike_columns(2000, 12, 0.5), 1 << 12)
+    one = full_sums(rows, Design(np.arange(12)), RealSums(rows, np.arange(12)))
+    two = full_sums(rows, Design(np.arange(12)), RealSums(replace(rows, threads=2), np.arange(12)))
+    for fold in range(5):
+        np.testing.assert_array_equal(one.square(np.arange(12), fold), two.square(np.arange(12), fold))
 
 
 def test_too_few_rows_for_the_folds_are_refused() -> None:

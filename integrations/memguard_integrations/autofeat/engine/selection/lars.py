@@ -32,7 +32,7 @@ TINY = np.finfo(np.float32).tiny
 # The Cholesky factor grows by so many rows at a time, so that LAPACK works on it in place, without a copy.
 GROWTH = 64
 # Steps after which a path asks whether it has gone far enough.
-ASKED_EVERY = 32
+ASKED_EVERY = 48
 
 
 @dataclass(frozen=True, slots=True)

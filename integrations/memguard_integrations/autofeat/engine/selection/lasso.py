@@ -1,20 +1,16 @@
 """A cross-validated lasso from sums: what scikit-learn's ``LassoLarsCV(cv=5)`` finds, without its copies.
 
 Each fold's path is walked on the sums of the other four. The squares and products of the residuals of held-out
-rows, which make its error curve, follow from the sums of the fifth: no residual is ever formed. Several folds are
-walked at once: their steps are many and small, so BLAS gains less from two threads than two paths do.
+rows, which make its error curve, follow from the sums of the fifth: no residual is ever formed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from memguard_integrations.autofeat.engine.selection.curves import Curve, best_alpha, long_past_the_best
 from memguard_integrations.autofeat.engine.selection.lars import (
@@ -65,8 +61,7 @@ def cross_validated_lasso(sums: FoldSums, *, thorough: bool = True) -> CrossVali
     Raises:
         ValueError: No alpha has a finite error.
     """
-    with _one_blas_thread() as threads, ThreadPoolExecutor(threads) as pool:
-        curves = list(pool.map(lambda fold: _fold_curve(sums, fold, thorough), range(N_FOLDS)))
+    curves = [_fold_curve(sums, fold, thorough) for fold in range(N_FOLDS)]
     alpha, alphas, errors = best_alpha(curves)
     whole = _centred(sums, range(N_FOLDS))
     path = lasso_path(whole.gram, whole.covariance, whole.n_samples, alpha_min=alpha)
@@ -111,9 +106,7 @@ def _held_out(sums: FoldSums, fold: int, centred: _Centred, path: LassoPath) -> 
     used = path.support
     count, totals = sums.counts[fold], sums.totals[fold][used]
     means, target_mean = centred.means[used], centred.target_mean
-    gram = np.array([sums.column(feature, [fold], None)[used] for feature in used]).reshape(
-        used.size, used.size
-    )
+    gram = sums.square(used, fold)
     gram = gram - np.outer(totals, means) - np.outer(means, totals) + count * np.outer(means, means)
     with_target = (
         sums.with_target[fold][used]
@@ -128,12 +121,3 @@ def _held_out(sums: FoldSums, fold: int, centred: _Centred, path: LassoPath) -> 
     # Where rounding let alpha grow at the last knot, neighbours on the axis are not neighbours on the path.
     order = np.argsort(path.alphas, kind="stable")
     return Curve(path.alphas[order], products.diagonal()[order], products[order[:-1], order[1:]])
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[int]:
-    """Let paths be walked at once, each with one thread of BLAS; yield how many BLAS would have used."""
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library["num_threads"] for library in blas.info()), default=1)
-    with blas.limit(limits=1):
-        yield min(threads, N_FOLDS)

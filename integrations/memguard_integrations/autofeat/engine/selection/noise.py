@@ -152,13 +152,14 @@ class StreamedNoise:
         return values
 
     def _made(self, piece: int) -> NDArray[np.float32]:
-        if self.held is None or self.held[0] != piece:
+        held = self.held  # another thread may put another piece there
+        if held is None or held[0] != piece:
             generator = self._generator(piece)
             shuffled = self._shuffled(piece, generator)
             shuffled /= self.std[:, np.newaxis].astype(np.float32)
             gaussian = generator.standard_normal((self.n_gaussian, shuffled.shape[1]), dtype=np.float32)
-            self.held = piece, np.concatenate([shuffled, gaussian])
-        return self.held[1]
+            held = self.held = piece, np.concatenate([shuffled, gaussian])
+        return held[1]
 
     def at(self, positions: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the columns at some positions of the sample."""

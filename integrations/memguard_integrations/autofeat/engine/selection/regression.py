@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memguard_integrations.autofeat.engine.selection.blocks import Design, Rows, one_blas_thread
 from memguard_integrations.autofeat.engine.selection.lasso import cross_validated_lasso
+from memguard_integrations.autofeat.engine.selection.lazy_sums import lazy_sums
 from memguard_integrations.autofeat.engine.selection.noise import Noise, PermutedNoise
 from memguard_integrations.autofeat.engine.selection.single import single_bytes, single_precision_weights
-from memguard_integrations.autofeat.engine.selection.sums import (
-    Design,
-    FoldSums,
-    RealSums,
-    Rows,
-    full_sums,
-)
+from memguard_integrations.autofeat.engine.selection.sums import FoldSums, RealSums, full_sums
 
 __all__ = ["EXACT_BYTES", "RegressionModels"]
 
@@ -24,6 +21,9 @@ __all__ = ["EXACT_BYTES", "RegressionModels"]
 # the choice is autofeat's to the last bit. With more data the same costs as much time and half the memory as
 # autofeat, and columns are told apart by more rows: the choice depends less on the last bits.
 EXACT_BYTES = 32 << 20
+# Share of the memory that the sums among real columns may take if all of them are to be had at once; those with
+# noise columns, the columns of a path and the blocks have the rest.
+FULL_SHARE = 0.75
 
 
 class RegressionModels:
@@ -66,9 +66,13 @@ class RegressionModels:
     def _weights(self, design: Design) -> NDArray[np.float64]:
         if design.noise is None and self.exact:
             return single_precision_weights(self.rows, design.columns)
-        return np.abs(cross_validated_lasso(self._sums(design), thorough=self.exact).coefs)
+        with one_blas_thread() as threads:
+            sums = self._sums(replace(self.rows, threads=threads), design)
+            return np.abs(cross_validated_lasso(sums, thorough=self.exact).coefs)
 
-    def _sums(self, design: Design) -> FoldSums:
+    def _sums(self, rows: Rows, design: Design) -> FoldSums:
+        if RealSums.bytes_for(len(self.columns)) > FULL_SHARE * self.memory_bytes:
+            return lazy_sums(rows, design, int(FULL_SHARE * self.memory_bytes))
         if self.real is None:
-            self.real = RealSums(self.rows, self.columns)
-        return full_sums(self.rows, design, self.real)
+            self.real = RealSums(rows, self.columns)
+        return full_sums(rows, design, self.real)

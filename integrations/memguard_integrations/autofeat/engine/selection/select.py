@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from memguard_integrations.autofeat.engine.selection.blocks import Rows
 from memguard_integrations.autofeat.engine.selection.choice import by_frequency, kept_columns
 from memguard_integrations.autofeat.engine.selection.classification import ClassificationModels
 from memguard_integrations.autofeat.engine.selection.correlation import correlations, uncorrelated
@@ -17,7 +18,6 @@ from memguard_integrations.autofeat.engine.selection.regression import Regressio
 from memguard_integrations.autofeat.engine.selection.run import Models, Run
 from memguard_integrations.autofeat.engine.selection.sample import Sample, run_sample
 from memguard_integrations.autofeat.engine.selection.standard import ColumnSource, Standardised, moments
-from memguard_integrations.autofeat.engine.selection.sums import Rows
 
 __all__ = ["DEFAULT_MEMORY_BYTES", "Progress", "select"]
 

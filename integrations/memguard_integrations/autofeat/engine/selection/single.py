@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LassoLars, lars_path
 
+from memguard_integrations.autofeat.engine.selection.blocks import Rows
 from memguard_integrations.autofeat.engine.selection.curves import (
     Curve,
     best_alpha,
 )
 from memguard_integrations.autofeat.engine.selection.lars import EPS, MAX_ITER
-from memguard_integrations.autofeat.engine.selection.sums import Rows
 
 __all__ = ["single_bytes", "single_precision_weights"]
 

@@ -8,80 +8,19 @@ the held-out rows are the fifth: so no fold is ever copied. Products among real 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsyrk
 
-from memguard_integrations.autofeat.engine.selection.noise import PIECE_ROWS, DrawnNoise, Noise
-from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS, Sample
-from memguard_integrations.autofeat.engine.selection.standard import Standardised
+from memguard_integrations.autofeat.engine.selection.blocks import Block, Design, Rows, for_each_block
+from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS
 
-__all__ = ["Design", "FoldSums", "RealSums", "Rows", "full_sums"]
+__all__ = ["FoldSums", "Margins", "RealSums", "add_cross", "full_sums", "target_sums"]
 
 Matrix = NDArray[np.float64]
-# Bytes of one block of float64 values; larger ones make the sums no faster.
-BLOCK_BYTES = 24 << 20
-SMALLEST_CHUNK = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows that a model learns from.
-
-    ``target`` has the value of every position of the sample, shape (len(sample),). ``on_step`` is called between
-    bounded steps.
-    """
-
-    data: Standardised
-    sample: Sample
-    target: Matrix
-    on_step: Callable[[], None]
-    block_bytes: int = BLOCK_BYTES
-
-    def permuted(self, permutation: NDArray[np.intp]) -> Rows:
-        """Return the same rows in another order."""
-        return replace(self, sample=self.sample.permuted(permutation), target=self.target[permutation])
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """The columns of a model: real ones by index, then noise."""
-
-    columns: NDArray[np.intp]
-    noise: Noise | None = None
-
-    def __len__(self) -> int:
-        return len(self.columns) + (0 if self.noise is None else len(self.noise))
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Rows of one fold: real columns, noise columns, both shape (columns, rows), and the target."""
-
-    fold: int
-    real: Matrix
-    noise: Matrix
-    target: Matrix
-
-
-def blocks(rows: Rows, design: Design) -> Iterator[Block]:
-    """Yield all rows of a design in blocks of bounded size, in the order in which they are stored."""
-    nothing = np.empty((0, 0))
-    for positions in rows.sample.chunks(_chunk_rows(rows, design)):
-        for piece in rows.sample.pieces(positions):
-            rows.on_step()
-            real = rows.data.gather(design.columns.tolist(), piece.rows)
-            noise = nothing if design.noise is None else design.noise.at(piece.positions)
-            yield Block(piece.fold, real, noise, rows.target[piece.positions])
-
-
-def _chunk_rows(rows: Rows, design: Design) -> int:
-    if design.noise is not None and not isinstance(design.noise, DrawnNoise):
-        return PIECE_ROWS  # noise that is made in pieces should be made once
-    return max(SMALLEST_CHUNK, N_FOLDS * rows.block_bytes // (8 * max(1, len(design))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +30,8 @@ class FoldSums:
     ``counts``, ``target`` (sums of y) and ``target_squares`` have shape (folds,); ``totals`` (sums of columns),
     ``with_target`` (X'y) and ``squares`` (the diagonal of X'X) have shape (folds, features).
     ``column(j, folds, likely)`` returns column j of X'X summed over some folds, shape (features,); ``likely``
-    orders features by how likely they are asked for next.
+    orders features by how likely they are asked for next. ``square(features, fold)`` returns rows and columns of
+    some features of one fold's X'X.
     """
 
     counts: NDArray[np.float64]
@@ -101,9 +41,10 @@ class FoldSums:
     with_target: Matrix
     squares: Matrix
     column: Callable[[int, Sequence[int], Callable[[], NDArray[np.intp]] | None], Matrix]
+    square: Callable[[NDArray[np.intp], int], Matrix]
 
 
-class _Margins:
+class Margins:
     """The sums that are not of two columns."""
 
     def __init__(self, n_features: int) -> None:
@@ -111,6 +52,7 @@ class _Margins:
         self.with_target = np.zeros((N_FOLDS, n_features))
 
     def add(self, fold: int, values: Matrix, target: Matrix) -> None:
+        """Add some rows of a fold: columns, shape (features, rows), and their target."""
         self.totals[fold] += values.sum(axis=1)
         self.with_target[fold] += values @ target
 
@@ -128,12 +70,14 @@ class RealSums:
         self.columns = columns
         self.place = {int(column): place for place, column in enumerate(columns)}
         self.products = [np.zeros((size, size), order="F") for _ in range(N_FOLDS)]
-        self.margins = _Margins(size)
-        for block in blocks(rows, Design(columns)):
-            self.margins.add(block.fold, block.real, block.target)
-            _add_own(self.products[block.fold], block.real)
+        self.margins = Margins(size)
+        for_each_block(rows, Design(columns), self._add)
         for products in self.products:
             _mirror(products)
+
+    def _add(self, block: Block) -> None:
+        self.margins.add(block.fold, block.real, block.target)
+        _add_own(self.products[block.fold], block.real)
 
     @staticmethod
     def bytes_for(n_columns: int) -> int:
@@ -151,25 +95,27 @@ class _NoiseSums:
     def __init__(self, rows: Rows, design: Design, n_noise: int) -> None:
         self.with_real = [np.zeros((n_noise, len(design.columns)), order="F") for _ in range(N_FOLDS)]
         self.products = [np.zeros((n_noise, n_noise), order="F") for _ in range(N_FOLDS)]
-        self.margins = _Margins(n_noise)
+        self.margins = Margins(n_noise)
         if not n_noise:
             return
-        for block in blocks(rows, design):
-            self.margins.add(block.fold, block.noise, block.target)
-            _add_own(self.products[block.fold], block.noise)
-            if len(block.real):
-                _add_cross(self.with_real[block.fold], block.noise, block.real)
+        for_each_block(rows, design, self._add)
         for products in self.products:
             _mirror(products)
+
+    def _add(self, block: Block) -> None:
+        self.margins.add(block.fold, block.noise, block.target)
+        _add_own(self.products[block.fold], block.noise)
+        if len(block.real):
+            add_cross(self.with_real[block.fold], block.noise, block.real)
 
 
 def full_sums(rows: Rows, design: Design, real: RealSums) -> FoldSums:
     """Add up what a design has beyond the products of its real columns, and put both together."""
-    places = real.places(design.columns)
-    noise = _NoiseSums(rows, design, len(design) - len(places))
+    places, size = real.places(design.columns), len(design)
+    noise = _NoiseSums(rows, design, design.n_noise)
 
     def column(feature: int, folds: Sequence[int], likely: object = None) -> Matrix:
-        found = np.zeros(len(design))
+        found = np.zeros(size)
         head, tail = found[: len(places)], found[len(places) :]
         for fold in folds:
             if feature < len(places):
@@ -178,6 +124,16 @@ def full_sums(rows: Rows, design: Design, real: RealSums) -> FoldSums:
             else:
                 head += noise.with_real[fold][feature - len(places)]
                 tail += noise.products[fold][:, feature - len(places)]
+        return found
+
+    def square(features: NDArray[np.intp], fold: int) -> Matrix:
+        found = np.empty((features.size, features.size))
+        mine = features < len(places)
+        inside, outside = places[features[mine]], features[~mine] - len(places)
+        found[np.ix_(mine, mine)] = real.products[fold][np.ix_(inside, inside)]
+        found[np.ix_(~mine, ~mine)] = noise.products[fold][np.ix_(outside, outside)]
+        found[np.ix_(~mine, mine)] = noise.with_real[fold][np.ix_(outside, features[mine])]
+        found[np.ix_(mine, ~mine)] = found[np.ix_(~mine, mine)].T
         return found
 
     def both(left: Matrix, right: Matrix) -> Matrix:
@@ -189,6 +145,7 @@ def full_sums(rows: Rows, design: Design, real: RealSums) -> FoldSums:
         with_target=both(real.margins.with_target, noise.margins.with_target),
         squares=both(_diagonals(real.products), _diagonals(noise.products)),
         column=column,
+        square=square,
     )
 
 
@@ -212,7 +169,7 @@ def _add_own(products: Matrix, values: Matrix) -> None:
     dsyrk(1.0, values.T, beta=1.0, c=products, trans=1, overwrite_c=1)
 
 
-def _add_cross(products: Matrix, left: Matrix, right: Matrix) -> None:
+def add_cross(products: Matrix, left: Matrix, right: Matrix) -> None:
     """Add left @ right.T in place."""
     dgemm(1.0, left.T, right.T, beta=1.0, c=products, trans_a=1, overwrite_c=1)
 
