@@ -357,6 +357,18 @@ class TestBadInput:
                 clone(estimator).set_params(**arguments).fit(frame, target)
 
 
+def test_a_column_of_one_value_is_passed_through() -> None:
+    """It is never selected and does no harm; where there is no other a fit is refused."""
+    frame, target = houses()
+    model = quick().fit(frame.assign(one=1.5), target)
+    assert "one" not in model.good_cols_
+    assert model.good_cols_ == quick().fit(frame, target).good_cols_
+    assert model.transform(frame.assign(one=1.5))["one"].eq(1.5).all()
+    for steps in (0, 1):
+        with pytest.raises(DataError, match="the columns 'one': hold a single value each"):
+            quick(categorical_cols=None, feateng_steps=steps).fit(pd.DataFrame({"one": [1.5] * 120}), target)
+
+
 def test_memory_and_scratch_folder_change_no_result(tmp_path: Any) -> None:
     """A fit that may hold little gives what a fit without a bound gives, and leaves its folder empty."""
     frame, target = houses()

@@ -22,6 +22,7 @@ from memguard_integrations.autofeat.engine.estimators.recipe import Feature, Inp
 from memguard_integrations.autofeat.engine.estimators.sizes import most_columns, rows_within
 from memguard_integrations.autofeat.engine.estimators.symbols import require_different_symbols, symbol_name
 from memguard_integrations.autofeat.engine.estimators.units import parse_units, pi_terms
+from memguard_integrations.autofeat.engine.estimators.varying import SomeColumns, constant_columns
 
 if TYPE_CHECKING:
     import sympy
@@ -210,8 +211,9 @@ def _choose_without_steps(
     if request.selects:
         from memguard_integrations.autofeat.engine.selection import select_features  # noqa: PLC0415
 
+        constant = constant_columns(frame)
         good = select_features(
-            frame,
+            frame.drop(columns=list(constant)),
             target,
             request.runs,
             None,
@@ -230,6 +232,7 @@ def _choose_engineered(
     from memguard_integrations.autofeat.engine.expansion import expand  # noqa: PLC0415
     from memguard_integrations.autofeat.engine.selection import select  # noqa: PLC0415
 
+    constant = constant_columns(frame) if request.selects else set()
     with expand(
         frame,
         list(start),
@@ -243,9 +246,10 @@ def _choose_engineered(
         _tell(request, "%d columns engineered", len(expansion.names) - frame.shape[1])
         good = list(expansion.names)
         if request.selects:
+            varying = [place for place, name in enumerate(expansion.names) if name not in constant]
             good = select(
-                expansion.columns,
-                expansion.names,
+                SomeColumns(expansion.columns, varying),
+                [expansion.names[place] for place in varying],
                 target,
                 runs=request.runs,
                 problem_type=request.problem_type,
@@ -253,6 +257,7 @@ def _choose_engineered(
                 verbose=request.verbose,
                 memory_bytes=request.guards.memory_bytes,
             )
+        # Where nothing was selected the columns to start from are taken.
         good = [str(name) for name in good] or list(frame.columns)
         kept = [*(name for name in good if name not in frame.columns), *start]
         return Chosen(good, {name: expansion.formulas[name] for name in kept})
