@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _autofeat_fresh import answer_of_fresh
+from _autofeat_programs import answer_of_fresh
 from _common import Figure, Series
 
 from memguard.units import MIB

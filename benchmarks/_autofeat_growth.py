@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from _autofeat_fresh import answer_of_fresh
+from _autofeat_programs import answer_of_fresh
 from _common import Figure
 
 from memguard.units import MIB

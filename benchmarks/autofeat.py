@@ -1,7 +1,7 @@
 """The AutoFeat engine against stock autofeat, in one run.
 
 Each section stands in a file `_autofeat_NAME.py` with `measure(parsed)`, which returns its figures, and is listed here.
-What is timed or weighed runs in a fresh process each time (`_autofeat_fresh.py`); engine and stock take turns.
+What is timed or weighed runs in a fresh process each time (`_autofeat_programs.py`); engine and stock take turns.
 """
 
 from __future__ import annotations
