@@ -36,6 +36,7 @@ from memguard.story import tell_death
 __all__ = [
     "EXIT_CANNOT_EXECUTE",
     "EXIT_FAILED",
+    "EXIT_INCONCLUSIVE",
     "EXIT_INTERRUPTED",
     "EXIT_KILLED",
     "EXIT_NOT_FOUND",
@@ -59,6 +60,8 @@ __all__ = [
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+# Of `memguard leaks` alone, whose 0 and 1 are verdicts.
+EXIT_INCONCLUSIVE: Final = 3
 # coreutils' `timeout` ends with this status; only memguard's own jobs do, a wrapped command keeps its status.
 EXIT_TIMEOUT: Final = 124
 # The next three as `env`, `timeout` and `docker run` have them.

@@ -40,7 +40,7 @@ def chain_of(found: Walk, here: int) -> tuple[str, ...]:
     kind, name = found.roots[path[0]]
     things = [found.nodes[each] for each in path]
     if kind == RootKind.MODULE and len(things) > 1:
-        return _shortened([f"{name}.{name_in(things[0], things[1])}", *path_links(things[1:])])
+        return _shortened([f"{name}.{name_in(things[0], things[1]) or '?'}", *path_links(things[1:])])
     return _shortened([name, *path_links(things)])
 
 

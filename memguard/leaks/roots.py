@@ -21,7 +21,7 @@ from memguard.leaks.type_facts import class_dict_of_module
 
 __all__ = ["Root", "RootKind", "named_roots"]
 
-_OWN_ROOM: Final = "memguard.leaks"
+_OWN: Final = "memguard."
 # The frame's own reference, the variable here, and what getrefcount is given.
 _REFERENCES_OF_ONE_READER: Final = 3
 
@@ -87,7 +87,7 @@ def _running_variables() -> Iterator[Root]:
         frame: FrameType | None = innermost
         while frame is not None:
             module = str(frame.f_globals.get("__name__", "?"))
-            if not module.startswith(_OWN_ROOM):
+            if not module.startswith(_OWN):
                 for name, value in _values(frame):
                     yield Root(
                         RootKind.VARIABLE,
