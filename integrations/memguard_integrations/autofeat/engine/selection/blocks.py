@@ -20,7 +20,7 @@ from memguard_integrations.autofeat.engine.selection.noise import PIECE_ROWS, No
 from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS, Piece, Sample
 from memguard_integrations.autofeat.engine.selection.standard import Standardised
 
-__all__ = ["Block", "Design", "Rows", "for_each_block", "one_blas_thread"]
+__all__ = ["BLOCK_BYTES", "Block", "Design", "Rows", "for_each_block", "one_blas_thread"]
 
 Matrix = NDArray[np.float64]
 # Bytes of one block of float64 values, of which each thread has one; larger ones make the sums no faster.

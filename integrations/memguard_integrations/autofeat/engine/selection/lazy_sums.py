@@ -8,6 +8,7 @@ Memory is O(features x active) instead of O(features²); the price is a pass for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,21 @@ class _Columns:
     def __init__(self, rows: Rows, design: Design, memory_bytes: int) -> None:
         self.rows = rows
         self.design = design
-        self.most = max(2 * BATCH, memory_bytes // (8 * N_FOLDS * max(1, len(design))))
+        values_bytes = 8 * len(rows.sample) * len(design)
+        # Wide tables are often short: then the rows themselves fit, and a pass need not make them again.
+        self.blocks: list[Block] | None = [] if values_bytes <= memory_bytes / 2 else None
+        left = memory_bytes - (0 if self.blocks is None else values_bytes)
+        self.most = max(2 * BATCH, left // (8 * N_FOLDS * max(1, len(design))))
         self.held: dict[int, Matrix] = {}
+
+    def each_block(self, work: Callable[[Block], None]) -> None:
+        """Hand all rows to ``work``, those that are held or else made again."""
+        if not self.blocks:
+            for_each_block(self.rows, self.design, work)
+        else:
+            self.rows.on_step()
+            for block in self.blocks:
+                work(block)
 
     def get(self, feature: int, likely: Callable[[], NDArray[np.intp]] | None) -> Matrix:
         """Return a column; if it is not held, sum it together with likely ones."""
@@ -56,7 +70,7 @@ class _Columns:
                 values = _values(block)[features]
                 add_cross(summed, values, values)
 
-        for_each_block(self.rows, self.design, add)
+        self.each_block(add)
         return summed
 
     def _sum(self, features: Sequence[int]) -> None:
@@ -67,7 +81,7 @@ class _Columns:
             values = _values(block)
             add_cross(found[block.fold], values[wanted], values)
 
-        for_each_block(self.rows, self.design, add)
+        self.each_block(add)
         for oldest in list(self.held)[: max(0, len(self.held) + len(wanted) - self.most)]:
             del self.held[oldest]
         for place, feature in enumerate(wanted):
@@ -86,15 +100,17 @@ def lazy_sums(rows: Rows, design: Design, memory_bytes: int) -> FoldSums:
         design: The columns.
         memory_bytes: What columns may take that are held for later paths.
     """
+    columns = _Columns(rows, design, memory_bytes)
     margins, squares = Margins(len(design)), np.zeros((N_FOLDS, len(design)))
 
     def add(block: Block) -> None:
         values = _values(block)
+        if columns.blocks is not None:
+            columns.blocks.append(replace(block, real=values, noise=values[:0]))
         margins.add(block.fold, values, block.target)
         squares[block.fold] += np.einsum("ij,ij->i", values, values)
 
     for_each_block(rows, design, add)
-    columns = _Columns(rows, design, memory_bytes)
 
     def column(
         feature: int, folds: Sequence[int], likely: Callable[[], NDArray[np.intp]] | None = None

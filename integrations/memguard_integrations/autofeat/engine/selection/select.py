@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memguard_integrations.autofeat.engine.selection.blocks import Rows
+from memguard_integrations.autofeat.engine.selection.blocks import BLOCK_BYTES, Rows
 from memguard_integrations.autofeat.engine.selection.choice import by_frequency, kept_columns
 from memguard_integrations.autofeat.engine.selection.classification import ClassificationModels
 from memguard_integrations.autofeat.engine.selection.correlation import correlations, uncorrelated
@@ -26,6 +26,8 @@ LOG = logging.getLogger("memguard.autofeat")
 DEFAULT_MEMORY_BYTES = 256 << 20
 # Share of it that noise may take; sums and blocks have the rest.
 NOISE_SHARE = 0.25
+# A block of rows is at most such a part of it: each thread has one, and what is made of it besides.
+BLOCK_PART = 16
 
 
 class Progress(Protocol):
@@ -66,7 +68,9 @@ class _Task:
         budget = int((1 - NOISE_SHARE) * self.memory_bytes)
         if not self.regression:
             return ClassificationModels(self.data, sample, target, budget, self.on_step)
-        rows = Rows(self.data, sample, target, self.on_step)
+        rows = Rows(
+            self.data, sample, target, self.on_step, min(BLOCK_BYTES, self.memory_bytes // BLOCK_PART)
+        )
         return RegressionModels(rows, np.asarray(columns, dtype=np.intp), budget)
 
     def say(self, text: str, *values: object) -> None:
