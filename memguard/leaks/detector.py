@@ -128,6 +128,11 @@ class LeakDetector:
             self._next_end = self.series.iterations + _SHORTEST_BLOCK
 
     @property
+    def block_ends(self) -> frozenset[int]:
+        """After which iterations blocks end, where that is planned; empty where the count is not known."""
+        return self._ends
+
+    @property
     def is_thorough(self) -> bool:
         """Whether garbage is collected and censuses are taken, from the beginning or for a suspicion."""
         return self._thorough

@@ -12,6 +12,7 @@ from memguard.leaks.records import (
     CacheFill,
     Channel,
     ChannelFinding,
+    Culprit,
     Explained,
     Kind,
     LeakReport,
@@ -19,6 +20,7 @@ from memguard.leaks.records import (
     Verdict,
 )
 from memguard.leaks.series import CHANNELS, BlockEnd, Series
+from memguard.leaks.sources import EXIT_HANDLERS
 from memguard.units import format_bytes
 
 __all__ = ["judge"]
@@ -27,6 +29,8 @@ __all__ = ["judge"]
 _MOST_BESIDE_CACHES: Final = 0.25
 # A collection at the end that takes back this much of what grew: then it was garbage.
 _GARBAGE_SHARE: Final = 0.5
+_LEAST_CULPRIT_SHARE: Final = 0.02
+_LEAST_CULPRIT_BYTES: Final = 16.0
 _ADVICE: Final = {
     Kind.PYTHON: "drop what the holder keeps, or bound it",
     Kind.CYCLE: "turn the collector on again, break the cycle, or call gc.collect() now and then",
@@ -123,9 +127,12 @@ class _Case:
 
     def report_leak(self) -> LeakReport:
         growth = measured_growth(self.findings, self.explained)
-        garbage = _was_garbage(self.window.ends, self.growing)
+        garbage = _was_garbage(self.window.ends, self.growing) or self._is_frozen_garbage(growth)
         compiled = any(each.startswith("numba") for each in self.sources)
         kind = kind_of(self.findings, growth, self.explained, garbage=garbage, compiled=compiled)
+        at_exit = next((each for each in self.sources if each.startswith(EXIT_HANDLERS)), "")
+        if at_exit and kind is Kind.NATIVE:
+            kind = Kind.PYTHON  # no census sees what they hold, and nothing else does
         native = kind in (Kind.NATIVE, Kind.MAPPING)
         source = self.sources[0] if native and self.sources else ""
         return self._report(
@@ -135,7 +142,18 @@ class _Case:
             evidence=(*self._growth_sentences(), *self._explained_sentence(growth), *self.sources),
             advice=_ADVICE[kind],
             source=source,
+            holder=at_exit,
         )
+
+    def _is_frozen_garbage(self, growth: Growth | None) -> bool:
+        """Tell whether objects are frozen with each iteration that nothing leads to: no collector will find them."""
+        objects, ends = self.findings.get(Channel.OBJECTS), self.window.ends
+        if objects is None or not objects.grows or len(ends) < 2:
+            return False
+        frozen = ends[-1].frozen - ends[0].frozen
+        size = growth.bytes if growth is not None else 0.0
+        held = self.explained is not None and self.explained.surely_bytes > size / 2
+        return frozen >= _GARBAGE_SHARE * objects.growth and not held
 
     def _growth_sentences(self) -> tuple[str, ...]:
         return tuple(
@@ -152,6 +170,18 @@ class _Case:
             f"Python objects explain {share:.0%} of {_amount(growth.channel, growth.bytes, True)} an iteration",
         )
 
+    def _culprits(self, growth: Growth | None) -> tuple[Culprit, ...]:
+        """Leave out what is too light to be it, unless it is a container that got more entries: a handle perhaps."""
+        if self.explained is None:
+            return ()
+        least = _LEAST_CULPRIT_SHARE * (growth.bytes if growth is not None else 0.0)
+        return tuple(
+            each
+            for each in self.explained.culprits
+            if each.bytes_per_iteration >= max(least, _LEAST_CULPRIT_BYTES)
+            or "entries/iteration" in each.holder
+        )
+
     def _report(
         self,
         verdict: Verdict,
@@ -162,7 +192,11 @@ class _Case:
         advice: str = "",
         more: int | None = None,
         source: str = "",
+        holder: str = "",
     ) -> LeakReport:
+        culprits = self._culprits(growth) if kind is not None else ()
+        if holder:
+            culprits = (Culprit("function", holder, growth.bytes if growth is not None else 0.0), *culprits)
         return LeakReport(
             verdict=verdict,
             bytes_per_iteration=growth.bytes if growth is not None else 0.0,
@@ -171,7 +205,7 @@ class _Case:
             channels=tuple(self.findings.values()),
             iterations=self.window.stop,
             warm_up=self.window.start,
-            culprits=self.explained.culprits if self.explained is not None and kind is not None else (),
+            culprits=culprits,
             evidence=evidence,
             advice=advice,
             more_iterations=more,

@@ -104,12 +104,18 @@ def kind_of(
     counted = _counted_kind(findings, growth)
     if counted is not None:
         return counted
-    if garbage:
-        return Kind.CYCLE
-    if growth is None:
-        return Kind.PYTHON
+    if garbage or growth is None:
+        return Kind.CYCLE if garbage else Kind.PYTHON
     if explained is None:
         return _by_counters(findings, growth, compiled=compiled)
+    return _by_census(findings, growth, explained, compiled=compiled)
+
+
+def _by_census(
+    findings: Mapping[Channel, ChannelFinding], growth: Growth, explained: Explained, *, compiled: bool
+) -> Kind:
+    if not compiled and _is_past_malloc(findings, growth):
+        return Kind.MAPPING
     # Blocks and objects are Python's by definition; where nothing but their number grows no byte is anybody else's.
     only_counted = growth.channel in (Channel.BLOCKS, Channel.OBJECTS)
     if only_counted or explained.surely_bytes >= _EXPLAINED * growth.bytes:
@@ -134,6 +140,14 @@ def _of_objects(explained: Explained) -> Kind:
     if explained.unbounded:
         return Kind.CACHE
     return Kind.ARRAY if explained.array_bytes > max(0.0, explained.object_bytes) / 2 else Kind.PYTHON
+
+
+def _is_past_malloc(findings: Mapping[Channel, ChannelFinding], growth: Growth) -> bool:
+    """Tell whether neither malloc nor Python's own allocator has what grew, whoever may hold it."""
+    live, blocks = findings.get(Channel.LIVE), findings.get(Channel.BLOCKS)
+    if growth.channel is not Channel.USS or live is None or blocks is None:
+        return False
+    return max(0.0, live.slope) + max(0.0, blocks.slope) * _LARGEST_BLOCK_BYTES < growth.bytes / 2
 
 
 def _past_python(growth: Growth, explained_bytes: float, *, compiled: bool) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any, Final
 from memguard.host.allocation import bytes_by_mapping
 from memguard.units import format_bytes
 
-__all__ = ["NativeSources", "SourceReading", "likely_sources"]
+__all__ = ["EXIT_HANDLERS", "NativeSources", "SourceReading", "likely_sources"]
 
+EXIT_HANDLERS: Final = "exit handlers (atexit)"
 # Of the growth; a mapping with less is not its source.
 _LEAST_SHARE: Final = 0.2
 _PLAIN: Final = frozenset({"anonymous", "heap", "stack"})
@@ -25,12 +27,14 @@ class SourceReading:
         iterations: how many were over.
         compilations: functions that numba had compiled since the watch began.
         source_texts: files whose lines `linecache` keeps.
+        exit_handlers: functions that `atexit` holds; C code has them, where no census comes.
         mappings: private bytes by what they are mapped for, as `bytes_by_mapping` has it.
     """
 
     iterations: int
     compilations: int = 0
     source_texts: int = 0
+    exit_handlers: int = 0
     mappings: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -54,6 +58,7 @@ class NativeSources:
             iterations=iterations,
             compilations=self._counter.compiled if self._counter is not None else 0,
             source_texts=len(kept.cache) if kept is not None else 0,
+            exit_handlers=atexit._ncallbacks(),
             mappings=mappings,
         )
 
@@ -106,6 +111,11 @@ def likely_sources(first: SourceReading, last: SourceReading, growth_bytes: floa
     texts = last.source_texts - first.source_texts
     if texts >= 0.05 * iterations and texts > 2:
         found.append(f"linecache keeps {texts} more source texts, {texts / iterations:.2g} an iteration")
+    handlers = last.exit_handlers - first.exit_handlers
+    if handlers >= 0.05 * iterations and handlers > 2:
+        found.append(
+            f"{EXIT_HANDLERS}: {handlers} more, {handlers / iterations:.2g} an iteration, with what they hold"
+        )
     return (*found, *_grown_mappings(first.mappings, last.mappings, growth_bytes))
 
 
