@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -214,13 +214,16 @@ def _path(
     """
     classes = problem.classes
     n_outputs = 1 if classes.binary else len(classes.weights)
+    labels = problem.codes.astype(np.float64)
+    if classes.binary and _sides_are_signs():
+        labels = 2 * labels - 1
     first = np.zeros((n_outputs, problem.values.shape[1] + 1)) if start is None else start
     memory: dict[str, Any] = {"coef": np.array(first.T, order="C")}
     found = []
     for strength, draw in zip(strengths, draws, strict=True):
         coefs, _, memory = sag_solver(
             problem.values,
-            problem.codes.astype(np.float64),
+            labels,
             classes.weights[problem.codes],
             "log" if classes.binary else "multinomial",
             0.0,
@@ -236,6 +239,18 @@ def _path(
         )
         found.append(np.atleast_2d(coefs).copy())
     return found
+
+
+@cache
+def _sides_are_signs() -> bool:
+    """Whether the solver knows two classes as -1 and 1, as up to scikit-learn 1.5, and not as 0 and 1.
+
+    A row labelled 0 then pulls at nothing.
+    """
+    coefs, _, _ = sag_solver(
+        np.ones((1, 1)), np.zeros(1), None, "log", 0.0, 0.0, 1, TOLERANCE, 0, 0, is_saga=True
+    )
+    return not coefs.any()
 
 
 def _accuracies(
