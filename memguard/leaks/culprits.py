@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from memguard.leaks import chains, containers, places
 from memguard.leaks._naming import is_a, is_namespace
+from memguard.leaks.code_bounds import bound_in_code
 from memguard.leaks.records import CacheFill, Culprit, Explained
 from memguard.leaks.roots import RootKind
 from memguard.leaks.snapshot import Snapshot, array_bytes, garbage_bytes, named_spots, types_of
@@ -77,7 +78,10 @@ class _Comparison:
         filling, unbounded, leaking = self._sorted_by_bound(grown)
         # What a bounded cache takes has its explanation, and is nobody's guilt.
         unexplained = bytes_more - sum(each.bytes_per_iteration for each in filling) * times
-        culprits = self._culprits(grown, leaking, unexplained)
+        spots = self._spots_without(grown, unexplained)
+        slots = {here: fill for here, weight in spots if (fill := self._slots_of(here, weight)) is not None}
+        unexplained -= sum(each.bytes_per_iteration for each in slots.values()) * times
+        culprits = self._culprits(leaking, [each for each in spots if each[0] not in slots], unexplained)
         return Explained(
             iterations=times,
             objects=(found.total_count() - before.count) / times,
@@ -85,7 +89,7 @@ class _Comparison:
             array_bytes=(array_bytes(found) - before.array_bytes) / times,
             unreachable_bytes=max(0, self._garbage) / times,
             unreachable_type=self._garbage_type() if self._garbage > 0 else "",
-            filling=filling,
+            filling=(*filling, *slots.values()),
             unbounded=unbounded,
             culprits=culprits,
         )
@@ -118,31 +122,51 @@ class _Comparison:
     ) -> tuple[tuple[CacheFill, ...], tuple[str, ...], list[_Grown]]:
         filling: list[CacheFill] = []
         unbounded: list[str] = []
-        leaking = []
+        leaking: list[_Grown] = []
         for each in grown:
             path = self._path(each.here)
             bound = containers.bound_of(path)
             if bound is not None:
                 filling.append(self._fill(each, bound))
                 continue
+            code = bound_in_code(path) if len(leaking) < self._most else None
+            if code is not None and (code.bound is None or self._size(each) <= code.bound + 1):
+                filling.append(self._fill(each, code.bound or 0, code.where))
+                continue
             leaking.append(each)
             if len(leaking) <= self._most and containers.is_unbounded_cache(path, self._place(each.here)):
                 unbounded.append(self._place(each.here))
         return tuple(filling), tuple(unbounded), leaking
 
-    def _fill(self, grown: _Grown, bound: int) -> CacheFill:
-        node, times = self._found.nodes[grown.here], self._iterations
+    def _size(self, grown: _Grown) -> int:
+        node = self._found.nodes[grown.here]
         count = self._found.book.facts_of(node).count
         assert count is not None
-        return CacheFill(
-            self._place(grown.here), count(node), bound, grown.entries / times, grown.bytes / times
+        return count(node)
+
+    def _fill(self, grown: _Grown, bound: int, where: str = "") -> CacheFill:
+        place, size, times = self._place(grown.here), self._size(grown), self._iterations
+        return CacheFill(place, size, bound, grown.entries / times, grown.bytes / times, where)
+
+    def _slots_of(self, here: int, weight: int) -> CacheFill | None:
+        """Take a list that was made with empty slots, and that is as long as it was, for a ring that fills."""
+        node = self._found.nodes[here]
+        if type(node) is not list or not 0 < (empty := sum(each is None for each in node)) < len(node):
+            return None
+        had = dict(zip(self._before.containers, self._before.lengths, strict=True)).get(id(node))
+        size = len(node) - empty
+        rate = weight / self._iterations / max(1.0, self._below[here] / size)
+        return (
+            CacheFill(self._place(here), size, len(node), rate, weight / self._iterations)
+            if had == len(node)
+            else None
         )
 
     def _culprits(
-        self, grown: Sequence[_Grown], leaking: Sequence[_Grown], bytes_more: float
+        self, leaking: Sequence[_Grown], spots: Sequence[tuple[int, int]], bytes_more: float
     ) -> tuple[Culprit, ...]:
         told = [self._of_group(group) for group in self._grouped(leaking)]
-        told += [self._of_spot(here, weight) for here, weight in self._spots_without(grown, bytes_more)]
+        told += [self._of_spot(here, weight) for here, weight in spots]
         told += self._of_garbage()
         ranked = sorted(told, key=lambda each: -each.bytes_per_iteration)[: self._most]
         if sum(each.bytes_per_iteration for each in ranked) * self._iterations < bytes_more / 2:

@@ -29,6 +29,8 @@ __all__ = ["judge"]
 _MOST_BESIDE_CACHES: Final = 0.25
 # A collection at the end that takes back this much of what grew: then it was garbage.
 _GARBAGE_SHARE: Final = 0.5
+# A container that code empties, but nobody knows when, and that was not emptied for so long, is taken for a leak.
+_LONGEST_SAW_TOOTH: Final = 100
 _LEAST_CULPRIT_SHARE: Final = 0.02
 _LEAST_CULPRIT_BYTES: Final = 16.0
 _ADVICE: Final = {
@@ -89,7 +91,10 @@ class _Case:
     def filling(self) -> tuple[CacheFill, ...]:
         """Return the bounded caches that explain all growth; none if anything grows that they do not explain."""
         known = self.explained
-        if known is None or not known.filling or self._counts_grow():
+        if known is None or self._counts_grow():
+            return ()
+        caches = tuple(each for each in known.filling if each.bound or self._is_short)
+        if not caches:
             return ()
         growth = measured_growth(self.findings, known)
         native = self.findings.get(Channel.LIVE)
@@ -97,20 +102,23 @@ class _Case:
         if heavier and native is not None and native.grows:
             return ()
         most = _MOST_BESIDE_CACHES * known.object_bytes
-        inside = sum(each.bytes_per_iteration for each in known.filling)
+        inside = sum(each.bytes_per_iteration for each in caches)
         beside = sum(each.bytes_per_iteration for each in known.culprits)
-        return known.filling if known.surely_bytes - inside <= most or beside <= most else ()
+        beside += sum(each.bytes_per_iteration for each in known.filling if each not in caches)
+        return caches if known.surely_bytes - inside <= most or beside <= most else ()
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether a buffer that is emptied at times may not have been, in so short a look."""
+        return self.window.stop - self.window.start < _LONGEST_SAW_TOOTH
 
     def _counts_grow(self) -> bool:
         counted = (Channel.FDS, Channel.THREADS, Channel.SHARED)
         return any(each.channel in counted for each in self.growing)
 
     def report_filling(self, caches: Sequence[CacheFill]) -> LeakReport:
-        more = max(each.iterations_to_full for each in caches)
-        told = tuple(
-            f"{each.holder} is a cache that is filling: {each.size} of {each.bound} entries"
-            for each in caches[:5]
-        )
+        more = max(each.iterations_to_full if each.bound else _LONGEST_SAW_TOOTH for each in caches)
+        told = tuple(_filling_sentence(each) for each in caches[:5])
         # Once they are full it takes a look as long as this one to see that nothing else grows.
         more += self.window.stop - self.window.start
         advice = f"look again once the caches are full, after {more} more iterations"
@@ -174,10 +182,17 @@ class _Case:
         """Leave out what is too light to be it, unless it is a container that got more entries: a handle perhaps."""
         if self.explained is None:
             return ()
+        emptied = (
+            Culprit(
+                "", f"{each.holder}: +{each.per_iteration:.3g} entries/iteration", each.bytes_per_iteration
+            )
+            for each in self.explained.filling
+            if not each.bound
+        )
         least = _LEAST_CULPRIT_SHARE * (growth.bytes if growth is not None else 0.0)
         return tuple(
             each
-            for each in self.explained.culprits
+            for each in (*emptied, *self.explained.culprits)
             if each.bytes_per_iteration >= max(least, _LEAST_CULPRIT_BYTES)
             or "entries/iteration" in each.holder
         )
@@ -217,6 +232,13 @@ _UNTOLD: Final = {
     Shape.UNCLEAR: "grew, but the look was too short to tell a trend",
     Shape.FADING: "grows less and less, and has not settled yet",
 }
+
+
+def _filling_sentence(cache: CacheFill) -> str:
+    where = f" (see {cache.where})" if cache.where else ""
+    if not cache.bound:
+        return f"{cache.holder} has {cache.size} entries, and its own code empties it at times{where}"
+    return f"{cache.holder} is a cache that is filling: {cache.size} of {cache.bound} entries{where}"
 
 
 def _is_open(finding: ChannelFinding) -> bool:

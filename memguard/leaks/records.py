@@ -124,9 +124,10 @@ class CacheFill:
     Attributes:
         holder: its name, as in `Culprit`.
         size: entries now.
-        bound: entries at most.
+        bound: entries at most; 0 if it is only known that its own code empties it at times.
         per_iteration: entries more with each iteration.
         bytes_per_iteration: what these weigh with all that only they hold.
+        where: the function that bounds it, where the bound was found in code.
     """
 
     holder: str
@@ -134,6 +135,7 @@ class CacheFill:
     bound: int
     per_iteration: float
     bytes_per_iteration: float
+    where: str = ""
 
     @property
     def iterations_to_full(self) -> int:

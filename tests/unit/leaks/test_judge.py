@@ -55,7 +55,7 @@ def test_a_leak_below_noise_is_found() -> None:
         lambda n: n % 7 * 1e5,
         lambda n: n % 2 * 3e6,
     ],
-    ids=["nothing", "a step", "two steps", "a pool", "warm-up", "a saw-tooth", "to and fro"],
+    ids=["nothing", "a step", "two steps", "a pool", "warm-up", "a saw-tooth", "back and forth"],
 )
 def test_what_does_not_go_on_growing_is_no_leak(formula: Callable[[int], float], iterations: int) -> None:
     """Steps, pools, warm-up and saw-teeth are not called leaking."""

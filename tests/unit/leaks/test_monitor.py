@@ -27,7 +27,6 @@ def watched(
     return monitor
 
 
-@pytest.mark.requirement("R4.1")
 def test_steady_growth_reaches_the_limit_when_it_is_told() -> None:
     """At a mebibyte a second a hundred mebibytes of room last a hundred seconds."""
     found = watched(MIB, limit_bytes=299 * MIB).statistics()

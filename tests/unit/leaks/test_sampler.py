@@ -26,7 +26,6 @@ def sampler() -> Sampler:
     return Sampler(Series(4096, 16))
 
 
-@pytest.mark.requirement("R1.2")
 def test_what_malloc_gives_out_is_seen_to_the_byte(sampler: Sampler) -> None:
     """A block of malloc moves the live channel by its size and a header, and its return moves it back."""
     if not sampler.can_read_malloc:
