@@ -7,6 +7,7 @@ changes nothing but the time.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ SETS = {"default": _FIRST, "others": _OTHERS, "all": _FIRST + _OTHERS}
 # How many columns are expanded in so many steps: autofeat itself takes minutes for more.
 _COLUMNS = {
     1: {"default": 12, "others": 12, "all": 12},
-    2: {"default": 6, "others": 5, "all": 4},
+    2: {"default": 5, "others": 4, "all": 3},
     3: {"default": 2, "others": 1, "all": 1},
 }
 
@@ -125,6 +126,7 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
             alike + (not different),
             columns + sum(each.columns for each in done),
         )
+        print(f"{name}: {different or 'the same'}", file=sys.stderr, flush=True)
         figures.append(
             Figure(
                 f"{name}, {len(table)} x {table.shape[1]}",
