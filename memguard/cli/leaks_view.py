@@ -9,7 +9,8 @@ from typing import Any
 from memguard.cli.exits import printable
 from memguard.leaks.allocated import Allocation
 from memguard.leaks.findings import Findings
-from memguard.leaks.records import Culprit, LeakReport, Verdict
+from memguard.leaks.records import Culprit, Kind, LeakReport, Verdict
+from memguard.leaks.wording import tell_rate
 from memguard.units import format_bytes
 
 __all__ = ["describe", "document"]
@@ -51,12 +52,12 @@ def _headline(found: Findings) -> str:
     if report.verdict is not Verdict.LEAKING:
         return report.verdict.value
     kind = "" if report.kind is None else f", {report.kind.value.replace('_', ' ')}"
-    if report.bytes_per_iteration == 0:
+    rate = tell_rate(report)
+    if not rate:
         return f"leaking{kind}"
     low, high = (format_bytes(round(end)) for end in report.interval)
-    return (
-        f"leaking{kind}, {format_bytes(round(report.bytes_per_iteration))} per {found.unit} ({low} to {high})"
-    )
+    span = "" if report.kind in (Kind.FD, Kind.THREAD) else f" ({low} to {high})"
+    return f"leaking{kind}, {rate} per {found.unit}{span}"
 
 
 def _looked_at(found: Findings) -> str:

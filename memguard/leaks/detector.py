@@ -23,6 +23,7 @@ from memguard.leaks.sources import NativeSources, SourceReading, likely_sources
 __all__ = ["LeakDetector"]
 
 _SHORTEST_BLOCK: Final = 5
+_YOUNGEST_SNAPSHOT: Final = 5
 # A cheap watch asks itself after so many iterations, and at each doubling, whether it should look closer.
 _FIRST_SUSPICION: Final = 40
 
@@ -167,6 +168,8 @@ class LeakDetector:
     def _explain(self) -> tuple[Explained | None, tuple[str, ...]]:
         done = self.series.iterations
         usable = [each for each in self._snapshots if done - each[0] >= min(20, done // 2)]
+        # Where the look was cut short a young one still tells objects from what is native.
+        usable = usable or [each for each in self._snapshots[:1] if done - each[0] >= _YOUNGEST_SNAPSHOT]
         if not usable:
             return None, ()
         start, snapshot, reading = usable[-1]
