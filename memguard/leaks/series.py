@@ -118,6 +118,17 @@ class Series:
             ends[start + _END_FACTS + len(CHANNELS) + place] = after[place]
         self._end_count += 1
 
+    def newest_end(self) -> BlockEnd:
+        """Return the last end of a block.
+
+        Raises:
+            IndexError: if there is none.
+        """
+        if not self._end_count:
+            raise IndexError("no block has ended yet")
+        start = (self._end_count - 1) * _END_WIDTH
+        return _block_end(self._ends[start : start + _END_WIDTH])
+
     def _thin_ends(self) -> None:
         kept = [row for number, row in enumerate(self._rows()) if number % 2]
         self._end_count = len(kept)

@@ -12,9 +12,11 @@ import argparse
 import gc
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from memguard.leaks.series import Series
 
 RECORD = Path(__file__).with_name("truth.json")
 _ITERATIONS = 2000
+_MOST_READINGS = 400
 _ENOUGH_BYTES = 768 * 1024**2
 _MOST_SECONDS = 120.0
 # Units of a channel per iteration below which nothing is called a leak.
@@ -42,30 +45,34 @@ _LEAST = {
 }
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(name: str, most: int = _ITERATIONS) -> dict[str, Any]:
     """Run one program in this process until it is decided; returns readings by channel."""
     program = runner.load(name)
-    series = Series(16, 64)
+    series = Series(16, _MOST_READINGS)
     sampler = Sampler(series)
     began_s = time.monotonic()
-    readings: dict[str, list[float]] = {channel.value: [] for channel in Channel}
-    places: list[int] = []
+    # Made beforehand: what the measuring keeps would be a leak of its own.
+    readings = {channel.value: array("d", [math.nan]) * _MOST_READINGS for channel in Channel}
+    places, count = array("q", [0]) * _MOST_READINGS, 0
     done = 0
-    while done < _ITERATIONS and time.monotonic() - began_s < _MOST_SECONDS:
+    while done < most and time.monotonic() - began_s < _MOST_SECONDS:
         step = 1 if done < 20 else max(1, min(40, done // 20))
         for number in range(done, done + step):
             program.iteration(number)
         done += step
         sampler.end_block()
-        kept = series.ends()[-1].kept
-        places.append(done)
+        kept = series.newest_end().kept
+        places[count] = done
         for channel, value in kept.items():
-            readings[channel.value].append(value)
+            readings[channel.value][count] = value
+        count += 1
         if kept[Channel.USS] - readings["uss"][0] > _ENOUGH_BYTES and done >= 60:
             break
     if hasattr(program, "teardown"):
         program.teardown()
-    return {"iterations": done, "garbage": not gc.isenabled()} | _rates(places, readings)
+    return {"iterations": done, "garbage": not gc.isenabled()} | _rates(
+        list(places[:count]), {name: list(values[:count]) for name, values in readings.items()}
+    )
 
 
 def _rates(places: list[int], readings: dict[str, list[float]]) -> dict[str, Any]:
@@ -95,14 +102,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="only these (default: all)")
     parser.add_argument("--here", action="store_true", help="measure one program in this very process")
+    parser.add_argument("--iterations", type=int, default=_ITERATIONS)
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: 2)")
     parsed = parser.parse_args()
     if parsed.here:
-        print(json.dumps(measure(parsed.names[0])))
+        print(json.dumps(measure(parsed.names[0], parsed.iterations)))
         return 0
     chosen = [each for each in _zoo.programs() if not parsed.names or each.name in parsed.names]
     with ThreadPoolExecutor(parsed.jobs) as pool:
-        measured = dict(zip([each.name for each in chosen], pool.map(_apart, chosen), strict=True))
+        measured = dict(
+            zip(
+                [each.name for each in chosen],
+                pool.map(lambda each: _apart(each, parsed.iterations), chosen),
+                strict=True,
+            )
+        )
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     RECORD.write_text(json.dumps(known | measured, indent=1, sort_keys=True) + "\n")
     wrong = [each.name for each in chosen if measured[each.name].get("leaks") != each.leaks]
@@ -112,8 +126,8 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _apart(program: _zoo.Program) -> dict[str, Any]:
-    words = [sys.executable, __file__, "--here", program.name]
+def _apart(program: _zoo.Program, iterations: int) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--here", program.name, "--iterations", str(iterations)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"error": done.stderr[-300:]}
