@@ -92,6 +92,13 @@ class _Wishes:
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for the selection."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["memguard", "stock"]),
+    default="memguard",
+    show_default=True,
+    help="Whose code engineers: memguard's, which spills to disk what does not fit the budget, or autofeat's own.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the row samples.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Parquet file to write.")
 @click.option(
@@ -120,6 +127,7 @@ def autofeat_command(
     fit_rows: str | int | None,
     missing: str,
     jobs: int,
+    engine: str,
     seed: int,
     output: str,
     report: Path | None,
@@ -135,7 +143,7 @@ def autofeat_command(
     up it is stopped, with exit status 124; a Ctrl-C (130) and SIGTERM (143) stop it too. However it ends, the output
     is there whole or not at all. A report that cannot be written is told of, and changes no exit status.
     """
-    from memguard.integrations.autofeat import FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
+    from memguard.integrations.autofeat import Engine, FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
 
     fill_streams()
     settings = read_settings(quiet=quiet)
@@ -150,6 +158,7 @@ def autofeat_command(
             jobs=jobs,
             seed=seed,
             missing=MissingPolicy(missing),
+            engine=Engine(engine),
         ),
         columns=tuple(name.strip() for name in columns.split(",")) if columns is not None else None,
         fit_rows=fit_rows if isinstance(fit_rows, int) else None,

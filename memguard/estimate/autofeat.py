@@ -295,11 +295,19 @@ def _reasons(request: AutoFeatRequest, counts: AutoFeatCounts) -> tuple[str, ...
     )
 
 
-def rows_that_fit(request: AutoFeatRequest, counts: AutoFeatCounts, budget_bytes: int) -> int:
+Estimator = Callable[[AutoFeatRequest, AutoFeatCounts], Estimate]
+
+
+def rows_that_fit(
+    request: AutoFeatRequest,
+    counts: AutoFeatCounts,
+    budget_bytes: int,
+    estimate: Estimator = estimate_autofeat,
+) -> int:
     """Return the most rows, up to ``request.rows``, whose high estimate fits the budget; 0 if too few do."""
 
     def fits(rows: int) -> bool:
-        return estimate_autofeat(replace(request, rows=rows), counts).fits(budget_bytes)
+        return estimate(replace(request, rows=rows), counts).fits(budget_bytes)
 
     return _largest(fits, request.rows)
 
@@ -314,23 +322,28 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def what_fits(request: AutoFeatRequest, counts: AutoFeatCounts, budget_bytes: int) -> tuple[Fit, ...]:
+def what_fits(
+    request: AutoFeatRequest,
+    counts: AutoFeatCounts,
+    budget_bytes: int,
+    estimate: Estimator = estimate_autofeat,
+) -> tuple[Fit, ...]:
     """Return changes of which each alone would let the request in: fewer rows, fewer steps, more memory.
 
     Rows are rounded down to two figures, since the estimate is no sharper.
     """
     found = []
-    rows = _rounded_down(rows_that_fit(request, counts, budget_bytes))
+    rows = _rounded_down(rows_that_fit(request, counts, budget_bytes, estimate))
     if rows >= _FEWEST_ROWS:
-        found.append(Fit("rows", rows, estimate_autofeat(replace(request, rows=rows), counts)))
+        found.append(Fit("rows", rows, estimate(replace(request, rows=rows), counts)))
     for steps in range(request.steps - 1, 0, -1):
         smaller = replace(request, steps=steps)
-        estimate = estimate_autofeat(smaller, bound_counts(smaller))
-        if estimate.fits(budget_bytes):
-            found.append(Fit("steps", steps, estimate))
+        fewer = estimate(smaller, bound_counts(smaller))
+        if fewer.fits(budget_bytes):
+            found.append(Fit("steps", steps, fewer))
             break
-    estimate = estimate_autofeat(request, counts)
-    return (*found, Fit("memory", estimate.high_bytes, estimate))
+    whole = estimate(request, counts)
+    return (*found, Fit("memory", whole.high_bytes, whole))
 
 
 def _rounded_down(rows: int) -> int:

@@ -1,7 +1,7 @@
 """The door to AutoFeat: `memguard_integrations.autofeat`, or the extra that a name needs.
 
-Comes in: a name. Goes out: the estimators of the engine, which need numpy, pandas, scikit-learn, sympy and numba, and
-what runs stock autofeat under guard, which needs autofeat. Nothing of these is loaded by importing the door.
+Comes in: a name. Goes out: the estimators of the engine, and what runs them, or stock autofeat, under guard. Nothing of
+what they need is loaded by importing the door.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AutoFeatModel,
         AutoFeatProcessor,
         AutoFeatRegressor,
+        Engine,
         FeatureSelector,
         FitRefused,
         FitSettings,
@@ -43,6 +44,7 @@ __all__ = [
     "AutoFeatModel",
     "AutoFeatProcessor",
     "AutoFeatRegressor",
+    "Engine",
     "FeatureSelector",
     "FitRefused",
     "FitSettings",
@@ -82,11 +84,8 @@ _ENGINE: Final = frozenset(_behind.engine.__all__)
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The caller's process never needs autofeat itself, its workers do.
-    if name not in _ENGINE and (lacking := _missing("autofeat", "pyarrow")):
+    if name not in _ENGINE and (lacking := _missing("pyarrow")):
         raise MissingExtra(
-            f"AutoFeat under guard needs {lacking}: "
-            "pip install 'automl-memguard[autofeat-stock]' (Python 3.11 or 3.12)",
-            extra="autofeat-stock",
+            f"AutoFeat over tables needs {lacking}: pip install 'automl-memguard[autofeat]'", extra="autofeat"
         )
     return getattr(_behind, name)

@@ -22,7 +22,8 @@ from memguard.manager import MemoryManager
 pytest.importorskip("autofeat", reason="stock autofeat is not installed")
 
 from memguard.integrations.autofeat import FitSettings, TableRequest, Task, process_table
-from memguard_integrations.autofeat.jobs import PRELOAD
+from memguard_integrations.autofeat.jobs import preload_for
+from memguard_integrations.autofeat.records import Engine
 
 MEMGUARD = [sys.executable, "-m", "memguard", "autofeat"]
 QUICK = ["--steps", "1", "--selection-runs", "1", "--memory", "1GiB"]
@@ -66,7 +67,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manager() -> Iterator[MemoryManager]:
     """A manager whose template has autofeat loaded."""
-    with MemoryManager("1GiB", preload=PRELOAD) as shared:
+    with MemoryManager("1GiB", preload=preload_for(Engine.MEMGUARD)) as shared:
         yield shared
 
 

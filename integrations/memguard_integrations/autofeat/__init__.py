@@ -1,4 +1,4 @@
-"""AutoFeat under guard: stock autofeat in workers that are held to a budget and end with the job; and an engine.
+"""AutoFeat under guard, in workers that are held to a budget and end with the job; and an engine of its own.
 
 Comes in: a file, or features and a target in memory, and a memory budget. Goes out: engineered columns,
 formulas, scores, and a report of what was used. This package does not change what AutoFeat computes and never
@@ -15,6 +15,7 @@ from memguard_integrations.autofeat import engine
 from memguard_integrations.autofeat.admission import FitRefused
 from memguard_integrations.autofeat.processor import AutoFeatProcessor, NotFittedError
 from memguard_integrations.autofeat.records import (
+    Engine,
     FitSettings,
     FittedModel,
     Formula,
@@ -44,6 +45,7 @@ __all__ = [
     "AutoFeatModel",
     "AutoFeatProcessor",
     "AutoFeatRegressor",
+    "Engine",
     "FeatureSelector",
     "FitRefused",
     "FitSettings",

@@ -6,14 +6,24 @@ what would fit, in settings that can be typed as they stand.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from memguard.errors import CapacityExceeded, DataError
-from memguard.estimate import AutoFeatRequest, Estimate, Fit, estimate_autofeat, rows_that_fit, what_fits
+from memguard.estimate import (
+    AutoFeatCounts,
+    AutoFeatRequest,
+    Estimate,
+    Fit,
+    estimate_autofeat,
+    estimate_engine,
+    rows_that_fit,
+    what_fits,
+)
 from memguard.report import EstimateSummary
 from memguard.units import format_bytes, format_setting
-from memguard_integrations.autofeat.records import MIN_ROWS, FitSettings, Survey
+from memguard_integrations.autofeat.records import MIN_ROWS, Engine, FitSettings, Survey
 
 __all__ = [
     "Admission",
@@ -24,6 +34,9 @@ __all__ = [
     "check_fit_rows",
     "summary_of",
 ]
+
+
+_Estimator = Callable[[AutoFeatRequest, AutoFeatCounts], Estimate]
 
 
 class FitRefused(CapacityExceeded):
@@ -88,13 +101,22 @@ def admit(
     check_fit_rows(fit_rows)
     rows = min(survey.usable_rows, fit_rows or survey.usable_rows)
     request = _request(survey, settings, rows)
-    estimate = estimate_autofeat(request, survey.counts)
+    estimator = _estimator(settings, budget_bytes)
+    estimate = estimator(request, survey.counts)
     if estimate.fits(budget_bytes):
         return Admission(rows, estimate)
-    fitting = _three_figures(rows_that_fit(request, survey.counts, budget_bytes))
+    fitting = _three_figures(rows_that_fit(request, survey.counts, budget_bytes, estimator))
     if shrink and fitting >= MIN_ROWS:
-        return Admission(fitting, estimate_autofeat(replace(request, rows=fitting), survey.counts))
-    raise _refusal(request, survey, budget_bytes, setting, capacity_bytes)
+        return Admission(fitting, estimator(replace(request, rows=fitting), survey.counts))
+    changes = what_fits(request, survey.counts, budget_bytes, estimator)
+    possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
+    raise _refusal(request, survey, budget_bytes, estimate, _would_fit(possible, setting))
+
+
+def _estimator(settings: FitSettings, budget_bytes: int) -> _Estimator:
+    if settings.engine is Engine.STOCK:
+        return estimate_autofeat
+    return functools.partial(estimate_engine, budget_bytes=budget_bytes)
 
 
 def _request(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatRequest:
@@ -110,19 +132,12 @@ def _request(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatReques
 
 
 def _refusal(
-    request: AutoFeatRequest,
-    survey: Survey,
-    budget_bytes: int,
-    setting: Callable[[Fit], str],
-    capacity_bytes: int,
+    request: AutoFeatRequest, survey: Survey, budget_bytes: int, estimate: Estimate, would_fit: str
 ) -> FitRefused:
-    estimate = estimate_autofeat(request, survey.counts)
-    changes = what_fits(request, survey.counts, budget_bytes)
-    possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     return FitRefused(
         f"{survey.facts.source}: fitting {request.rows:,} rows in {_steps(request.steps)} needs {estimate}; "
         f"the budget is {format_bytes(budget_bytes)} and must hold the most that may be needed "
-        f"({estimate.reasons[0]}); {_would_fit(possible, setting)}",
+        f"({estimate.reasons[0]}); {would_fit}",
         requested_bytes=estimate.high_bytes,
         capacity_bytes=budget_bytes,
         limited_by="budget",

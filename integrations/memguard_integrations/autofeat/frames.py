@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from memguard.errors import DataError
 from memguard_integrations.autofeat.encode import Matrix, encode_target, sample_rows, usable_rows
+from memguard_integrations.autofeat.engines import fit as fit_engine
 from memguard_integrations.autofeat.names import nearest_hint
 from memguard_integrations.autofeat.outcome import open_model
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FitSettings, FittedModel, Survey, Task
 from memguard_integrations.autofeat.sources import TARGET, FrameSource
-from memguard_integrations.autofeat.stock import fit as fit_stock
 from memguard_integrations.autofeat.surveying import prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
 
@@ -71,7 +71,7 @@ def fit(frame: Any, target: Any, survey: Survey, settings: FitSettings) -> Fitte
     source = source_of(frame, target)
     rows = sample_rows(usable_rows(source, survey.plan), None, settings.seed)
     prepared = prepare(source, survey.plan, survey.facts, rows)
-    fitted, _, _ = fit_stock(prepared.features, prepared.target, prepared.plan, settings, progress)
+    fitted, _, _ = fit_engine(prepared.features, prepared.target, prepared.plan, settings, progress)
     classes = _typed_classes(survey.plan.classes, target)
     return replace(fitted, fills=prepared.fills, warnings=prepared.warnings, classes=classes)
 

@@ -7,9 +7,12 @@ there are numpy, pandas, pyarrow and autofeat imported.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from memguard.errors import MissingExtra
 from memguard_integrations.autofeat.records import (
+    Engine,
     FitSettings,
     FittedModel,
     Survey,
@@ -20,18 +23,36 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "PRELOAD",
     "fit_frame",
     "fit_table",
     "predict_frame",
+    "preload_for",
     "score_frame",
     "survey_frame",
     "survey_table",
     "transform_frame",
 ]
 
-# What the template imports once, so that each worker starts with it.
-PRELOAD = ("autofeat", "pyarrow.csv", "pyarrow.parquet", "joblib")
+_TABLES = ("pyarrow.csv", "pyarrow.parquet", "joblib")
+_ENGINES = {
+    Engine.STOCK: ("autofeat",),
+    Engine.MEMGUARD: ("memguard_integrations.autofeat.engine_fit", "sklearn.pipeline", "pandas"),
+}
+
+
+def preload_for(engine: Engine) -> tuple[str, ...]:
+    """Return what the template imports once, so that each worker starts with it.
+
+    Raises:
+        MissingExtra: for autofeat's own code where that is not installed.
+    """
+    if engine is Engine.STOCK and find_spec("autofeat") is None:
+        raise MissingExtra(
+            "the stock engine needs autofeat: pip install 'automl-memguard[autofeat-stock]' (Python 3.11 or 3.12), or "
+            "use the engine memguard",
+            extra="autofeat-stock",
+        )
+    return (*_ENGINES[engine], *_TABLES)
 
 
 def survey_table(

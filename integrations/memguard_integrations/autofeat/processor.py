@@ -1,7 +1,7 @@
 """`AutoFeatProcessor`: AutoFeat for data in memory, as a scikit-learn estimator that transforms and predicts.
 
-Each step runs stock autofeat in a guarded worker; what autofeat leaks (about 1.2 MiB of native memory for
-each formula it compiles) dies with the worker. The caller keeps the fitted model as bytes and its attributes
+Each step runs in a guarded worker: this project's engine, or autofeat's own code, whose leaks (about 1.2 MiB of native
+memory for each formula it compiles) die with the worker. The caller keeps the fitted model as bytes and its attributes
 as plain data.
 """
 
@@ -65,6 +65,8 @@ class AutoFeatProcessor(Estimator):
         missing: what becomes of missing or infinite values in features: ``skip`` (not fitted on; empty
             results), ``median`` or ``error``.
         seed: of the pilot's row sample.
+        engine: ``memguard`` for this project's engine, which spills to disk what does not fit into its memory, or
+            ``stock`` for autofeat's own code.
         timeout: for each step, seconds or ``"5m"``.
         manager: whose budget and workers to use; ``None`` for one of its own, ended by `close`.
         name: for messages and reports.
@@ -95,6 +97,7 @@ class AutoFeatProcessor(Estimator):
         transformations: Sequence[str] = DEFAULT_TRANSFORMATIONS,
         missing: str = "skip",
         seed: int = 0,
+        engine: str = "memguard",
         timeout: str | float | None = None,
         manager: MemoryManager | None = None,
         name: str = "autofeat",
@@ -108,6 +111,7 @@ class AutoFeatProcessor(Estimator):
         self.transformations = transformations
         self.missing = missing
         self.seed = seed
+        self.engine = engine
         self.timeout = timeout
         self.manager = manager
         self.name = name
@@ -245,7 +249,7 @@ class AutoFeatProcessor(Estimator):
 
     @property
     def pickled_model_(self) -> bytes:
-        """The stock model, pickled; opening it imports autofeat."""
+        """The model itself, pickled; opening one of autofeat's own imports autofeat."""
         return self._model().pickled
 
     @property
@@ -288,7 +292,9 @@ class AutoFeatProcessor(Estimator):
         return f"AutoFeatProcessor({str(self.task)!r}, steps={self.steps}, {fitted})"
 
     def _manager(self) -> MemoryManager:
-        return self.manager if self.manager is not None else self._workers.manager(self.memory, self.name)
+        if self.manager is not None:
+            return self.manager
+        return self._workers.manager(self.memory, self.name, jobs.preload_for(self.settings.engine))
 
     def _model(self) -> FittedModel:
         # By way of __dict__: __getattr__ would be asked for it while the object is being unpickled.
@@ -313,7 +319,7 @@ class AutoFeatProcessor(Estimator):
             memory=self.memory if self.manager is not None else None,
             name=f"{self.name}-{step}",
             timeout=self.timeout,
-            preload=jobs.PRELOAD,
+            preload=jobs.preload_for(self.settings.engine),
             on_progress=self.on_progress,
             estimate=estimate,
             check=False,
@@ -332,13 +338,13 @@ class _Workers:
         self._manager: MemoryManager | None = None
         self._end: Callable[[], object] = lambda: None
 
-    def manager(self, memory: str | int | Size | None, name: str) -> MemoryManager:
-        if self._manager is None or self._made_for != (memory, name):
+    def manager(self, memory: str | int | Size | None, name: str, preload: tuple[str, ...]) -> MemoryManager:
+        if self._manager is None or self._made_for != (memory, name, preload):
             self.close()
             _check_capacity(memory)
             self._manager, self._made_for = (
-                MemoryManager(memory, name=name, preload=jobs.PRELOAD),
-                (memory, name),
+                MemoryManager(memory, name=name, preload=preload),
+                (memory, name, preload),
             )
             # A clone that scikit-learn made is closed by nobody.
             self._end = weakref.finalize(self, self._manager.close)
@@ -373,6 +379,7 @@ def _settings_from(parameters: dict[str, Any]) -> FitSettings:
         jobs=parameters["jobs"],
         seed=parameters["seed"],
         missing=parameters["missing"],
+        engine=parameters["engine"],
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "ColumnKind",
     "EncodedColumn",
     "EncodedPart",
+    "Engine",
     "FeaturePlan",
     "FitSettings",
     "FittedModel",
@@ -47,6 +48,17 @@ class Task(StrEnum):
 
     REGRESSION = "regression"
     CLASSIFICATION = "classification"
+
+
+class Engine(StrEnum):
+    """Whose code engineers and selects.
+
+    ``memguard``: this project's engine, which makes the same columns in less memory, spilling to disk where they do not
+    fit. ``stock``: autofeat's own code, which must be installed.
+    """
+
+    MEMGUARD = "memguard"
+    STOCK = "stock"
 
 
 class MissingPolicy(StrEnum):
@@ -219,6 +231,7 @@ class FitSettings:
         jobs: processes for the selection.
         seed: of the row samples, 0 or more.
         missing: what becomes of missing and infinite values in features.
+        engine: whose code does it.
 
     Raises:
         DataError: for a value that means nothing.
@@ -231,11 +244,13 @@ class FitSettings:
     jobs: int = 1
     seed: int = 0
     missing: MissingPolicy = MissingPolicy.SKIP
+    engine: Engine = Engine.MEMGUARD
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
             "task": choice(Task, self.task, "task"),
             "missing": choice(MissingPolicy, self.missing, "missing"),
+            "engine": choice(Engine, self.engine, "engine"),
             "transformations": transformation_names(self.transformations),
             "seed": whole_number(self.seed, "seed", least=0),
         }
@@ -268,7 +283,7 @@ class FittedModel:
     """A fitted AutoFeat model as plain data and bytes.
 
     Attributes:
-        pickled: the stock model, pickled; only a worker opens it.
+        pickled: the model itself, pickled; only a worker opens it.
         plan: how rows were encoded, the encoded columns that were constant in the fitted rows left out.
         fills: what missing values become, one for each encoded column; empty unless the policy is ``median``.
         attributes: AutoFeat's fitted attributes by name, as plain data, formulas as text.

@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from memguard.errors import DataError
-from memguard.estimate import AutoFeatCounts, AutoFeatRequest, bound_counts, estimate_autofeat
+from memguard.estimate import (
+    AutoFeatCounts,
+    AutoFeatRequest,
+    bound_counts,
+    estimate_autofeat,
+    estimate_engine,
+)
 from memguard_integrations.autofeat.checks import check_usable_rows, make_plan
 from memguard_integrations.autofeat.encode import (
     Mask,
@@ -26,6 +32,7 @@ from memguard_integrations.autofeat.encode import (
 from memguard_integrations.autofeat.names import require_known
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import (
+    Engine,
     FeaturePlan,
     FitSettings,
     MissingPolicy,
@@ -136,11 +143,11 @@ def _count(
 ) -> AutoFeatCounts:
     request = AutoFeatRequest(_PILOT_ROWS, len(plan.columns), settings.steps, len(settings.transformations))
     bound = bound_counts(request)
-    rows = _pilot_rows(request, bound, int(progress.budget_bytes * _PILOT_SHARE))
+    rows = _pilot_rows(request, bound, int(progress.budget_bytes * _PILOT_SHARE), settings)
     if not rows or bound.generated > _MOST_PILOT_COLUMNS:
         return bound
     sample = prepare(source, plan, facts, sample_rows(usable, rows, settings.seed))
-    from memguard_integrations.autofeat.stock import count_columns  # noqa: PLC0415 - two seconds of imports
+    from memguard_integrations.autofeat.engines import count_columns  # noqa: PLC0415 - seconds of imports
 
     generated, kept = count_columns(sample.features, sample.plan, settings, progress)
     progress.note("generated_columns", generated)
@@ -148,8 +155,15 @@ def _count(
     return AutoFeatCounts(max(generated, kept), kept, len(sample.target))
 
 
-def _pilot_rows(request: AutoFeatRequest, bound: AutoFeatCounts, budget_bytes: int) -> int:
+def _pilot_rows(
+    request: AutoFeatRequest, bound: AutoFeatCounts, budget_bytes: int, settings: FitSettings
+) -> int:
     for rows in (_PILOT_ROWS, _FEWEST_PILOT_ROWS):
-        if estimate_autofeat(replace(request, rows=rows), bound).fits(budget_bytes):
+        smaller = replace(request, rows=rows)
+        if settings.engine is Engine.STOCK:
+            estimate = estimate_autofeat(smaller, bound)
+        else:
+            estimate = estimate_engine(smaller, bound, budget_bytes)
+        if estimate.fits(budget_bytes):
             return rows
     return 0

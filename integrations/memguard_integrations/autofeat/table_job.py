@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from memguard.errors import DataError
 from memguard_integrations.autofeat.encode import RowNumbers, encode_target, sample_rows, usable_rows
+from memguard_integrations.autofeat.engines import fit
 from memguard_integrations.autofeat.outcome import fit_linear
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import (
@@ -32,7 +33,6 @@ from memguard_integrations.autofeat.records import (
     Task,
 )
 from memguard_integrations.autofeat.sources import Source, open_source
-from memguard_integrations.autofeat.stock import fit
 from memguard_integrations.autofeat.surveying import Prepared, prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
 

@@ -19,7 +19,7 @@ from memguard.report import JobReport
 from memguard.units import format_bytes
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import Admission, admit, as_flag, check_fit_rows, summary_of
-from memguard_integrations.autofeat.jobs import PRELOAD, fit_table, survey_table
+from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
@@ -124,7 +124,7 @@ def process_table(
         *(request.data, request.target, request.columns, request.settings),
         name=f"{FIT_NAME}-survey",
         timeout=clock.remaining_s(),
-        preload=PRELOAD,
+        preload=preload_for(request.settings.engine),
         on_progress=on_progress,
     )
     survey: Survey = surveyed.value
@@ -169,7 +169,7 @@ def _fit(
             *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
             name=FIT_NAME,
             timeout=clock.remaining_s(),
-            preload=PRELOAD,
+            preload=preload_for(request.settings.engine),
             on_progress=on_progress,
             estimate=summary_of(admission.estimate),
             check=False,

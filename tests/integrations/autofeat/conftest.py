@@ -21,10 +21,11 @@ Writer = Callable[..., str]
 def manager() -> Iterator[MemoryManager]:
     """A manager whose template has autofeat loaded."""
     pytest.importorskip("autofeat", reason="stock autofeat is not installed")
-    from memguard_integrations.autofeat.jobs import PRELOAD
+    from memguard_integrations.autofeat.jobs import preload_for
+    from memguard_integrations.autofeat.records import Engine
 
     # Not entered: a session is longer than this folder's tests, and an entered manager encloses all that follow.
-    shared = MemoryManager("2GiB", name="autofeat tests", preload=PRELOAD)
+    shared = MemoryManager("2GiB", name="autofeat tests", preload=preload_for(Engine.MEMGUARD))
     try:
         yield shared
     finally:

@@ -18,6 +18,7 @@ from memguard_integrations.autofeat.admission import (
 from memguard_integrations.autofeat.records import (
     ColumnKind,
     EncodedColumn,
+    Engine,
     FeaturePlan,
     FitSettings,
     MissingPolicy,
@@ -27,7 +28,8 @@ from memguard_integrations.autofeat.records import (
 )
 from memguard_integrations.autofeat.table_run import TableRequest, _rows_said
 
-SETTINGS = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
+SETTINGS = FitSettings(Task.REGRESSION, steps=2, selection_runs=1, engine=Engine.STOCK)
+ENGINE = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
 
 
 @pytest.fixture
@@ -145,3 +147,26 @@ def test_it_is_said_how_many_rows_are_taken(
         capacity_bytes=24 * GIB,
     )
     assert _rows_said(flights, request, admission).endswith(said)
+
+
+@pytest.mark.requirement("R3.3")
+def test_the_engine_takes_all_rows_in_a_budget_that_stock_is_refused(flights: Survey) -> None:
+    """What does not fit goes to disk, and the estimate says how much; with room for all of it nothing does."""
+    small = admit(flights, ENGINE, GIB, setting=as_flag, capacity_bytes=24 * GIB)
+    assert small.fit_rows == flights.usable_rows
+    assert small.estimate.high_bytes <= GIB
+    assert small.estimate.inputs["scratch_bytes"] == 327_346 * 493 * 4
+    assert "of it on disk" in small.estimate.reasons[1]
+    large = admit(flights, ENGINE, 8 * GIB, setting=as_flag, capacity_bytes=24 * GIB)
+    assert (large.estimate.inputs["scratch_bytes"], large.fit_rows) == (0, flights.usable_rows)
+    assert large.estimate.high_bytes < 3 * GIB
+
+
+def test_the_engine_is_refused_where_not_even_the_least_fits(flights: Survey) -> None:
+    """All rows of the table and the model on them must fit; the remedies are those that would do."""
+    with pytest.raises(FitRefused, match="--fit-rows") as caught:
+        admit(flights, ENGINE, 256 * MIB, setting=as_flag, capacity_bytes=24 * GIB)
+    assert 256 * MIB < caught.value.requested_bytes < GIB
+    fewer = admit(flights, ENGINE, 256 * MIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
+    assert 0 < fewer.fit_rows < flights.usable_rows
+    assert fewer.estimate.fits(256 * MIB)

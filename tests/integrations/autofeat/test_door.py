@@ -34,10 +34,14 @@ def shown_without(module: str, statement: str) -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
 
-def test_without_autofeat_the_door_names_the_extra() -> None:
-    """Where autofeat is not installed what runs it fails as an ImportError that names the extra to install."""
-    shown = shown_without("autofeat", "from memguard.integrations.autofeat import AutoFeatProcessor")
-    assert shown.startswith("AutoFeat under guard needs autofeat: ")
+def test_without_autofeat_the_stock_engine_names_the_extra() -> None:
+    """Where autofeat is not installed its own engine fails as an ImportError that names the extra to install."""
+    statement = (
+        "from memguard.integrations.autofeat import AutoFeatProcessor; "
+        "AutoFeatProcessor(engine='stock').fit([[1]], [1])"
+    )
+    shown = shown_without("autofeat", statement)
+    assert shown.startswith("the stock engine needs autofeat: ")
     assert "pip install 'automl-memguard[autofeat-stock]'" in shown
 
 

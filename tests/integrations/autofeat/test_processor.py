@@ -213,8 +213,8 @@ def test_a_step_that_outgrows_its_budget_leaves_the_model_usable(
     fitted: AutoFeatProcessor, patients: Data
 ) -> None:
     """A transform that is killed for its budget raises a MemoryError with its report; the next step works."""
-    # A budget in which a worker starts but half a million rows of results do not fit.
-    many = pd.concat([patients[0]] * 1200, ignore_index=True)
+    # A budget in which a worker starts but a million rows of results do not fit.
+    many = pd.concat([patients[0]] * 3000, ignore_index=True)
     fitted.memory, before = "96MiB", fitted.memory
     try:
         with pytest.raises(MemoryLimitExceeded) as caught:
@@ -346,9 +346,11 @@ def test_data_of_another_shape_is_refused(
 
 @pytest.mark.requirement("R2.4")
 def test_selection_in_two_processes(patients: Data, manager: MemoryManager) -> None:
-    """Two processes select inside the one budget, and are gone with their shared memory before the result is used."""
+    """Autofeat's own code: two processes select inside the one budget, and are gone with their shared memory before the result is used."""
     frame, target = patients
-    processor = AutoFeatProcessor(steps=1, featsel_runs=2, jobs=2, manager=manager, memory="1500MiB")
+    processor = AutoFeatProcessor(
+        steps=1, featsel_runs=2, jobs=2, engine="stock", manager=manager, memory="1500MiB"
+    )
     processor.fit(frame[["bmi", "s5"]], target)
     report = processor.reports[-1]
     assert len(report.processes) > 1

@@ -52,6 +52,9 @@ class Columns(Protocol):
     def rows(self, indices: Sequence[int], start: int, stop: int, out: Floats | None = None) -> Floats:
         """Copy some rows of some columns, shape (len(indices), stop - start); ``out`` takes them if given."""
 
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Have some rows of some columns brought from where they are: they are about to be looked at."""
+
 
 class ArrayColumns:
     """The rows of an array as columns, without a copy.
@@ -84,6 +87,9 @@ class ArrayColumns:
     def rows(self, indices: Sequence[int], start: int, stop: int, out: Floats | None = None) -> Floats:
         """Copy some rows of some columns."""
         return _copy_rows(self, indices, start, stop, out)
+
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Do nothing: they are in memory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -223,10 +229,23 @@ class ColumnStore:
 
     def rows(self, indices: Sequence[int], start: int, stop: int, out: Floats | None = None) -> Floats:
         """Copy some rows of some columns; of the disk's pages none stay with this process."""
+        self.expect(indices, start, stop)
         copied = _copy_rows(self, indices, start, stop, out)
         for place in {self._place(index) for index in indices}:
             _let_go_of_pages(self._blocks[place])
         return copied
+
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Have the kernel read rows that are on disk, all at once and no others.
+
+        Left to itself it reads 128 KiB around each page that is missed: of columns that are read a few rows at a time
+        that is many times what is wanted, and waited for page by page.
+        """
+        for index in indices:
+            block = self._blocks[self._place(index)]
+            if block.mapping is not None:
+                first = ((index - block.first) * self._n_rows + start) * _ITEM_BYTES
+                _read_ahead(block.mapping, first, first + (stop - start) * _ITEM_BYTES)
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
         """Yield each block's first index and its columns, shape (columns, n_rows), in order, writable."""
@@ -317,6 +336,13 @@ def _let_go_of_pages(block: _Block) -> None:
         # Of a shared mapping of a file this only drops this process's view of the pages; the file keeps them.
         with contextlib.suppress(OSError):
             block.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _read_ahead(mapping: mmap.mmap, first: int, stop: int) -> None:
+    if hasattr(mmap, "MADV_WILLNEED") and first < stop:
+        first -= first % mmap.PAGESIZE
+        with contextlib.suppress(OSError):  # advice
+            mapping.madvise(mmap.MADV_WILLNEED, first, stop - first)
 
 
 def _read_only(array: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,9 @@ class Table:
 
     def column(self, index: int) -> NDArray[np.float32]:
         return self.matrix[index]
+
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Do nothing: they are in memory."""
 
 
 def alike_columns(n_rows: int, n_columns: int, alike: float, seed: int = 0) -> tuple[Floats, Floats]:

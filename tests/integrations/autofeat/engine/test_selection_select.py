@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,9 @@ class Table:
 
     def column(self, index: int) -> NDArray[np.float32]:
         return self.array[index]
+
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Do nothing: they are in memory."""
 
 
 def random_columns(n_rows: int, n_columns: int) -> Table:

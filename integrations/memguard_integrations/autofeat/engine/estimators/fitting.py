@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from memguard_integrations.autofeat.engine.estimators.sizes import most_columns,
 from memguard_integrations.autofeat.engine.estimators.symbols import require_different_symbols, symbol_name
 from memguard_integrations.autofeat.engine.estimators.units import parse_units, pi_terms
 from memguard_integrations.autofeat.engine.estimators.varying import SomeColumns, constant_columns
+from memguard_integrations.autofeat.engine.estimators.watching import shares_of, watch_now
 
 if TYPE_CHECKING:
     import sympy
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger("memguard.autofeat")
+# From here on scikit-learn's error curves take more than 64 MiB; below, its own code gives its results to the last bit.
+_TALL_ROWS: Final = 40_000
 TRANSFORMATIONS: Final = (
     "1/",
     "exp",
@@ -233,14 +236,17 @@ def _choose_engineered(
     from memguard_integrations.autofeat.engine.selection import select  # noqa: PLC0415
 
     constant = constant_columns(frame) if request.selects else set()
+    watch = watch_now()
+    for_columns, for_selection = shares_of(request.guards.memory_bytes)
     with expand(
         frame,
         list(start),
         dict(request.units) if request.units else None,
         request.steps,
         request.transformations,
-        memory_bytes=request.guards.memory_bytes,
+        memory_bytes=for_columns,
         scratch_dir=request.guards.scratch_dir,
+        on_progress=lambda told: watch.on_expansion(told.step, told.steps, told.columns),
         verbose=request.verbose,
     ) as expansion:
         _tell(request, "%d columns engineered", len(expansion.names) - frame.shape[1])
@@ -255,7 +261,9 @@ def _choose_engineered(
                 problem_type=request.problem_type,
                 n_jobs=request.n_jobs,
                 verbose=request.verbose,
-                memory_bytes=request.guards.memory_bytes,
+                memory_bytes=for_selection,
+                on_progress=watch.on_selection,
+                on_step=watch.on_step,
             )
         # Where nothing was selected the columns to start from are taken.
         good = [str(name) for name in good] or list(frame.columns)
@@ -284,15 +292,21 @@ def _feature(name: str, columns: tuple[str, ...], formulas: Mapping[str, sympy.E
     return Feature(name, columns, compile_formula(formulas[name], [formulas[column] for column in columns]))
 
 
-def fit_predictor(values: NDArray[Any], target: NDArray[Any], problem_type: str) -> Any:
+def fit_predictor(
+    rows: Callable[[int, int], NDArray[np.float64]], target: NDArray[Any], problem_type: str
+) -> Any:
     """Return the linear model on the good columns, None for a problem type without one.
 
     Args:
-        values: shape (n_rows, n_good_columns), finite.
+        rows: gives some rows of the good columns, from the first to before the second, finite.
         target: shape (n_rows,).
         problem_type: as in :class:`FitRequest`.
     """
     if problem_type == "regression":
+        if len(target) >= _TALL_ROWS:
+            from memguard_integrations.autofeat.engine.selection.tall import fit_tall_lasso  # noqa: PLC0415
+
+            return fit_tall_lasso(rows, target)
         model = LassoLarsCV(cv=5)
     elif problem_type == "classification":
         model = LogisticRegressionCV(cv=5, class_weight="balanced")
@@ -302,7 +316,7 @@ def fit_predictor(values: NDArray[Any], target: NDArray[Any], problem_type: str)
     with warnings.catch_warnings():
         # Convergence is told by the score; autofeat is silent here as well.
         warnings.simplefilter("ignore")
-        model.fit(values, target)
+        model.fit(rows(0, len(target)), target)
     return model
 
 

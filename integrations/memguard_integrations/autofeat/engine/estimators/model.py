@@ -35,6 +35,7 @@ from memguard_integrations.autofeat.engine.estimators.programs import Program
 from memguard_integrations.autofeat.engine.estimators.recipe import evaluate
 from memguard_integrations.autofeat.engine.estimators.surprises import Surprises
 from memguard_integrations.autofeat.engine.estimators.tables import good_values, stacked, with_columns
+from memguard_integrations.autofeat.engine.estimators.watching import watch_now
 
 if TYPE_CHECKING:
     import sympy
@@ -158,10 +159,11 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._inputs = fitting.with_pi_terms(self._inputs, request.units)
         frame = self._inputs.frame(table)
         self._remember(fitting.choose(frame, target, self.feateng_cols_, request), list(frame.columns))
+        watch_now().on_fit()
         surprises = Surprises()
         engineered = self._engineered(frame, surprises)
         surprises.refuse(self.good_cols_, type(self).__name__)
-        self._learn_model(good_values(self.good_cols_, frame, self.new_feat_cols_, engineered), target)
+        self._learn_model(frame, engineered, target)
         return with_columns(frame, self.new_feat_cols_, engineered)
 
     def _learn_columns(self, X: Any, y: Any) -> tuple[Table, NDArray[Any]]:
@@ -194,8 +196,14 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.good_cols_ = chosen.good
         self.all_columns_ = [*columns, *self.new_feat_cols_]
 
-    def _learn_model(self, values: NDArray[Any], target: NDArray[Any]) -> None:
-        model = fitting.fit_predictor(values, target, self.problem_type)
+    def _learn_model(
+        self, frame: pd.DataFrame, engineered: NDArray[np.float64], target: NDArray[Any]
+    ) -> None:
+        def rows(start: int, stop: int) -> NDArray[np.float64]:
+            part = engineered[:, start:stop]
+            return good_values(self.good_cols_, frame.iloc[start:stop], self.new_feat_cols_, part)
+
+        model = fitting.fit_predictor(rows, target, self.problem_type)
         for name in ("prediction_model_", "classes_"):
             self.__dict__.pop(name, None)
         if model is not None:

@@ -20,6 +20,8 @@ class _Source(Protocol):
 
     def column(self, index: int) -> NDArray[Any]: ...
 
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None: ...
+
 
 class SomeColumns:
     """A view of some columns of a source, in the order given; nothing is copied.
@@ -43,6 +45,10 @@ class SomeColumns:
     def column(self, index: int) -> NDArray[Any]:
         """Return one column, shape (n_rows,), not to be written to."""
         return self._source.column(self._places[index])
+
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Have some rows of some columns brought from where they are."""
+        self._source.expect([self._places[index] for index in indices], start, stop)
 
 
 def constant_columns(frame: pd.DataFrame) -> set[str]:

@@ -32,6 +32,9 @@ class FrameColumns:
         """Return one column, shape (n_rows,); a view where pandas has one."""
         return np.asarray(self.frame.iloc[:, index])
 
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Do nothing: they are in memory."""
+
 
 def select_features(  # noqa: PLR0917 - autofeat's order of arguments
     df: pd.DataFrame,

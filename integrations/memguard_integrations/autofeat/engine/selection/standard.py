@@ -33,6 +33,9 @@ class ColumnSource(Protocol):
     def column(self, index: int) -> NDArray[Any]:
         """Return one column, shape (n_rows,), not to be written to."""
 
+    def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
+        """Have some rows of some columns brought from where they are: they are about to be looked at."""
+
 
 class Standardised:
     """The scaled view of some columns.
@@ -75,6 +78,7 @@ class Standardised:
         rounded = np.empty(len(rows), dtype=np.float32)
         first, stop = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
         local = rows - first
+        self.columns.expect(indices, first, stop)
         for target, index in zip(scaled, indices, strict=True):
             self._scale(index, self.columns.column(index)[first:stop].take(local), target)
             rounded[:] = target

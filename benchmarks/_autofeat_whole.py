@@ -1,0 +1,67 @@
+"""Whole fits: time and peak of ``fit_transform``, and of the first one in a process that imports first."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+import _autofeat_fresh as fresh
+from _common import Figure
+
+from memguard.units import format_bytes
+
+__all__ = ["figures"]
+
+_FIT = """
+import numpy as np, pandas as pd
+rows, columns, steps, runs = ARGUMENTS
+draw = np.random.default_rng(15)
+X = pd.DataFrame(draw.normal(size=(rows, columns)) * 3 + 1, columns=[f"x{n:03}" for n in range(columns)])
+y = (2 * X.x000 - 3 * X.x001 * X.x002 + X.x003 ** 2 + draw.normal(size=rows)).to_numpy()
+model = estimators().AutoFeatRegressor(feateng_steps=steps, featsel_runs=runs)
+tell(weighed(lambda: [len(model.fit_transform(X, y).columns), model.score(X, y) if CONTENDER == "engine" else None]))
+"""
+_FIRST = """
+from sklearn.datasets import load_diabetes
+model_class = estimators().AutoFeatRegressor
+X, y = load_diabetes(return_X_y=True, as_frame=True)
+tell(weighed(lambda: model_class(feateng_steps=1, featsel_runs=1).fit(X.iloc[:, :4], y) and None))
+"""
+
+
+def figures(pairs: int, rows: int = 20_000) -> Iterator[Figure]:
+    """Measure; each pair is one fit of each, one after the other.
+
+    Args:
+        pairs: how many.
+        rows: of the table of 10 columns.
+    """
+    fits = _paired(_FIT, pairs, rows, 10, 2, 1)
+    what = f"fit_transform, {rows:,} x 10, 2 steps, 1 run, {pairs} pairs"
+    yield _ratio(
+        f"{what}: peak above imports", [(a.peak_bytes, b.peak_bytes) for a, b in fits], 0.2, format_bytes
+    )
+    yield _ratio(f"{what}: time", [(a.seconds, b.seconds) for a, b in fits], 0.4, _seconds)
+    first = _paired(_FIRST, pairs)
+    times = [(a.since_start_s, b.since_start_s) for a, b in first]
+    yield _ratio(f"import and first fit in a fresh process, {pairs} pairs", times, 0.5, _seconds)
+
+
+def _paired(program: str, pairs: int, *arguments: int) -> list[tuple[fresh.Run, fresh.Run]]:
+    fresh.run("engine", program, *arguments)  # compiles what is kept on disk, once a machine
+    return [
+        (fresh.run("stock", program, *arguments), fresh.run("engine", program, *arguments))
+        for _ in range(pairs)
+    ]
+
+
+def _ratio(what: str, pairs: list[tuple[float, float]], aim: float, told: object) -> Figure:
+    ratio = statistics.median(engine / stock for stock, engine in pairs)
+    stock, engine = (statistics.median(values) for values in zip(*pairs, strict=True))
+    assert callable(told)
+    value = f"{told(engine)}, stock {told(stock)}: {ratio:.3f} x"
+    return Figure(what, value, f"<= {aim} x", ratio <= aim, {"pairs": pairs})
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s"

@@ -1,0 +1,125 @@
+"""This project's engine at work inside a worker: matrix and settings in, a `FittedModel` out, phases told on the way.
+
+What the worker has left of its budget is the engine's to hold; columns that do not fit go to a scratch file. Where the
+job is asked to wait, the engine waits between its steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import pandas as pd
+
+from memguard.host import private_bytes_now
+from memguard.units import MIB
+from memguard.worker import current_job
+from memguard_integrations.autofeat.encode import Matrix, to_frame
+from memguard_integrations.autofeat.engine import AutoFeatClassifier, AutoFeatRegressor
+from memguard_integrations.autofeat.engine.estimators.watching import FitWatch, watched
+from memguard_integrations.autofeat.engine.expansion import expand
+from memguard_integrations.autofeat.outcome import fitted_model, quiet, typed
+from memguard_integrations.autofeat.progress import Progress
+from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Task
+
+__all__ = ["count_columns", "fit"]
+
+# Of what is left of the budget; the rest is for the model on the chosen columns, and for the batches after it.
+_SHARE: Final = 0.6
+_LEAST_BYTES: Final = 96 * MIB
+
+
+def fit(
+    features: Matrix, target: Matrix, plan: FeaturePlan, settings: FitSettings, progress: Progress
+) -> tuple[FittedModel, Any, pd.DataFrame]:
+    """Fit on all the rows given.
+
+    Args:
+        features: rows x columns, finite.
+        target: numbers, or class codes.
+        plan: what the columns are.
+        settings: steps, runs, transformations, processes.
+        progress: told of each phase.
+
+    Returns:
+        The model as data, the model itself, and the rows with engineered columns.
+
+    Raises:
+        ScratchFull: if the disk has no room for the columns that do not fit into memory.
+    """
+    kinds = {Task.REGRESSION: AutoFeatRegressor, Task.CLASSIFICATION: AutoFeatClassifier}
+    model = kinds[settings.task](
+        feateng_steps=settings.steps,
+        featsel_runs=settings.selection_runs,
+        transformations=settings.transformations,
+        n_jobs=settings.jobs,
+        memory=_memory_bytes(progress),
+    )
+    progress.phase("expand")
+    with quiet(), watched(_Followed(progress).watch):
+        engineered = model.fit_transform(to_frame(features, plan), typed(target, settings.task))
+    return fitted_model(model, plan, engineered), model, engineered
+
+
+def count_columns(
+    features: Matrix, plan: FeaturePlan, settings: FitSettings, progress: Progress
+) -> tuple[int, int]:
+    """Expand a few rows and return how many columns were made (start columns included) and how many are kept."""
+    made = [features.shape[1]]
+
+    def count(step: int, steps: int, columns: int) -> None:
+        made[0] = max(made[0], columns)
+        progress.fraction((step - 1) / steps)
+
+    with quiet():
+        expansion = expand(
+            to_frame(features, plan),
+            list(plan.names),
+            None,
+            settings.steps,
+            settings.transformations,
+            on_progress=lambda told: count(told.step, told.steps, told.columns),
+        )
+        with expansion:
+            kept = len(expansion.names)
+    return max(made[0], kept), kept
+
+
+def _memory_bytes(progress: Progress) -> int | None:
+    """Return what the engine may hold; ``None`` outside a guard, where nothing bounds it."""
+    if progress.budget_bytes == sys.maxsize:
+        return None
+    return max(_LEAST_BYTES, int((progress.budget_bytes - private_bytes_now()) * _SHARE))
+
+
+class _Followed:
+    """Turns what the engine tells into phases and shares done, and stands at the job's checkpoints."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._selects = False
+        self._runs = (0, 1)
+        job = current_job()
+        checkpoint = job.checkpoint if job is not None else _nothing
+        self.watch = FitWatch(self._expansion, self._selection, checkpoint, self._fit)
+
+    def _expansion(self, step: int, steps: int, columns: int) -> None:
+        self.watch.on_step()
+        self._progress.fraction((step - 1) / steps)
+
+    def _selection(self, phase: str, done: int, total: int) -> None:
+        if not self._selects:
+            self._selects = True
+            self._progress.phase("select")
+        if phase == "run":
+            self._runs = (done, max(1, total))
+        within = done / total if phase == "split" and total else 0.0
+        run, runs = self._runs
+        self._progress.fraction(min(1.0, (max(0, run - 1) + within) / runs))
+
+    def _fit(self) -> None:
+        self._progress.phase("fit")
+
+
+def _nothing() -> None:
+    """Stand for the checkpoint of no job."""
