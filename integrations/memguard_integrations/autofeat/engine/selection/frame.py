@@ -19,6 +19,9 @@ class FrameColumns:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
+        # Looking a column up costs pandas more than reading a block of it; views cost nothing to hold.
+        plain = all(isinstance(dtype, np.dtype) for dtype in frame.dtypes)
+        self.views = [frame.iloc[:, index].to_numpy() for index in range(frame.shape[1])] if plain else None
 
     @property
     def n_rows(self) -> int:
@@ -30,7 +33,7 @@ class FrameColumns:
 
     def column(self, index: int) -> NDArray[Any]:
         """Return one column, shape (n_rows,); a view where pandas has one."""
-        return np.asarray(self.frame.iloc[:, index])
+        return np.asarray(self.frame.iloc[:, index] if self.views is None else self.views[index])
 
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Do nothing: they are in memory."""
