@@ -10,7 +10,7 @@ from memguard.cli.exits import printable
 from memguard.leaks.allocated import Allocation
 from memguard.leaks.findings import Findings
 from memguard.leaks.records import Culprit, Kind, LeakReport, Verdict
-from memguard.leaks.wording import tell_rate
+from memguard.leaks.wording import tell_rate, worth_telling
 from memguard.units import format_bytes
 
 __all__ = ["describe", "document"]
@@ -69,7 +69,7 @@ def _looked_at(found: Findings) -> str:
 
 
 def _culprit_rows(report: LeakReport, unit: str) -> Iterator[tuple[str, str]]:
-    for each in report.culprits:
+    for each in worth_telling(report):
         yield (
             "who holds it",
             f"{each.holder or 'no name leads to it'} ({_size(each)} per {unit}, {each.type})",

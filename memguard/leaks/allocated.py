@@ -59,6 +59,7 @@ def allocations_of(work: Callable[[int], object], *, warm_up: int, iterations: i
     if not was_tracing:
         tracemalloc.start(1)
     try:
+        _taken()  # what looking itself keeps: compiled patterns
         for number in range(warm_up):
             work(number)
         before = _taken()

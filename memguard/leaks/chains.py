@@ -114,12 +114,14 @@ def heaviest_among(found: Walk, below: Iterable[int], worth: float = _WORTH_TELL
         worth: share of the bytes that a type must have to be told before plumbing.
     """
     weights: Counter[str] = Counter()
+    leaves: set[int] = set()  # one that many refer to weighs once
     for here in below:
         node = found.nodes[here]
         facts = found.book.facts_of(node)
         weights[facts.name] += facts.weigh(node)
         for child in children(node, facts):
-            if found.index.get(id(child)) == NO_PARENT:
+            if found.index.get(id(child)) == NO_PARENT and id(child) not in leaves:
+                leaves.add(id(child))
                 leaf = found.book.facts_of(child)
                 weights[leaf.name] += leaf.weigh(child)
     total = sum(weights.values())

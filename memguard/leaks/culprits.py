@@ -31,8 +31,6 @@ __all__ = ["MOST_CULPRITS", "explain"]
 _LEAST_ENTRIES: Final = 0.05
 _LEAST_SPOT_BYTES: Final = 16
 MOST_CULPRITS: Final = 5
-# Who holds less than this share of what the first one holds only distracts.
-_LEAST_SHARE: Final = 0.02
 _MOST_GROWN: Final = 2000
 # So many objects below a container are looked at to tell which type takes its bytes.
 _MOST_LOOKED_AT: Final = 20_000
@@ -173,9 +171,7 @@ class _Comparison:
         ranked = sorted(told, key=lambda each: -each.bytes_per_iteration)[: self._most]
         if sum(each.bytes_per_iteration for each in ranked) * self._iterations < bytes_more / 2:
             ranked += self._of_types()
-        heaviest = max((each.bytes_per_iteration for each in ranked), default=0.0)
-        worth = [each for each in ranked if each.bytes_per_iteration >= _LEAST_SHARE * heaviest]
-        return tuple(worth[: self._most])
+        return tuple(ranked[: self._most])
 
     def _grouped(self, leaking: Sequence[_Grown]) -> Iterator[list[_Grown]]:
         """Gather containers that hang from the same one: a thousand lists in one dictionary are one finding."""

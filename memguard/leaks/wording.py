@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from memguard.leaks.records import Channel, Kind, LeakReport
+from memguard.leaks.records import Channel, Culprit, Kind, LeakReport
 from memguard.units import format_bytes
 
-__all__ = ["tell_rate"]
+__all__ = ["tell_rate", "worth_telling"]
+
+# Who holds less than this share of what the first one holds only distracts.
+_LEAST_SHARE: Final = 0.02
 
 _COUNTED: Final = {
     Kind.FD: (Channel.FDS, "descriptor", "descriptors"),
@@ -23,3 +26,9 @@ def tell_rate(report: LeakReport) -> str:
         slope = 0.0 if found is None else round(found.slope, 2)
         return f"{slope:g} {one if slope == 1 else many}"
     return format_bytes(round(report.bytes_per_iteration)) if report.bytes_per_iteration else ""
+
+
+def worth_telling(report: LeakReport) -> tuple[Culprit, ...]:
+    """Return the culprits without those that hold next to nothing of what the heaviest one holds."""
+    heaviest = max((each.bytes_per_iteration for each in report.culprits), default=0.0)
+    return tuple(each for each in report.culprits if each.bytes_per_iteration >= _LEAST_SHARE * heaviest)

@@ -14,7 +14,7 @@ import pytest
 from memguard.errors import SizeSyntaxError
 from memguard.leaks.detector import LeakDetector
 from memguard.leaks.records import Kind, LeakReport, Verdict
-from memguard.leaks.wording import tell_rate
+from memguard.leaks.wording import tell_rate, worth_telling
 from memguard.units import format_bytes, parse_bytes
 
 __all__ = ["Wish", "check_call", "check_item", "wish_of"]
@@ -116,8 +116,9 @@ def _is_too_much(report: LeakReport, wish: Wish) -> bool:
 def _told(report: LeakReport, wish: Wish) -> str:
     kind = "" if report.kind is None else f" ({report.kind.value.replace('_', ' ')})"
     lines = [f"leaks {tell_rate(report) or 'memory'} an iteration{kind}, {_limit_told(wish)}"]
-    lines += [f"  held by {each.holder or 'no name'}: {each.type}; {each.why}" for each in report.culprits]
-    lines += [f"    {' -> '.join(each.chain)}" for each in report.culprits[:1] if each.chain]
+    culprits = worth_telling(report)
+    lines += [f"  held by {each.holder or 'no name'}: {each.type}; {each.why}" for each in culprits]
+    lines += [f"    {' -> '.join(each.chain)}" for each in culprits[:1] if each.chain]
     lines += [f"  {each}" for each in report.evidence]
     lines.append(f"  {report.iterations} iterations, the first {report.warm_up} left out; {report.advice}")
     return "\n".join(lines)
