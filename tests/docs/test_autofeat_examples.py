@@ -14,9 +14,11 @@ from memguard_integrations.autofeat.records import MAX_LEVELS
 
 
 def python_of(page: Path) -> str:
-    """Return the blocks of a page that use the processor, as one program."""
+    """Return the blocks of a page that use AutoFeat, as one program."""
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    return "\n".join(block for block in blocks if "AutoFeatProcessor" in block)
+    return "\n".join(
+        block for block in blocks if "integrations.autofeat" in block or "AutoFeatProcessor" in block
+    )
 
 
 @pytest.mark.parametrize(

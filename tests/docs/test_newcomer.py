@@ -61,15 +61,11 @@ def test_an_old_python_is_named_with_its_version(bare_project: Path) -> None:
     assert not (bare_project / ".venv" / "bin").exists()
 
 
-def test_the_demo_refuses_a_python_that_autofeat_does_not_know(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From Python 3.13 on the demo says that autofeat itself cannot run there, and writes nothing."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.version_info", (3, 13, 1, "final", 0))
-    assert demo.main() == 1
-    assert "autofeat itself, which needs Python 3.11 or 3.12, and this is 3.13" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+def test_the_demo_fits_every_flight_within_its_budget() -> None:
+    """What the demo runs takes no sample of the rows and names a budget."""
+    words = demo._job_arguments()
+    assert "--fit-rows" not in words
+    assert words[words.index("--memory") + 1] == demo.BUDGET
 
 
 def test_the_demo_has_every_flight_whose_delay_is_known(tmp_path: Path) -> None:
