@@ -1,6 +1,6 @@
 """AutoFeat work in fresh processes: autofeat's own or this project's engine, timed and weighed from inside.
 
-A process imports first; time and memory are counted from then on, unless the work is told to count its imports too.
+A process imports first; time and memory are counted from then on, and the time with all imports is told as well.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def run(contender: str, program: str, *arguments: Any, before: Sequence[str] = (
     words = [
         *before,
         sys.executable,
+        "-P",  # the file beside this one has the name of the package that is measured
         "-W",
         "ignore",
         "-c",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from _common import Figure
 
 from memguard.units import MIB, format_bytes
 
-__all__ = ["figures"]
+__all__ = ["measure"]
 
 _SAVE = """
 import pickle
@@ -57,14 +58,14 @@ _GROWTH_AIM_BYTES = 2 * MIB
 _ROW_AIM = 0.02
 
 
-def figures(repeat: int, fits: int = 50, stock_fits: int = 8) -> Iterator[Figure]:
-    """Measure.
+def measure(parsed: argparse.Namespace) -> list[Figure]:
+    """Measure."""
+    if parsed.quick:
+        return list(_figures(1, 10, 3))
+    return list(_figures(parsed.repeat, 50, 8))
 
-    Args:
-        repeat: loads of each kind of model.
-        fits: of the engine in one process.
-        stock_fits: of autofeat's own, whose growth is then told for as many as ``fits``.
-    """
+
+def _figures(repeat: int, fits: int, stock_fits: int) -> Iterator[Figure]:
     yield _one_row(repeat)
     engine = fresh.run("engine", _FITS, fits).answer
     stock = fresh.run("stock", _FITS, stock_fits).answer * fits // stock_fits

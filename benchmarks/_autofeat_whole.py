@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import _autofeat_fresh as fresh
 from _common import Figure
 
 from memguard.units import format_bytes
 
-__all__ = ["figures"]
+__all__ = ["measure"]
 
 _FIT = """
 import numpy as np, pandas as pd
@@ -29,18 +30,15 @@ tell(weighed(lambda: model_class(feateng_steps=1, featsel_runs=1).fit(X.iloc[:, 
 """
 
 
-def figures(pairs: int, rows: int = 20_000) -> Iterator[Figure]:
-    """Measure; each pair is one fit of each, one after the other.
+def measure(parsed: argparse.Namespace) -> list[Figure]:
+    """Measure; each pair is one fit of each, one after the other."""
+    return list(_figures(1 if parsed.quick else parsed.repeat, 2_000 if parsed.quick else 20_000))
 
-    Args:
-        pairs: how many.
-        rows: of the table of 10 columns.
-    """
+
+def _figures(pairs: int, rows: int) -> Iterator[Figure]:
     fits = _paired(_FIT, pairs, rows, 10, 2, 1)
     what = f"fit_transform, {rows:,} x 10, 2 steps, 1 run, {pairs} pairs"
-    yield _ratio(
-        f"{what}: peak above imports", [(a.peak_bytes, b.peak_bytes) for a, b in fits], 0.2, format_bytes
-    )
+    yield _ratio(f"{what}: peak above imports", [(a.peak_bytes, b.peak_bytes) for a, b in fits], 0.2, _size)
     yield _ratio(f"{what}: time", [(a.seconds, b.seconds) for a, b in fits], 0.4, _seconds)
     first = _paired(_FIRST, pairs)
     times = [(a.since_start_s, b.since_start_s) for a, b in first]
@@ -55,12 +53,15 @@ def _paired(program: str, pairs: int, *arguments: int) -> list[tuple[fresh.Run, 
     ]
 
 
-def _ratio(what: str, pairs: list[tuple[float, float]], aim: float, told: object) -> Figure:
+def _ratio(what: str, pairs: list[tuple[float, float]], aim: float, told: Callable[[float], str]) -> Figure:
     ratio = statistics.median(engine / stock for stock, engine in pairs)
     stock, engine = (statistics.median(values) for values in zip(*pairs, strict=True))
-    assert callable(told)
     value = f"{told(engine)}, stock {told(stock)}: {ratio:.3f} x"
     return Figure(what, value, f"<= {aim} x", ratio <= aim, {"pairs": pairs})
+
+
+def _size(size_bytes: float) -> str:
+    return format_bytes(int(size_bytes))
 
 
 def _seconds(seconds: float) -> str:

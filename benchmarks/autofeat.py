@@ -18,6 +18,10 @@ SECTIONS = {
     "expansion": "expansion",
     "budget": "budget",
     "growth": "growth",
+    "selection": "selection",
+    "fit": "whole",
+    "life": "life",
+    "flights": "flights",
 }
 
 
