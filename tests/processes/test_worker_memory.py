@@ -100,7 +100,8 @@ def test_the_callers_memory_is_back(jobs: Guarded, ending: str) -> None:
 def test_what_the_caller_keeps_is_not_hidden(jobs: Guarded) -> None:
     """A caller that grew itself meanwhile sees that in the report: the figure is measured, not assumed."""
     kept: list[bytearray] = []
-    jobs.manager._settler._delay_s = 0.3
+    # Long enough for what the caller lets go of below to be gone, also on a busy machine.
+    jobs.manager._settler._delay_s = 2.0
 
     def grow(progress: object) -> None:
         if not kept:
