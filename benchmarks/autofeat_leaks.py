@@ -42,16 +42,28 @@ def stock_fit() -> None:
     """Fit stock autofeat on 120 rows of 3 columns, with its defaults: two steps, five selection runs."""
     from autofeat import AutoFeatRegressor
 
-    model = AutoFeatRegressor(verbose=0)
-    model.fit(TABLE["frame"], TABLE["target"])
+    AutoFeatRegressor(verbose=0).fit(TABLE["frame"], TABLE["target"])
+
+
+def stock_small_fit() -> None:
+    """The same in one step and with one selection run."""
+    from autofeat import AutoFeatRegressor
+
+    AutoFeatRegressor(feateng_steps=1, featsel_runs=1, verbose=0).fit(TABLE["frame"], TABLE["target"])
 
 
 def own_fit() -> None:
-    """The same fit by this project's engine."""
+    """The fit with defaults, by this project's engine."""
     from memguard.integrations.autofeat import AutoFeatRegressor
 
-    model = AutoFeatRegressor(verbose=0)
-    model.fit(TABLE["frame"], TABLE["target"])
+    AutoFeatRegressor(verbose=0).fit(TABLE["frame"], TABLE["target"])
+
+
+def own_small_fit() -> None:
+    """The small fit, by this project's engine."""
+    from memguard.integrations.autofeat import AutoFeatRegressor
+
+    AutoFeatRegressor(feateng_steps=1, featsel_runs=1, verbose=0).fit(TABLE["frame"], TABLE["target"])
 
 
 def numba_closures() -> None:
@@ -111,7 +123,9 @@ def joblib_memmaps(number: int) -> None:
 # name -> how often it is called
 PROGRAMS = {
     "stock_fit": 30,
+    "stock_small_fit": 40,
     "own_fit": 30,
+    "own_small_fit": 60,
     "numba_closures": 60,
     "sympy_formulas": 100,
     "sympy_lambdas": 100,

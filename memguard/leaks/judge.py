@@ -251,7 +251,7 @@ class _Case:
 
 
 _UNTOLD: Final = {
-    Shape.UNCLEAR: "grew, but the look was too short to tell a trend",
+    Shape.UNCLEAR: "the look was too short to tell a trend",
     Shape.FADING: "grows less and less, and has not settled yet",
 }
 
