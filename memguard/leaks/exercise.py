@@ -43,6 +43,11 @@ __all__ = [
 
 _STEP: Final = struct.Struct("<dq")
 _TELL_EVERY_S: Final = 0.5
+# The first call imports and fills caches; the second tells how long the others will take.
+_TIMED_ITERATIONS: Final = 2
+_LEAST_PLANNED: Final = 12
+# The rest of the time is for collections and censuses.
+_SHARE_FOR_CALLS: Final = 0.8
 # A traced run is up to ten times as slow; so few iterations tell a site that allocates in each of them.
 _TRACED_ITERATIONS: Final = 20
 _TRACED_WARM_UP: Final = 5
@@ -121,6 +126,9 @@ class _Run:
     def __init__(self, order: Exercise, call: Callable[[int], object]) -> None:
         self._order = order
         self._call = call
+        self._planned = order.iterations
+        self._short = ""
+        self._last_s = 0.0
         self._pid = os.getpid()
         self._forks_before = _forks
         self._stopped = ""
@@ -137,13 +145,31 @@ class _Run:
         self._note()
         done = 0
         with self._trail:
-            while done < self._order.iterations and self._may_begin(done) and self._iterate(done):
+            while done < self._planned and self._may_begin(done) and self._iterate(done):
                 detector.iteration()
                 done += 1
                 self._note()
                 self._tell(done)
+                if done == _TIMED_ITERATIONS and self._plans_fewer(done):
+                    # Blocks are cut for what was planned: of a plan that is not kept, too few would be over.
+                    detector.finish()
+                    detector = LeakDetector(self._planned - done, contents=self._order.contents)
         report = cautious(detector.finish(), failed=self._failed) if done else None
-        return Exercised(report, self._stopped, self._ran_out, tuple(self._notes()))
+        return Exercised(report, self._stopped or self._short, self._ran_out, tuple(self._notes()))
+
+    def _plans_fewer(self, done: int) -> bool:
+        """Plan for as many iterations as the time allows, if that is fewer, and enough to see something."""
+        if self._order.time_s is None or self._stopped:
+            return False
+        each_s = self._last_s
+        left_s = _SHARE_FOR_CALLS * (self._order.time_s - (time.monotonic() - self._began_s))
+        affordable = int(left_s / max(each_s, 1e-6))
+        if done + affordable >= self._order.iterations or affordable < _LEAST_PLANNED:
+            return False
+        self._planned = done + affordable
+        planned = f"{self._planned} of {self._order.iterations} iterations"
+        self._short = f"its time allows {planned}, {format_duration(each_s)} each"
+        return True
 
     def _may_begin(self, done: int) -> bool:
         limit_s, took_s = self._order.time_s, time.monotonic() - self._began_s
@@ -157,8 +183,10 @@ class _Run:
 
     def _iterate(self, number: int) -> bool:
         """Call the function once; tell whether it returned."""
+        began_s = time.monotonic()
         try:
             self._call(number)
+            self._last_s = time.monotonic() - began_s
         except KeyboardInterrupt:
             raise  # whoever waits for this process wants it to end
         except MemoryError as error:

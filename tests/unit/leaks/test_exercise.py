@@ -32,6 +32,9 @@ def exits(i):
     if i == 5:
         sys.exit(3)
 def slow(): time.sleep(0.2)
+def slowish(i):
+    time.sleep(0.06)
+    CACHE[-1 - i] = bytes(20_000)
 def forks(i):
     if os.fork() == 0:
         return  # the copy goes on in the loop
@@ -47,14 +50,15 @@ def defaulted(size=10): calls.append(size)
 def both(*args, **kwargs): calls.append(len(args))
 def needs(table, target): pass
 """
-NAMES = ["leak", "clean", "raises", "exits", "slow", "forks", "switches", "starves"]
+NAMES = ["leak", "clean", "raises", "exits", "slow", "slowish", "forks", "switches", "starves"]
 PROGRAM = """
 import gc, os, pickle, sys
 from memguard.leaks.exercise import Exercise, exercise
 kept = os.dup(1)
 found = {}
 for name in sys.argv[2:]:
-    found[name] = exercise(Exercise(f"app:{name}", 40, sys.argv[1], f"{sys.argv[1]}/{name}", 0.9 if name == "slow" else None))
+    time_s = {"slow": 0.9, "slowish": 2.4}.get(name)
+    found[name] = exercise(Exercise(f"app:{name}", 40, sys.argv[1], f"{sys.argv[1]}/{name}", time_s))
     gc.enable()
 with open(kept, "wb") as out:
     out.write(pickle.dumps(found))
@@ -127,6 +131,15 @@ def test_time_is_up_between_iterations(outcomes: dict[str, Exercised]) -> None:
     )
     assert outcome.report.verdict is Verdict.INCONCLUSIVE
     assert outcome.report.more_iterations == 20 - outcome.report.iterations
+
+
+def test_fewer_are_planned_where_the_time_allows_no_more(outcomes: dict[str, Exercised]) -> None:
+    """As soon as it is seen how long an iteration takes the look is planned for those that fit, and decides."""
+    outcome = outcomes["slowish"]
+    assert outcome.stopped.startswith("its time ")
+    assert outcome.report is not None
+    assert outcome.report.iterations < 38
+    assert outcome.report.verdict is Verdict.LEAKING
 
 
 def test_forks_are_told_and_their_copies_do_not_go_on(outcomes: dict[str, Exercised], folder: Path) -> None:
