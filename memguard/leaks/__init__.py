@@ -1,8 +1,9 @@
-"""leaks: what should be gone and is not, and who holds it.
+"""leaks: what should be gone and is not, how much of it there is, and who holds it.
 
-Comes in: models that a job made, registered weakly. Goes out: `Survivor` records with the shortest chains of
-references that keep each alive. It frees nothing, measures no process and never calls the garbage
-collector to find its answers. Read registry.py first, then holders.py.
+Comes in: ends of iterations of some work, and models that a job made, registered weakly. Goes out: a `LeakReport` with
+a verdict and with those who hold what grew; `Survivor` records with the shortest chains of references. It lets go of
+nothing that somebody holds; only the detector collects garbage, at ends of blocks. Read detector.py first, then
+judge.py and census.py; for models registry.py.
 """
 
 from __future__ import annotations
