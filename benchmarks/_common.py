@@ -35,6 +35,8 @@ _PACKAGES = (
     "psutil",
     "distributed",
     "loky",
+    "psleak",
+    "objgraph",
 )
 
 

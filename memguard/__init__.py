@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     )
     from memguard.frontdoor import emergency_memory_cleanup, get_memory_status
     from memguard.guarding import guarded
+    from memguard.leaks.detector import LeakDetector
+    from memguard.leaks.monitor import MemoryMonitor
+    from memguard.leaks.records import LeakReport
     from memguard.leaks.registry import ModelRegistry
     from memguard.managed import ManagedJob
     from memguard.manager import MemoryManager
@@ -53,10 +56,13 @@ __all__ = [
     "JobReport",
     "JobResult",
     "JobTimeout",
+    "LeakDetector",
+    "LeakReport",
     "ManagedJob",
     "MemguardError",
     "MemoryLimitExceeded",
     "MemoryManager",
+    "MemoryMonitor",
     "ModelRegistry",
     "Outcome",
     "Reservation",
@@ -79,6 +85,9 @@ _HOMES: Final = {
         "MemguardError", "MemoryLimitExceeded", "ReservationTimeout",
     ),
     "memguard.frontdoor": ("emergency_memory_cleanup", "get_memory_status"),
+    "memguard.leaks.detector": ("LeakDetector",),
+    "memguard.leaks.monitor": ("MemoryMonitor",),
+    "memguard.leaks.records": ("LeakReport",),
     "memguard.leaks.registry": ("ModelRegistry",),
     "memguard.managed": ("ManagedJob",),
     "memguard.guarding": ("guarded",),
