@@ -92,6 +92,7 @@ def window_of(series: Series, warm_up: int | None = None) -> Window:
     start = min(later, default=wanted)
     edges = sorted({start, *later})
     if len(edges) < 4:
+        start = min(wanted, stop)
         edges = _equal_edges(start, stop, 6 if stop - start < 60 else 10)
     while len(edges) > 13:
         edges = [*edges[:-1:2], edges[-1]]
@@ -127,8 +128,10 @@ class _Points:
 
 
 def _points(series: Series, channel: Channel, window: Window) -> _Points:
-    # The collection at the end of all, where the program's collector is off, only tells what was garbage.
-    kept = [end for end in window.ends if end.collecting or not end.found]
+    # The collection at the end of all, where the program's collector is off, only tells what was garbage. And the first
+    # is left out, since a census comes right after it, whose own needs are subtracted only about as exactly as they
+    # can be measured: a step there would look like growth that fades.
+    kept = [e for e in window.ends if e.iterations > window.start and (e.collecting or not e.found)]
     after = [(float(end.iterations), 1, end.kept[channel]) for end in kept]
     samples = [
         (float((cell + 1) * series.stride), 0, value)

@@ -7,6 +7,7 @@ census of all objects (see census.py). What other threads do meanwhile counts as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
@@ -26,6 +27,8 @@ _SHORTEST_BLOCK: Final = 5
 _YOUNGEST_SNAPSHOT: Final = 5
 # A cheap watch asks itself after so many iterations, and at each doubling, whether it should look closer.
 _FIRST_SUSPICION: Final = 40
+_CLOSER_LOOK: Final = 30
+_SUSPICIOUS: Final = frozenset({Shape.GROWING, Shape.UNCLEAR})
 
 
 class LeakDetector:
@@ -40,6 +43,9 @@ class LeakDetector:
         thorough: collect garbage, give free memory back and take censuses. Without, only what is cheap is read, until
             that gives reason to look closer; a verdict then takes as many iterations again.
         contents: whether culprits may be told with keys, not only with types and sizes.
+
+    Raises:
+        OSError: on a system without /proc; on such there is no detector.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class LeakDetector:
         contents: bool = False,
     ) -> None:
         self._planned = iterations
+        self._may_census = thorough
         self._warm_up = warm_up
         self._thorough = thorough
         self._ends = frozenset(_planned_ends(iterations, warm_up)) if iterations else frozenset()
@@ -59,7 +66,8 @@ class LeakDetector:
         self._census = Census(contents=contents)
         self._sources = NativeSources()
         self._next_end = _SHORTEST_BLOCK
-        self._next_suspicion = _FIRST_SUSPICION
+        # One that is thorough from the beginning stays so.
+        self._next_suspicion = math.inf if thorough else _FIRST_SUSPICION
         # The newest may be too young to tell a trend from; then the one before it is used.
         self._snapshots: list[tuple[int, Snapshot, SourceReading]] = []
         self._report: LeakReport | None = None
@@ -76,11 +84,10 @@ class LeakDetector:
     def iteration(self) -> None:
         """Say that an iteration is over."""
         self._sampler.probe()
-        if self.series.iterations in self._ends or (not self._ends and self._is_due()):
+        if self._thorough and (self.series.iterations in self._ends or (not self._ends and self._is_due())):
             self._end_block()
-        if not self._thorough and self.series.iterations >= self._next_suspicion:
-            self._next_suspicion *= 2
-            self._look_closer_if_suspicious()
+        if self.series.iterations >= self._next_suspicion:
+            self._reconsider()
 
     def iterations(self, count: int) -> Iterator[int]:
         """Yield numbers from 0 on; each iteration of the loop over them counts as one."""
@@ -103,7 +110,7 @@ class LeakDetector:
 
     def _end_block(self) -> None:
         self._sampler.end_block()
-        if self._thorough and self._wants_snapshot():
+        if self._may_census and self._wants_snapshot():
             with self._sampler.uncounted():
                 self._take_snapshot()
 
@@ -117,16 +124,20 @@ class LeakDetector:
         done = self.series.iterations
         self._snapshots = [*self._snapshots[-1:], (done, self._census.take(), self._sources.read(done))]
 
-    def _look_closer_if_suspicious(self) -> None:
+    def _reconsider(self) -> None:
+        """Look closer for a suspicion, or no longer for one that did not hold."""
         window = window_of(self.series, self._warm_up)
         findings = (examine(self.series, channel, window) for channel in CHANNELS)
-        suspicious = {Shape.GROWING, Shape.UNCLEAR, Shape.FADING}
-        if any(each is not None and each.shape in suspicious for each in findings):
-            self._thorough = True
-            self._sampler.force()
-            self._warm_up = self.series.iterations
-            self._end_block()
-            self._next_end = self.series.iterations + _SHORTEST_BLOCK
+        suspicious = any(each is not None and each.shape in _SUSPICIOUS for each in findings)
+        # Many a suspicion ends once garbage is collected; a census is for those that do not.
+        self._may_census = suspicious and self._thorough
+        if suspicious is not self._thorough:
+            self._thorough = suspicious
+            self._sampler.force(suspicious)
+            self._warm_up = self.series.iterations if suspicious else None
+            self._next_end = self.series.iterations
+        closer = self.series.iterations + max(_CLOSER_LOOK, self.series.iterations // 2)
+        self._next_suspicion = closer if suspicious else 2 * self.series.iterations
 
     @property
     def block_ends(self) -> frozenset[int]:
@@ -158,7 +169,7 @@ class LeakDetector:
     def _conclude(self) -> LeakReport:
         done = self.series.iterations
         # Nothing of ours is in hand now, since the census would count it.
-        if self.series.last_end < done:
+        if self._thorough and self.series.last_end < done:
             self._sampler.end_block()
         explained, sources = self._explain() if self._thorough and done else (None, ())
         if self._thorough and not is_collecting():

@@ -9,6 +9,7 @@ from typing import Final
 from memguard.leaks.channels import Window, examine, window_of
 from memguard.leaks.kinds import Growth, kind_of, measured_growth
 from memguard.leaks.records import (
+    CENSUS_SLACK_BYTES,
     CacheFill,
     Channel,
     ChannelFinding,
@@ -31,6 +32,8 @@ _MOST_BESIDE_CACHES: Final = 0.25
 _GARBAGE_SHARE: Final = 0.5
 # A container that code empties, but nobody knows when, and that was not emptied for so long, is taken for a leak.
 _LONGEST_SAW_TOOTH: Final = 100
+# Ten of warm-up, and as many to look at; what leaks quickly is told before, what does not needs twice as many.
+_FEWEST_ITERATIONS: Final = 20
 _LEAST_CULPRIT_SHARE: Final = 0.02
 _LEAST_CULPRIT_BYTES: Final = 16.0
 _ADVICE: Final = {
@@ -98,7 +101,14 @@ class _Case:
         """
         known = self.explained
         only_counted = {each.channel for each in self.growing} <= {Channel.BLOCKS, Channel.OBJECTS}
-        return only_counted and known is not None and known.surely_bytes + known.unreachable_bytes <= 0
+        if not only_counted or known is None:
+            return False
+        slack = CENSUS_SLACK_BYTES / max(1, known.iterations)
+        # A container that fills tells more than the sum of all, which others may have made smaller meanwhile.
+        filled = any(
+            "entries/iteration" in each.holder and each.bytes_per_iteration > slack for each in known.culprits
+        )
+        return not filled and known.surely_bytes + known.unreachable_bytes <= 0
 
     def report_small(self) -> LeakReport:
         told = tuple(
@@ -148,6 +158,15 @@ class _Case:
 
     def report_without_leak(self) -> LeakReport:
         open_questions = [each for each in self.findings.values() if _is_open(each)]
+        if self.window.stop < _FEWEST_ITERATIONS:
+            more = 2 * _FEWEST_ITERATIONS - self.window.stop
+            few = f"{self.window.stop} iterations are too few to tell a trend"
+            return self._report(
+                Verdict.INCONCLUSIVE,
+                evidence=(few,),
+                advice=f"{more} more iterations would decide",
+                more=more,
+            )
         if not open_questions:
             return self._report(Verdict.STABLE)
         more = max(each.more_iterations for each in open_questions)

@@ -31,9 +31,9 @@ def work(number: int) -> int:
 
 @pytest.mark.heavy
 def test_a_worker_that_leaks_is_found_and_named() -> None:
-    """A hundred calls arouse suspicion, a closer look names the list."""
+    """Some hundred calls arouse suspicion, a closer look names the list."""
     function = watched(keep)
-    assert [function(number) for number in range(120)] == list(range(120))
+    assert [function(number) for number in range(400)] == list(range(400))
     assert function.should_be_recycled
     report = function.report()
     assert report is not None
