@@ -32,7 +32,7 @@ _MOST_BESIDE_CACHES: Final = 0.25
 _GARBAGE_SHARE: Final = 0.5
 # A container that code empties, but nobody knows when, and that was not emptied for so long, is taken for a leak.
 _LONGEST_SAW_TOOTH: Final = 100
-# Ten of warm-up, and as many to look at; what leaks quickly is told before, what does not needs twice as many.
+# Ten of warm-up, and as many to look at.
 _FEWEST_ITERATIONS: Final = 20
 _LEAST_CULPRIT_SHARE: Final = 0.02
 _LEAST_CULPRIT_BYTES: Final = 16.0
@@ -159,7 +159,7 @@ class _Case:
     def report_without_leak(self) -> LeakReport:
         open_questions = [each for each in self.findings.values() if _is_open(each)]
         if self.window.stop < _FEWEST_ITERATIONS:
-            more = 2 * _FEWEST_ITERATIONS - self.window.stop
+            more = _FEWEST_ITERATIONS - self.window.stop
             few = f"{self.window.stop} iterations are too few to tell a trend"
             return self._report(
                 Verdict.INCONCLUSIVE,
