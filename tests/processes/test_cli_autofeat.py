@@ -344,7 +344,7 @@ class TestEndings:
                 "--target",
                 "target",
                 "--timeout",
-                "250ms",
+                "20ms",  # less than it takes to start the job that reads the table
                 "--memory",
                 "1GiB",
                 "-q",
@@ -354,7 +354,7 @@ class TestEndings:
             cwd=tmp_path,
         )
         assert outcome.returncode == 124
-        assert "its time of 250 ms was up" in outcome.stderr
+        assert "its time of 20 ms was up" in outcome.stderr
         assert "--timeout 1s" in outcome.stderr
         assert "what is saved: nothing: the output" in outcome.stderr
         assert os.listdir(tmp_path) == []

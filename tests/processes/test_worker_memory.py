@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import statistics
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ import pytest
 
 from memguard import Outcome
 from memguard.host import read_process_memory
-from memguard.testing import allocate, leak
+from memguard.testing import leak
 from tests.support.guarded import MIB, Guarded, by_value, eventually, guarded, run_python, unchanged_caller
 
 by_value(__name__)
 
 FIFTY_JOBS = """
 import json
+import mmap
 import numpy as np
 from memguard import MemoryManager
 from memguard.host import read_process_memory
@@ -99,19 +101,21 @@ def test_the_callers_memory_is_back(jobs: Guarded, ending: str) -> None:
 @pytest.mark.requirement("R1.1")
 def test_what_the_caller_keeps_is_not_hidden(jobs: Guarded) -> None:
     """A caller that grew itself meanwhile sees that in the report: the figure is measured, not assumed."""
-    kept: list[bytearray] = []
+    kept: list[mmap.mmap] = []
     # Long enough for what the caller lets go of below to be gone, also on a busy machine.
     jobs.manager._settler._delay_s = 2.0
 
     def grow(progress: object) -> None:
         if not kept:
-            # Above 32 MiB, glibc always maps afresh; less may come from what earlier tests freed.
-            kept.append(allocate(64 * MIB))
+            # Of its own, not malloc's: that may serve it from its heap, and keep it there.
+            kept.append(mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE))
+            for page in range(0, 64 * MIB, mmap.PAGESIZE):
+                kept[0][page] = 1
 
     report = jobs.run(int, on_progress=grow).report
     assert report.caller.after_bytes - report.caller.before_bytes >= 63 * MIB
     assert report.caller.after_5s_bytes is None
-    kept.clear()
+    kept.pop().close()
     # Looked at again some time after the job, five seconds where nobody tests it.
     settled = eventually(lambda: jobs.manager.reports[-1].caller.after_5s_bytes)
     assert settled is not None

@@ -157,14 +157,20 @@ def test_changes_stay_in_the_job(jobs: Guarded) -> None:
 
 def test_a_result_lies_in_shared_pages(jobs: Guarded) -> None:
     """A large array arrives without a copy: the caller's private memory does not grow, and all of it goes with it."""
-    before, mapped = private_bytes_now(), shared_pages()
-    result = jobs.value(np.ones, 12 * MIB)  # 96 MiB
-    assert result.sum() == 12 * MIB
-    assert private_bytes_now() - before < 5 * MIB
-    assert shared_pages() - mapped >= 96 * MIB
-    with unchanged_caller():
-        del result
-    assert shared_pages() == mapped
+    mapped, growths = shared_pages(), []
+    # A copy would cost its 96 MiB each time; what else this process takes meanwhile (pages of its heap that were
+    # handed back earlier, say) it takes once.
+    for _ in range(3):
+        before = private_bytes_now()
+        result = jobs.value(np.ones, 12 * MIB)  # 96 MiB
+        assert result.sum() == 12 * MIB
+        growths.append(private_bytes_now() - before)
+        assert shared_pages() - mapped >= 96 * MIB
+        with unchanged_caller():
+            del result
+        assert shared_pages() == mapped
+    assert min(growths) < 5 * MIB
+    assert max(growths) < 48 * MIB
 
 
 @pytest.mark.requirement("R4.3")

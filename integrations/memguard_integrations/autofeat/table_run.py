@@ -16,7 +16,7 @@ from memguard.estimate import Estimate
 from memguard.files import check_apart
 from memguard.manager import MemoryManager
 from memguard.report import JobReport
-from memguard.units import format_bytes
+from memguard.units import format_bytes, format_duration
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import Admission, admit, as_flag, check_fit_rows, summary_of
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
@@ -219,6 +219,7 @@ class _Clock:
         left = self._timeout_s - (time.monotonic() - self.start_s)
         if left <= 0:
             raise JobTimeout(
-                f"the time of {self._timeout_s:g} s was up before the fit began; allow more (the setting timeout)"
+                f"its time of {format_duration(self._timeout_s)} was up before the fit began, and nothing was "
+                "written; allow more (the setting timeout)"
             )
         return left
