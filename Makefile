@@ -32,8 +32,9 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## check style, types, spe
 	@$(BIN)/codespell
 	@$(BIN)/python -m tools.docs --check
 
-stress: $(VENV)/.installed-test ## run the heavy tests and every stress program
+stress: $(VENV)/.installed-test ## run the heavy tests, the property tests on new examples and every stress program
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
+	@$(BIN)/python -m pytest -q -m "hypothesis and not heavy" --hypothesis-profile=explore $(ARGS)
 	@set -e; for program in stress/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
 bench: $(VENV)/.installed-test ## print the benchmarks' figures

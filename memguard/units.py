@@ -111,7 +111,11 @@ def parse_size(value: str | SupportsIndex | Size) -> Size:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise _refusal(value)
-    return _from_parts(text, match[1], (match[2] or "").lower())
+    try:
+        return _from_parts(text, match[1], (match[2] or "").lower())
+    except SizeSyntaxError as error:
+        error.text = str(value)  # as it was given, with the spaces around it
+        raise
 
 
 def parse_bytes(value: str | SupportsIndex | Size, capacity_bytes: int | None = None) -> int:

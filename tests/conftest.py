@@ -20,11 +20,15 @@ for _name in [name for name in os.environ if name.startswith("MEMGUARD_")]:
 _ledger = tempfile.TemporaryDirectory(prefix="memguard-test-ledger-")
 os.environ["MEMGUARD_RUNTIME_DIR"] = _ledger.name
 
-# Started by `nohup` or a runner that ignores it, the tests would inherit that, and their programs with them.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Started by `nohup`, in the background of a shell or by a runner that ignores them, the tests would inherit that, and
+# their programs with them.
+for _signal in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_signal, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No test depends on how fast the machine is at this moment.
-hypothesis.settings.register_profile("memguard", deadline=None)
+# No test depends on how fast the machine is at this moment, nor on chance; `make stress` looks for new examples.
+hypothesis.settings.register_profile("memguard", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("memguard")
 
 

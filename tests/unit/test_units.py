@@ -151,6 +151,14 @@ def test_a_written_setting_reads_back_as_enough_and_hardly_more(count: int) -> N
     assert count <= read <= max(count * 1.1, count + KIB)
 
 
+def test_a_refused_size_is_told_as_it_was_given() -> None:
+    """The error's text is what was given, with the spaces around it, wherever the size was refused."""
+    for text in (" 1030P\r", " 5 apples ", " 0.5 "):
+        with pytest.raises(SizeSyntaxError) as caught:
+            parse_size(text)
+        assert caught.value.text == text
+
+
 @given(text=st.text() | NEARLY_SIZES)
 def test_no_text_crashes_the_size_parser(text: str) -> None:
     """Any text gives a size within bounds or SizeSyntaxError, and nothing else."""
