@@ -9,25 +9,13 @@ that give autofeat's features without it, in the caller's process; they are load
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from memguard_integrations.autofeat import engine
-from memguard_integrations.autofeat.admission import FitRefused
-from memguard_integrations.autofeat.processor import AutoFeatProcessor, NotFittedError
-from memguard_integrations.autofeat.records import (
-    Engine,
-    FitSettings,
-    FittedModel,
-    Formula,
-    MissingPolicy,
-    Scores,
-    Survey,
-    TableResult,
-    Task,
-)
-from memguard_integrations.autofeat.table_run import TableRequest, TableRun, process_table
 
 if TYPE_CHECKING:
+    from memguard_integrations.autofeat.admission import FitRefused
     from memguard_integrations.autofeat.engine import (
         AutoFeatClassifier,
         AutoFeatLight,
@@ -38,6 +26,19 @@ if TYPE_CHECKING:
         engineer_features,
         select_features,
     )
+    from memguard_integrations.autofeat.processor import AutoFeatProcessor, NotFittedError
+    from memguard_integrations.autofeat.records import (
+        Engine,
+        FitSettings,
+        FittedModel,
+        Formula,
+        MissingPolicy,
+        Scores,
+        Survey,
+        TableResult,
+        Task,
+    )
+    from memguard_integrations.autofeat.table_run import TableRequest, TableRun, process_table
 
 __all__ = [
     "AutoFeatClassifier",
@@ -66,7 +67,29 @@ __all__ = [
 ]
 
 
+# Where each name is, so that who fits an estimator does not wait for what guards a job, and the other way round.
+_HOMES: Final = {
+    "AutoFeatProcessor": "processor",
+    "Engine": "records",
+    "FitRefused": "admission",
+    "FitSettings": "records",
+    "FittedModel": "records",
+    "Formula": "records",
+    "MissingPolicy": "records",
+    "NotFittedError": "processor",
+    "Scores": "records",
+    "Survey": "records",
+    "TableRequest": "table_run",
+    "TableResult": "records",
+    "TableRun": "table_run",
+    "Task": "records",
+    "process_table": "table_run",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in engine.__all__:
+    if name in engine.__all__:
+        return getattr(engine, name)
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(engine, name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
