@@ -55,6 +55,9 @@ class Columns(Protocol):
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Have some rows of some columns brought from where they are: they are about to be looked at."""
 
+    def let_go_of_pages(self) -> None:
+        """Keep nothing that only was brought: all that is looked at now has been."""
+
 
 class ArrayColumns:
     """The rows of an array as columns, without a copy.
@@ -90,6 +93,9 @@ class ArrayColumns:
 
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Do nothing: they are in memory."""
+
+    def let_go_of_pages(self) -> None:
+        """Do nothing: they stay in memory."""
 
 
 @dataclass(slots=True, eq=False)

@@ -42,6 +42,9 @@ class Table:
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Do nothing: they are in memory."""
 
+    def let_go_of_pages(self) -> None:
+        """Do nothing: they stay in memory."""
+
 
 def alike_columns(n_rows: int, n_columns: int, alike: float, seed: int = 0) -> tuple[Floats, Floats]:
     """Columns that have much in common, and a target made of some of them."""

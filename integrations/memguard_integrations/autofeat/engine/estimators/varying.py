@@ -22,6 +22,8 @@ class _Source(Protocol):
 
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None: ...
 
+    def let_go_of_pages(self) -> None: ...
+
 
 class SomeColumns:
     """A view of some columns of a source, in the order given; nothing is copied.
@@ -49,6 +51,10 @@ class SomeColumns:
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Have some rows of some columns brought from where they are."""
         self._source.expect([self._places[index] for index in indices], start, stop)
+
+    def let_go_of_pages(self) -> None:
+        """Keep nothing of them that only was brought."""
+        self._source.let_go_of_pages()
 
 
 def constant_columns(frame: pd.DataFrame) -> set[str]:

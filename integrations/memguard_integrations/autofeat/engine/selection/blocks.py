@@ -23,8 +23,8 @@ from memguard_integrations.autofeat.engine.selection.standard import Standardise
 __all__ = ["BLOCK_BYTES", "Block", "Design", "Rows", "for_each_block", "one_blas_thread"]
 
 Matrix = NDArray[np.float64]
-# Bytes of one block of float64 values, of which each thread has one; larger ones make the sums no faster.
-BLOCK_BYTES = 16 << 20
+# Bytes of one block of float64 values, of which each thread has one; larger ones make the sums hardly faster.
+BLOCK_BYTES = 8 << 20
 SMALLEST_CHUNK = 512
 
 

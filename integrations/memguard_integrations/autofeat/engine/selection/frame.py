@@ -38,6 +38,9 @@ class FrameColumns:
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Do nothing: they are in memory."""
 
+    def let_go_of_pages(self) -> None:
+        """Do nothing: they stay in memory."""
+
 
 def select_features(  # noqa: PLR0917 - autofeat's order of arguments
     df: pd.DataFrame,

@@ -13,14 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from memguard_integrations.autofeat.engine.selection.blas import add_cross
 from memguard_integrations.autofeat.engine.selection.blocks import Block, Design, Rows, for_each_block
 from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS
-from memguard_integrations.autofeat.engine.selection.sums import (
-    FoldSums,
-    Margins,
-    add_cross,
-    target_sums,
-)
+from memguard_integrations.autofeat.engine.selection.sums import FoldSums, Margins, target_sums
 
 __all__ = ["lazy_sums"]
 

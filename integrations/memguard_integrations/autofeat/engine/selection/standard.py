@@ -36,6 +36,9 @@ class ColumnSource(Protocol):
     def expect(self, indices: Sequence[int], start: int, stop: int) -> None:
         """Have some rows of some columns brought from where they are: they are about to be looked at."""
 
+    def let_go_of_pages(self) -> None:
+        """Keep nothing that only was brought: all that is looked at now has been."""
+
 
 class Standardised:
     """The scaled view of some columns.
@@ -50,11 +53,17 @@ class Standardised:
 
     def __init__(self, columns: ColumnSource) -> None:
         self.columns = columns
-        found = [moments(columns.column(index)) for index in range(len(columns))]
+        found = [self._moments(index) for index in range(len(columns))]
         self.mean = np.array([mean for mean, _ in found])
         self.std = np.array([std for _, std in found])
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError("Input X contains NaN.")
+
+    def _moments(self, index: int) -> tuple[float, float]:
+        self.columns.expect([index], 0, self.columns.n_rows)
+        found = moments(self.columns.column(index))
+        self.columns.let_go_of_pages()
+        return found
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -83,6 +92,7 @@ class Standardised:
             self._scale(index, self.columns.column(index)[first:stop].take(local), target)
             rounded[:] = target
             target[:] = rounded
+        self.columns.let_go_of_pages()
         return scaled
 
     def _scale(self, index: int, values: NDArray[Any], target: NDArray[np.float64]) -> None:

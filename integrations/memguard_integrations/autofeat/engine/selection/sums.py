@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm, dsyrk
 
+from memguard_integrations.autofeat.engine.selection.blas import add_cross, add_own
 from memguard_integrations.autofeat.engine.selection.blocks import Block, Design, Rows, for_each_block
 from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS
 
-__all__ = ["FoldSums", "Margins", "RealSums", "add_cross", "full_sums", "target_sums"]
+__all__ = ["FoldSums", "Margins", "RealSums", "full_sums", "target_sums"]
 
 Matrix = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ class RealSums:
 
     def _add(self, block: Block) -> None:
         self.margins.add(block.fold, block.real, block.target)
-        _add_own(self.products[block.fold], block.real)
+        add_own(self.products[block.fold], block.real)
 
     @staticmethod
     def bytes_for(n_columns: int) -> int:
@@ -104,7 +104,7 @@ class _NoiseSums:
 
     def _add(self, block: Block) -> None:
         self.margins.add(block.fold, block.noise, block.target)
-        _add_own(self.products[block.fold], block.noise)
+        add_own(self.products[block.fold], block.noise)
         if len(block.real):
             add_cross(self.with_real[block.fold], block.noise, block.real)
 
@@ -162,16 +162,6 @@ def target_sums(rows: Rows) -> dict[str, Matrix]:
 
 def _diagonals(products: Sequence[Matrix]) -> Matrix:
     return np.array([matrix.diagonal() for matrix in products])
-
-
-def _add_own(products: Matrix, values: Matrix) -> None:
-    """Add values @ values.T to the upper triangle, in place."""
-    dsyrk(1.0, values.T, beta=1.0, c=products, trans=1, overwrite_c=1)
-
-
-def add_cross(products: Matrix, left: Matrix, right: Matrix) -> None:
-    """Add left @ right.T in place."""
-    dgemm(1.0, left.T, right.T, beta=1.0, c=products, trans_a=1, overwrite_c=1)
 
 
 # Columns that are mirrored at once: the triangle is turned over without a second matrix.
