@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -34,9 +34,13 @@ _THREADS: Final = _PLACE[Channel.THREADS]
 _SHARED: Final = _PLACE[Channel.SHARED]
 _CHEAP: Final = (_USS, _LIVE, _BLOCKS, _FDS, _THREADS, _SHARED)
 # Between two readings, in multiples of what one takes.
-_LEAST_PAUSE: Final = 200
+_LEAST_PAUSE: Final = 300
 # But a trend of iterations shorter than that must be seen as well.
-_MOST_REPEATS: Final = 7
+_MOST_REPEATS: Final = 31
+# The first is what Python 3.13 and later have.
+_forget_attributes: Final[Callable[[], object]] = getattr(
+    sys, "_clear_internal_caches", getattr(sys, "_clear_type_cache", lambda: None)
+)
 
 
 def tracked_objects_now() -> int:
@@ -67,6 +71,8 @@ class Sampler:
     def __init__(self, series: Series, *, forcing: bool = True) -> None:
         self.series = series
         self._forcing = forcing
+        # One that forces for a suspicion only goes on reading seldom.
+        self._is_sparing = not forcing
         self._books = MallocBooks()
         self._shared = NewSharedMemory()
         # The exact figure less the counted one, as the last end of a block had it: pages of files that only this
@@ -86,12 +92,12 @@ class Sampler:
     def probe(self) -> None:
         """Read what is cheap, at the end of an iteration; ``objects`` is left to the ends of blocks.
 
-        Malloc's books take longer the more pieces its heap is in, up to a millisecond. A sampler that does not force
-        reads so seldom that this takes at most half a percent of the time, or each eighth time, and else repeats what
-        it read.
+        Malloc's books take longer the more pieces its heap is in, up to a millisecond. A sampler that was
+        made without forcing reads so seldom that this takes at most a third of a percent of the time, or each 32nd
+        time, and else repeats what it read.
         """
         began_s = time.perf_counter()
-        if not self._forcing and self._repeats < _MOST_REPEATS and self._was_just_read(began_s):
+        if self._is_sparing and self._repeats < _MOST_REPEATS and self._was_just_read(began_s):
             self._repeat()
             return
         self._repeats = 0
@@ -131,11 +137,16 @@ class Sampler:
         """
         collecting = is_collecting()
         self._shared.drop_foreign()
+        if self._forcing:
+            # The interpreter remembers 4096 attributes that were looked up, and keeps their names alive: work that
+            # makes names up fills it for hundreds of iterations, a block each, as a small leak would.
+            _forget_attributes()
         self._read(self._before)
         found = gc.collect() if self._forcing and (collecting or last) else 0
         if self._forcing:
             self._books.trim()
         self._read(self._after)
+        self._repeats = _MOST_REPEATS
         self.series.end_block(found, collecting, gc.get_freeze_count(), self._before, self._after)
 
     def _read(self, into: array[float]) -> None:

@@ -27,6 +27,10 @@ def dies(i):
     if i == 5:
         os._exit(7)
 def grows(): BLOCKS.append(bytearray(b"x") * (40 << 20))
+def steady():
+    with open("/proc/self/environ") as own:
+        given = own.read()  # the C library splits the list where it stands
+    assert "glibc.malloc.check=1" in given and "glibc.malloc.tcache_count=0" in given
 def huge(): return bytearray(b"x") * (900 << 20)
 """
 LOOP = "import sys, time\nkept = []\nwhile True:\n    kept.append(bytearray(300_000)); time.sleep(0.02)"
@@ -77,6 +81,13 @@ def test_growth_up_to_the_budget(leaks: Any) -> None:
     first, *rest = done.stdout.splitlines()
     assert first.startswith("app:grows: leaking, 40 MiB per iteration")
     assert re.search("it reached its budget of 250 MiB on iteration [567]", "\n".join(rest))
+
+
+def test_malloc_of_the_child_counts_what_is_in_use(leaks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child is started without caches of freed pieces for each thread; what else is tuned stays."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    found = document_of(leaks("app:steady", "--iterations", "20", "-q", "--json"))
+    assert (found["verdict"], found["iterations"], found["stopped"]) == ("stable", 20, "")
 
 
 def test_one_call_that_is_too_large_is_no_leak(leaks: Any) -> None:

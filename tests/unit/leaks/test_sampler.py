@@ -153,3 +153,19 @@ def test_a_series_survives_a_file(sampler: Sampler) -> None:
     assert again.samples(Channel.BLOCKS) == sampler.series.samples(Channel.BLOCKS)
     assert again.ends()[0].after[Channel.USS] == sampler.series.ends()[0].after[Channel.USS]
     assert math.isnan(again.samples(Channel.OBJECTS)[0])
+
+
+class _Anything:
+    """Has no attribute."""
+
+
+def test_names_that_the_interpreter_remembers_are_no_growth(sampler: Sampler) -> None:
+    """Attributes that are looked up by names made up for it leave nothing behind at the end of a block."""
+    thing = _Anything()
+    kept = []
+    for turn in range(3):
+        for number in range(500):
+            getattr(thing, f"made_up_{turn}_{number}", None)
+        sampler.end_block()
+        kept.append(sampler.series.newest_end().kept[Channel.BLOCKS])
+    assert abs(kept[2] - kept[1]) < 50
