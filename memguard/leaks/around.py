@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 
 from memguard.events import Event, EventBus
 from memguard.leaks.detector import LeakDetector
-from memguard.leaks.records import LeakReport, Verdict
+from memguard.leaks.records import LeakReport
+from memguard.leaks.recycling import RecycledWorker, WorkerWatch
+from memguard.leaks.registry import ModelRegistry, Survivor
+from memguard.leaks.suspects import with_suspects
 
 __all__ = ["JobWatch", "WatchedFunction", "watched"]
 
 _ENDS: Final = frozenset({"memguard.job_ended"})
-# After so many more calls the verdict is formed anew; it takes some milliseconds.
-_CALLS_PER_VERDICT: Final = 20
+# Of older jobs than these models are not looked for: a name is kept of each.
+_MOST_JOBS: Final = 1000
+_SEARCH_S: Final = 2.0
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -29,15 +35,19 @@ _T = TypeVar("_T")
 class JobWatch:
     """Says whether the process that starts jobs leaks from job to job; a context manager.
 
-    ``with JobWatch(manager.events) as watch: ...; watch.report()``. Blocks of `managed_processing`, which run in this
-    very process, count as well as jobs in processes of their own.
+    ``with JobWatch(manager.events, manager.models) as watch: ...; watch.report()``. Blocks of `managed_processing`,
+    which run in this very process, count as well as jobs in processes of their own.
 
     Args:
         events: of a `MemoryManager`.
+        models: of the same: those that are alive when the report is asked for, though their job is over, are among its
+            culprits. ``None`` to leave them out.
     """
 
-    def __init__(self, events: EventBus) -> None:
+    def __init__(self, events: EventBus, models: ModelRegistry | None = None) -> None:
         self._lock = threading.Lock()
+        self._models = models
+        self._jobs: deque[str] = deque(maxlen=_MOST_JOBS)
         self._detector = LeakDetector(thorough=False)
         self._unsubscribe = events.subscribe(self._take)
 
@@ -45,6 +55,8 @@ class JobWatch:
         if event.name in _ENDS:
             # Jobs may end in several threads at once; the probe is for one.
             with self._lock:
+                if self._models is not None and self._models.live_count(event.job_id):
+                    self._jobs.append(event.job_id)
                 self._detector.iteration()
 
     @property
@@ -61,7 +73,14 @@ class JobWatch:
         """End the watch and return its report."""
         self._unsubscribe()
         with self._lock:
-            return self._detector.finish()
+            return with_suspects(self._detector.finish(), tuple(self._survivors()))
+
+    def _survivors(self) -> Iterator[Survivor]:
+        if self._models is None:
+            return
+        give_up_s = time.monotonic() + _SEARCH_S
+        for job_id in self._jobs:
+            yield from self._models.survivors(job_id, within_s=max(0.0, give_up_s - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self
@@ -75,46 +94,42 @@ class JobWatch:
 class WatchedFunction(Generic[_P, _T]):
     """A function that a worker calls again and again, with a detector around it; made by `watched`."""
 
-    def __init__(self, function: Callable[_P, _T]) -> None:
+    def __init__(self, function: Callable[_P, _T], share: float) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._lock = threading.Lock()
+        self._share = share
         # Made at the first call: the process that is watched is the one that calls, and not one it is sent from.
-        self._detector: LeakDetector | None = None
-        self._verdict = Verdict.INCONCLUSIVE
-        self._calls = 0
+        self._watch: WorkerWatch | None = None
+        self._found: RecycledWorker | None = None
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call it; a call that raises is an iteration too."""
         try:
             return self._function(*args, **kwargs)
         finally:
-            with self._lock:
-                self._count()
-
-    def _count(self) -> None:
-        if self._detector is None:
-            self._detector = LeakDetector(thorough=False)
-        self._detector.iteration()
-        self._calls += 1
-        if self._calls % _CALLS_PER_VERDICT == 0:
-            self._verdict = self._detector.report_now().verdict
+            self._watch = self._watch or WorkerWatch(self._share)
+            self._found = self._watch.job_ended() or self._found
 
     @property
     def should_be_recycled(self) -> bool:
-        """Whether its process leaks by now, as far as samples tell, and has looked closer before it says so."""
-        detector = self._detector
-        return detector is not None and detector.is_thorough and self._verdict is Verdict.LEAKING
+        """Whether its process leaks by now; once it does, what is found is in `report`."""
+        return self._found is not None
 
     def report(self) -> LeakReport | None:
         """End the watch in this process and return its report, with culprits; ``None`` if it was never called."""
-        with self._lock:
-            return None if self._detector is None else self._detector.finish()
+        return None if self._watch is None else self._watch.report()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return watched, (self._function,)
+        return watched, (self._function, self._share)
 
 
-def watched(function: Callable[_P, _T]) -> WatchedFunction[_P, _T]:
-    """Put a detector around a function that a worker of joblib, Dask or a pool calls for each of its jobs."""
-    return WatchedFunction(function)
+def watched(function: Callable[_P, _T], share: float = 0.005) -> WatchedFunction[_P, _T]:
+    """Put a detector around a function that a worker of a pool calls for each of its jobs.
+
+    For joblib and Dask see `memguard.integrations.joblib` and `memguard.integrations.dask`, which also replace workers.
+
+    Args:
+        function: what is called.
+        share: of the time that closer looks may take; see `LeakDetector`.
+    """
+    return WatchedFunction(function, share)

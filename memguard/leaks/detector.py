@@ -8,15 +8,16 @@ census of all objects (see census.py). What other threads do meanwhile counts as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from memguard.leaks.census import Census
 from memguard.leaks.channels import examine, window_of
 from memguard.leaks.judge import judge
-from memguard.leaks.records import Explained, LeakReport, Shape
-from memguard.leaks.sampler import Sampler, is_collecting
+from memguard.leaks.records import Channel, ChannelFinding, Explained, LeakReport, Shape
+from memguard.leaks.sampler import Sampler, is_collecting, tracked_objects_now
 from memguard.leaks.series import CHANNELS, Series
 from memguard.leaks.snapshot import Snapshot
 from memguard.leaks.sources import NativeSources, SourceReading, likely_sources
@@ -29,6 +30,12 @@ _YOUNGEST_SNAPSHOT: Final = 5
 _FIRST_SUSPICION: Final = 40
 _CLOSER_LOOK: Final = 30
 _SUSPICIOUS: Final = frozenset({Shape.GROWING, Shape.UNCLEAR})
+# Seconds for each object that the collector tracks, measured: six collections and two censuses.
+_CLOSER_LOOK_S: Final = 6 * 0.4e-6 + 2 * 6e-6
+# What grew by as much is worth a closer look whatever that takes.
+_WORTH_BYTES: Final = 64 * 1024**2
+_IN_BYTES: Final = frozenset({Channel.USS, Channel.LIVE, Channel.SHARED})
+_COUNTED: Final = frozenset({Channel.FDS, Channel.THREADS})
 
 
 class LeakDetector:
@@ -43,6 +50,8 @@ class LeakDetector:
         thorough: collect garbage, give free memory back and take censuses. Without, only what is cheap is read, until
             that gives reason to look closer; a verdict then takes as many iterations again.
         contents: whether culprits may be told with keys, not only with types and sizes.
+        share: of the time that closer looks may take, for one that is not thorough: a suspicion waits until enough time
+            has gone by, or until 64 MiB have grown. To read what is cheap takes as much again.
 
     Raises:
         OSError: on a system without /proc; on such there is no detector.
@@ -55,8 +64,10 @@ class LeakDetector:
         warm_up: int | None = None,
         thorough: bool = True,
         contents: bool = False,
+        share: float = 0.005,
     ) -> None:
         self._planned = iterations
+        self._share, self._began_s, self._spent_s = share, time.perf_counter(), 0.0
         self._may_census = thorough
         self._warm_up = warm_up
         self._thorough = thorough
@@ -109,10 +120,12 @@ class LeakDetector:
         return True
 
     def _end_block(self) -> None:
+        began_s = time.perf_counter()
         self._sampler.end_block()
         if self._may_census and self._wants_snapshot():
             with self._sampler.uncounted():
                 self._take_snapshot()
+        self._spent_s += time.perf_counter() - began_s
 
     def _wants_snapshot(self) -> bool:
         done = self.series.iterations
@@ -128,7 +141,8 @@ class LeakDetector:
         """Look closer for a suspicion, or no longer for one that did not hold."""
         window = window_of(self.series, self._warm_up)
         findings = (examine(self.series, channel, window) for channel in CHANNELS)
-        suspicious = any(each is not None and each.shape in _SUSPICIOUS for each in findings)
+        suspects = [each for each in findings if each is not None and each.shape in _SUSPICIOUS]
+        suspicious = bool(suspects) and (self._thorough or self._is_worth_it(suspects))
         # Many a suspicion ends once garbage is collected; a census is for those that do not.
         self._may_census = suspicious and self._thorough
         if suspicious is not self._thorough:
@@ -137,7 +151,16 @@ class LeakDetector:
             self._warm_up = self.series.iterations if suspicious else None
             self._next_end = self.series.iterations
         closer = self.series.iterations + max(_CLOSER_LOOK, self.series.iterations // 2)
-        self._next_suspicion = closer if suspicious else 2 * self.series.iterations
+        # One that waits is looked at earlier than none.
+        self._next_suspicion = closer if suspects else 2 * self.series.iterations
+
+    def _is_worth_it(self, suspects: Sequence[ChannelFinding]) -> bool:
+        if any(each.channel in _COUNTED and each.grows for each in suspects):
+            return True
+        if any(each.channel in _IN_BYTES and each.growth >= _WORTH_BYTES for each in suspects):
+            return True
+        takes_s = _CLOSER_LOOK_S * tracked_objects_now()
+        return self._spent_s + takes_s <= self._share * (time.perf_counter() - self._began_s)
 
     @property
     def block_ends(self) -> frozenset[int]:

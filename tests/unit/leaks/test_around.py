@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from memguard.events import Event, EventBus
 from memguard.leaks.around import JobWatch, watched
 from memguard.leaks.records import Kind, Verdict
+from memguard.leaks.registry import ModelRegistry
 
 KEPT: list[bytes] = []
 
@@ -32,7 +34,7 @@ def work(number: int) -> int:
 @pytest.mark.heavy
 def test_a_worker_that_leaks_is_found_and_named() -> None:
     """Some hundred calls arouse suspicion, a closer look names the list."""
-    function = watched(keep)
+    function = watched(keep, share=100)
     assert [function(number) for number in range(400)] == list(range(400))
     assert function.should_be_recycled
     report = function.report()
@@ -78,3 +80,38 @@ def test_jobs_of_a_manager_are_iterations() -> None:
     events.publish(Event("memguard.job_ended", job_id="a"))
     assert watch.report().iterations == 5
     assert not watch.is_suspicious
+
+
+class Model:
+    """Something that a job makes."""
+
+    def __init__(self) -> None:
+        self.weights = bytearray(100_000)
+
+
+BEST: list[Model] = []
+
+
+def test_models_that_outlive_their_jobs_are_suspects() -> None:
+    """They are named with their holder and their bytes, those that are gone are not, and no verdict comes of it."""
+    events, models = EventBus(), ModelRegistry()
+    gone = Model()
+    with JobWatch(events, models) as watch:
+        for number in range(4):
+            BEST.append(Model())
+            models.register(BEST[-1], job_id=f"job {number}")
+            models.register(gone, job_id=f"job {number}")
+            events.publish(
+                Event("memguard.job_ended", job_id=f"job {number}", fields={"outcome": "succeeded"})
+            )
+        del gone
+        gc.collect()
+    report = watch.report()
+    suspect = report.culprits[0]
+    BEST.clear()
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.evidence[-1] == "4 registered models outlived their jobs"
+    assert suspect.type.endswith("Model")
+    assert "BEST" in " ".join((suspect.holder, *suspect.chain))
+    assert suspect.bytes_per_iteration >= 100_000
+    assert suspect.why.startswith("it outlived its job 'job 0', and 3 more like it")

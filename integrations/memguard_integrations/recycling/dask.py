@@ -1,0 +1,72 @@
+"""Dask: a worker that leaks hands its data to others, closes when its tasks are done, and its nanny starts another."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from distributed import Worker, WorkerPlugin
+
+from memguard.leaks.recycling import RecycledWorker, WorkerWatch
+
+__all__ = ["TOPIC", "LeakPlugin"]
+
+TOPIC: Final = "memguard-leaks"
+_RUNNING: Final = frozenset({"executing", "long-running"})
+_OVER: Final = frozenset({"memory", "error"})
+_PAUSE_S: Final = 1.0
+
+
+class LeakPlugin(WorkerPlugin):
+    """Watches each worker of a cluster from task to task, and has workers replaced that leak.
+
+    ``client.register_plugin(LeakPlugin())``; what was found is in ``client.get_events(TOPIC)``: documents
+    ``memguard.leaks/1`` with ``worker``, ``pid``, ``jobs`` and ``recycled``. A worker without a nanny is only
+    told of, since nobody would start another one in its place; one that holds results and has nobody to give them to
+    waits until it has. What tasks leave in the worker on purpose, results that
+    are waited for, grows too, and is freed with them.
+
+    Args:
+        share: of a worker's time that closer looks may take; see `memguard.leaks.recycling.WorkerWatch`.
+    """
+
+    name = TOPIC
+
+    def __init__(self, *, share: float = 0.005) -> None:
+        self._share = share
+        self._worker: Worker | None = None
+        self._watch: WorkerWatch | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """Begin in a worker."""
+        self._worker = worker
+        self._watch = WorkerWatch(self._share)
+
+    def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
+        """Count each task that ends."""
+        if self._watch is None or start not in _RUNNING or finish not in _OVER:
+            return
+        found = self._watch.job_ended()
+        if found is not None:
+            self._recycle(found)
+
+    def _recycle(self, found: RecycledWorker) -> None:
+        worker = self._worker
+        assert worker is not None
+        is_replaced = worker.nanny is not None
+        known = {"worker": worker.address, "pid": found.pid, "jobs": found.jobs, "recycled": is_replaced}
+        worker.log_event(TOPIC, known | found.report.to_json())
+        if is_replaced:
+            worker.loop.add_callback(_replace, worker)
+
+
+async def _replace(worker: Worker) -> None:
+    """Close a worker once there is somebody to take its data: else it would be lost, and be computed again."""
+    if worker.data and not await _has_others(worker):
+        worker.loop.call_later(_PAUSE_S, worker.loop.add_callback, _replace, worker)
+        return
+    await worker.close_gracefully(restart=True, reason="memguard: its tasks leak")
+
+
+async def _has_others(worker: Worker) -> bool:
+    known = await worker.scheduler.identity()
+    return any(address != worker.address for address in known["workers"])

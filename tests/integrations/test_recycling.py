@@ -1,0 +1,124 @@
+"""A worker of joblib or of Dask in which jobs leak is replaced, its report says so, and no result is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memguard.integrations.joblib import LeakRecycling
+
+JOBS = """
+import os
+KEPT = []
+def leak(number):
+    KEPT.append(bytes([number % 251]) * 200_000)
+    return number, os.getpid()
+def work(number):
+    return number, os.getpid()
+"""
+LOKY = """
+import json, sys, warnings
+import jobs
+from {loky} import get_reusable_executor
+from memguard.integrations.joblib import LeakRecycling
+warnings.simplefilter("ignore")  # loky's own, that a worker was replaced
+if __name__ == "__main__":
+    executor = get_reusable_executor(max_workers=1)
+    with LeakRecycling(share=100) as recycling:
+        results = list(executor.map(recycling(getattr(jobs, sys.argv[1])), range(220), chunksize=10))
+    executor.shutdown()
+    print(json.dumps({{
+        "numbers": [number for number, _ in results],
+        "pids": list(dict.fromkeys(pid for _, pid in results)),
+        "recycled": [[each.pid, each.jobs, each.report.to_json()] for each in recycling.recycled],
+    }}))
+"""
+DASK = """
+import json, os
+import jobs
+from distributed import Client, LocalCluster
+from memguard.integrations.dask import TOPIC, LeakPlugin
+if __name__ == "__main__":
+    one = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    with one, Client(one) as client:
+        client.register_plugin(LeakPlugin(share=100))
+        numbers, pids = [], []
+        def call(count):
+            some = range(len(numbers), len(numbers) + count)
+            for number, pid in client.gather(client.map(jobs.leak, some, pure=False)):
+                numbers.append(number)
+                pids.append(pid)
+        while not client.get_events(TOPIC):
+            call(20)
+        told = [event for _, event in client.get_events(TOPIC)]
+        # No task, so that there is no result which the only worker had to keep.
+        while {*client.run(os.getpid, on_error="ignore").values()} <= {pids[0]}:
+            pass
+        call(1)
+    print(json.dumps({"numbers": numbers, "pids": list(dict.fromkeys(pids)), "recycled": told}))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    """Run a program beside a module of jobs."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+
+    def call(program: str, *words: str) -> dict[str, Any]:
+        # A file, since workers import what they are sent from by its path.
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "program.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    return call
+
+
+@pytest.mark.parametrize("loky", ["joblib.externals.loky", pytest.param("loky", marks=pytest.mark.heavy)])
+def test_a_worker_of_loky_is_replaced(run: Any, loky: str) -> None:
+    """Where jobs leak another process goes on after the verdict; all results are there, and the report names the list."""
+    pytest.importorskip(loky)
+    found = run(LOKY.format(loky=loky), "leak")
+    assert found["numbers"] == list(range(220))
+    assert len(found["pids"]) > 1
+    pid, jobs, report = found["recycled"][0]
+    assert pid == found["pids"][0]
+    assert report["verdict"] == "leaking"
+    assert "jobs.KEPT" in report["culprits"][0]["holder"]
+    assert report["evidence"][-1] == f"this worker, process {pid}, is recycled for it after {jobs} jobs"
+
+
+@pytest.mark.heavy
+def test_a_worker_that_does_not_leak_stays(run: Any) -> None:
+    """Jobs that keep nothing are all done by one process, and nothing is told of it."""
+    found = run(LOKY.format(loky="joblib.externals.loky"), "work")
+    assert found["numbers"] == list(range(220))
+    assert (len(found["pids"]), found["recycled"]) == (1, [])
+
+
+@pytest.mark.heavy
+def test_a_worker_of_dask_is_replaced_by_its_nanny(run: Any) -> None:
+    """The plugin tells of the leak as an event of the cluster, and a new process does the next tasks; none is lost."""
+    pytest.importorskip("distributed")
+    found = run(DASK)
+    assert found["numbers"] == list(range(len(found["numbers"])))
+    told = found["recycled"][0]
+    assert (told["pid"], told["recycled"], told["verdict"]) == (found["pids"][0], True, "leaking")
+    assert "jobs.KEPT" in told["culprits"][0]["holder"]
+
+
+def test_calls_outside_of_a_worker_are_only_made() -> None:
+    """In the caller's own process a watched function is the function, and nobody is replaced."""
+    with LeakRecycling() as recycling:
+        assert recycling(divmod)(7, 2) == (3, 1)
+    assert recycling.recycled == ()
+    with pytest.raises(RuntimeError, match="with LeakRecycling"):
+        recycling(divmod)
