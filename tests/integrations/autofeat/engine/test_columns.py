@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from memguard.memory.pool import BlockPool
 from memguard_integrations.autofeat.engine.columns import Allowance, ArrayColumns, Columns, ColumnStore
 from memguard_integrations.autofeat.engine.scratch import ScratchFull, map_scratch
+from tests.support.small_disks import small_disk_of
 
 KIB = 1024
 MIB = 1024**2
@@ -177,15 +177,8 @@ def test_a_store_is_a_list_of_columns(steps: list[str], rows: int, is_bounded: b
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one MiB."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
-    if (mounted := subprocess.run(mount, capture_output=True, check=False)).returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk_of(MIB, tmp_path) as small:
         yield small
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_full_disk_is_an_error_that_says_how_much_it_lacks(small_disk: Path) -> None:

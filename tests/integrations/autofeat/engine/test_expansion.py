@@ -28,6 +28,7 @@ from memguard_integrations.autofeat.engine.expansion import (
 )
 from memguard_integrations.autofeat.engine.scratch import ScratchFull
 from tests.support.expansions import ALL_TRANSFORMATIONS
+from tests.support.small_disks import small_disk_of
 
 
 def table(rows: int = 3000, columns: int = 4) -> pd.DataFrame:
@@ -155,15 +156,8 @@ def test_an_interrupted_expansion_leaves_nothing(error: type[BaseException], tmp
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of four MiB."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
-    if (mounted := subprocess.run(mount, capture_output=True, check=False)).returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk_of(4 * MIB, tmp_path) as small:
         yield small
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_scratch_directory_that_fills_up_stops_it_cleanly(small_disk: Path) -> None:
