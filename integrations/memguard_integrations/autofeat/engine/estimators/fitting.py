@@ -234,6 +234,7 @@ def _choose_engineered(
     # Only here, for they load numba and sympy, which a loaded model never needs.
     from memguard_integrations.autofeat.engine.expansion import expand  # noqa: PLC0415
     from memguard_integrations.autofeat.engine.selection import select  # noqa: PLC0415
+    from memguard_integrations.autofeat.engine.threads import most_threads  # noqa: PLC0415
 
     constant = constant_columns(frame) if request.selects else set()
     watch = watch_now()
@@ -246,6 +247,7 @@ def _choose_engineered(
         request.transformations,
         memory_bytes=for_columns,
         scratch_dir=request.guards.scratch_dir,
+        threads=most_threads(request.n_jobs),
         on_progress=lambda told: watch.on_expansion(told.step, told.steps, told.columns),
         verbose=request.verbose,
     ) as expansion:

@@ -65,7 +65,8 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         transformations: which of ``1/ exp log abs sqrt ^2 ^3 1+ 1- sin cos exp- 2^`` to apply.
         apply_pi_theorem: whether products without dimension are added where there are units.
         always_return_numpy: whether ``transform`` gives an array in place of a frame.
-        n_jobs: as scikit-learn has it, for the selection.
+        n_jobs: above 1, how many threads may work at once; 1 and None leave it to the processors that the process can
+            have, -1 likewise. No worker processes are started, and the result is the same.
         verbose: above 0, what is done is logged as ``memguard.autofeat`` on the level INFO.
         memory: how much memory engineering and selection may hold, such as "2GiB" or a number of bytes; what does
             not fit is kept in a file. None leaves it to them.

@@ -42,7 +42,8 @@ class FeatureSelector(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         problem_type: "regression" or "classification".
         featsel_runs: how many times features are selected on 85 % of the rows.
         keep: names of columns that are kept in any case.
-        n_jobs: as scikit-learn has it.
+        n_jobs: above 1, how many threads may work at once; 1 and None leave it to the processors that the process can
+            have, -1 likewise. No worker processes are started, and the result is the same.
         verbose: above 0, what is done is logged as ``memguard.autofeat`` on the level INFO.
         memory: how much memory the selection may hold, such as "2GiB"; None leaves it to the selection.
         scratch_dir: accepted as by the other estimators; a selection writes no file.

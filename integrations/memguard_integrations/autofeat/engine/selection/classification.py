@@ -9,6 +9,7 @@ gathered straight from the columns, and two folds are walked at once where there
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from sklearn.linear_model._sag import sag_solver
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
 
+from memguard.units import format_bytes
 from memguard_integrations.autofeat.engine.selection.noise import Noise, PermutedNoise
 from memguard_integrations.autofeat.engine.selection.sample import N_FOLDS, Sample
 from memguard_integrations.autofeat.engine.selection.standard import Standardised
@@ -35,6 +37,11 @@ MAX_ITER = 100
 TOLERANCE = 1e-4
 # Columns that are gathered at once, so that turning them into rows takes no second matrix.
 GATHERED_ROWS = 2048
+LOG = logging.getLogger("memguard.autofeat")
+_TOO_LITTLE = (
+    "[featsel] %s for the rows of a logistic model are too little: it takes %s. Give more memory, or fewer rows "
+    "(max_gb), steps or transformations"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class ClassificationModels:
         target: The class of every position of the sample.
         memory_bytes: What copies of rows may take; at least one copy of the columns of a model is made.
         on_step: Called between bounded steps.
+        threads: How many folds may be walked at once, if there is room for their rows.
     """
 
     def __init__(
@@ -77,12 +85,16 @@ class ClassificationModels:
         target: NDArray[Any],
         memory_bytes: int,
         on_step: Callable[[], None],
+        *,
+        threads: int = 2,
     ) -> None:
         self.data = data
         self.sample = sample
         self.target = target
         self.memory_bytes = memory_bytes
         self.on_step = on_step
+        self.threads = threads
+        self.told = False
 
     def weights(
         self, columns: Sequence[int], noise: Noise | None, random: np.random.RandomState
@@ -117,8 +129,12 @@ class ClassificationModels:
         return weights
 
     def _threads(self, n_columns: int, noise: Noise | None) -> int:
+        """Return how many copies of rows fit, but one at least: the solver goes through all of them again and again."""
         size = 8 * len(self.sample) * (n_columns + (0 if noise is None else len(noise)))
-        return 2 if 2 * size <= self.memory_bytes else 1
+        if size > self.memory_bytes and not self.told:
+            self.told = True
+            LOG.warning(_TOO_LITTLE, format_bytes(self.memory_bytes), format_bytes(size))
+        return max(1, min(self.threads, N_FOLDS, self.memory_bytes // max(1, size)))
 
 
 def _classes(target: NDArray[Any]) -> _Classes:

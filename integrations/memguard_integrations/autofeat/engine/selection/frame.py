@@ -63,7 +63,7 @@ def select_features(  # noqa: PLR0917 - autofeat's order of arguments
         featsel_runs: Runs on random samples of the rows.
         keep: Columns that are kept no matter what.
         problem_type: "regression" or "classification".
-        n_jobs: Accepted, see ``select``.
+        n_jobs: Above 1, how many threads may work at once; see ``select``.
         verbose: Above 0, progress is logged.
         memory_bytes: Working memory beside the frame; ``None`` is 256 MiB.
         on_progress: Told the phase and the run or split at hand.

@@ -30,7 +30,7 @@ class RegressionModels:
     """The lasso models of one sample of rows; they share the sums of products of its columns.
 
     Args:
-        rows: The sample, and its standardised target.
+        rows: The sample, its standardised target, and how many threads may work on it; BLAS may have fewer.
         columns: All columns that any of the models may see.
         memory_bytes: What the sums may take.
     """
@@ -67,7 +67,7 @@ class RegressionModels:
         if design.noise is None and self.exact:
             return single_precision_weights(self.rows, design.columns)
         with one_blas_thread() as threads:
-            sums = self._sums(replace(self.rows, threads=threads), design)
+            sums = self._sums(replace(self.rows, threads=min(threads, self.rows.threads)), design)
             return np.abs(cross_validated_lasso(sums, thorough=self.exact).coefs)
 
     def _sums(self, rows: Rows, design: Design) -> FoldSums:

@@ -18,6 +18,7 @@ from memguard_integrations.autofeat.engine.selection.regression import Regressio
 from memguard_integrations.autofeat.engine.selection.run import Models, Run
 from memguard_integrations.autofeat.engine.selection.sample import Sample, run_sample
 from memguard_integrations.autofeat.engine.selection.standard import ColumnSource, Standardised, moments
+from memguard_integrations.autofeat.engine.threads import most_threads
 
 __all__ = ["DEFAULT_MEMORY_BYTES", "Progress", "select"]
 
@@ -46,6 +47,7 @@ class _Task:
     target: NDArray[Any]
     regression: bool
     memory_bytes: int
+    threads: int
     verbose: int
     on_progress: Progress
     on_step: Callable[[], None]
@@ -67,10 +69,9 @@ class _Task:
         target = self.target[sample.rows]
         budget = int((1 - NOISE_SHARE) * self.memory_bytes)
         if not self.regression:
-            return ClassificationModels(self.data, sample, target, budget, self.on_step)
-        rows = Rows(
-            self.data, sample, target, self.on_step, min(BLOCK_BYTES, self.memory_bytes // BLOCK_PART)
-        )
+            return ClassificationModels(self.data, sample, target, budget, self.on_step, threads=self.threads)
+        block_bytes = min(BLOCK_BYTES, self.memory_bytes // BLOCK_PART)
+        rows = Rows(self.data, sample, target, self.on_step, block_bytes, self.threads)
         return RegressionModels(rows, np.asarray(columns, dtype=np.intp), budget)
 
     def say(self, text: str, *values: object) -> None:
@@ -106,10 +107,11 @@ def select(
         keep: Names that are chosen anyway. As with autofeat, what the runs chose is then not compared with
             noise again.
         problem_type: "regression" or "classification"; with another one, all columns are returned.
-        n_jobs: Accepted for autofeat's sake. The arithmetic uses the cores as it is, and a run more at the same
-            time would take its memory more.
+        n_jobs: Above 1, how many threads may work at once; 1 and ``None`` leave it to the processors, see
+            ``most_threads``. Runs come one after another all the same: two at once would take twice the memory.
         verbose: Above 0, what autofeat logs is logged to ``memguard.autofeat``.
-        memory_bytes: Working memory to aim at beside the columns; ``None`` is 256 MiB.
+        memory_bytes: Working memory to aim at beside the columns; ``None`` is 256 MiB. A classification holds the
+            rows of a fold whatever is given, and warns where that is more.
         on_progress: Told the phase and the run or split at hand.
         on_step: Called between bounded steps; a guarded job waits in it while memory is short.
 
@@ -137,6 +139,7 @@ def select(
         target=_scaled(np.asarray(target)) if regression else np.asarray(target),
         regression=regression,
         memory_bytes=DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes,
+        threads=most_threads(n_jobs),
         verbose=verbose,
         on_progress=on_progress or _no_progress,
         on_step=on_step or _no_step,
