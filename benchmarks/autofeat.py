@@ -22,6 +22,8 @@ SECTIONS = {
     "fit": "whole",
     "life": "life",
     "flights": "flights",
+    "forecast": "forecast",
+    "light": "light",
 }
 
 

@@ -41,6 +41,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.job_requeued": "a job that ran out of memory is run again, with more",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
         "memguard.model_survived": "registered models outlived their job; `alive` counts them",
+        "memguard.light_mode_entered": "a fit does less than asked for; `left_out`, `needed_bytes`, `had_bytes`, `why`",
         "memguard.batch_resized": "a batch size changed; `reason` tells why",
         "memguard.batch_failed": "rows `start` to `stop` were left out, since their batch failed",
     }

@@ -26,7 +26,7 @@ from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
 from memguard.errors import MemoryLimitExceeded
-from memguard.events import EventBus
+from memguard.events import Event, EventBus
 from memguard.host import MachineReading, identify
 from memguard.jobs import (
     Call,
@@ -132,6 +132,10 @@ class MemoryManager:
     def events(self) -> EventBus:
         """Where to subscribe to what happens to the jobs; what a subscriber raises is logged and harms no job."""
         return self._announcer.bus
+
+    def announce(self, event: Event) -> None:
+        """Publish what happened to a job, for whoever runs it in this manager; no subscriber can harm it."""
+        self._announcer.announce(event)
 
     def status(self) -> MachineReading:
         """Read the machine as this manager sees it."""

@@ -128,11 +128,21 @@ class CapacityReport:
 
 @dataclass(frozen=True, slots=True)
 class EstimateSummary:
-    """What was predicted before the start, and why."""
+    """What was predicted before the start, and why.
+
+    Attributes:
+        expected_bytes: the best single guess of the peak.
+        high_bytes: rarely more.
+        reasons: how it came about, one sentence each.
+        plan: how the work was to be done: ``in memory``, ``spilling``, ``light``; ``""`` where nothing was planned.
+        phases: the expected peak inside each part of the job, by its name; empty where only the whole was predicted.
+    """
 
     expected_bytes: int
     high_bytes: int
     reasons: tuple[str, ...]
+    plan: str = ""
+    phases: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

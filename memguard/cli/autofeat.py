@@ -99,6 +99,13 @@ class _Wishes:
     show_default=True,
     help="Whose code engineers: memguard's, which spills to disk what does not fit the budget, or autofeat's own.",
 )
+@click.option(
+    "--light",
+    type=click.Choice(["auto", "never"]),
+    default="auto",
+    show_default=True,
+    help="Where budget and disk have no room for all: do less and say what is left out, or refuse.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the row samples.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Parquet file to write.")
 @click.option(
@@ -128,6 +135,7 @@ def autofeat_command(
     missing: str,
     jobs: int,
     engine: str,
+    light: str,
     seed: int,
     output: str,
     report: Path | None,
@@ -143,7 +151,14 @@ def autofeat_command(
     up it is stopped, with exit status 124; a Ctrl-C (130) and SIGTERM (143) stop it too. However it ends, the output
     is there whole or not at all. A report that cannot be written is told of, and changes no exit status.
     """
-    from memguard.integrations.autofeat import Engine, FitSettings, MissingPolicy, TableRequest, Task  # noqa: PLC0415
+    from memguard.integrations.autofeat import (  # noqa: PLC0415
+        Engine,
+        FitSettings,
+        Light,
+        MissingPolicy,
+        TableRequest,
+        Task,
+    )
 
     fill_streams()
     settings = read_settings(quiet=quiet)
@@ -159,6 +174,7 @@ def autofeat_command(
             seed=seed,
             missing=MissingPolicy(missing),
             engine=Engine(engine),
+            light=Light(light),
         ),
         columns=tuple(name.strip() for name in columns.split(",")) if columns is not None else None,
         fit_rows=fit_rows if isinstance(fit_rows, int) else None,

@@ -61,10 +61,7 @@ def describe(report: JobReport) -> Iterator[str]:
     yield from _rows(_facts(report))
     if report.phases:
         yield "phases:"
-        yield from (
-            f"  {phase.name:<12} {format_duration(phase.duration_s):>10}   peak {format_bytes(phase.peak_bytes)}"
-            for phase in report.phases
-        )
+        yield from _phases(report)
     if report.processes:
         yield "largest processes near the peak:"
         yield from (
@@ -76,6 +73,14 @@ def describe(report: JobReport) -> Iterator[str]:
         yield tell_death(report)
     else:
         yield from (f"advice: {advice}" for advice in report.recommendations)
+
+
+def _phases(report: JobReport) -> Iterator[str]:
+    forecast = report.estimate.phases if report.estimate is not None else {}
+    for phase in report.phases:
+        peak = f"peak {format_bytes(phase.peak_bytes)}"
+        told = f", forecast {format_bytes(forecast[phase.name])}" if phase.name in forecast else ""
+        yield f"  {phase.name:<12} {format_duration(phase.duration_s):>10}   {peak}{told}"
 
 
 def _ending(report: JobReport) -> str:
@@ -109,7 +114,8 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
         facts.append(
             (
                 "estimate",
-                f"{format_bytes(report.estimate.expected_bytes)}, at most {format_bytes(report.estimate.high_bytes)}",
+                f"{format_bytes(report.estimate.expected_bytes)}, at most {format_bytes(report.estimate.high_bytes)}"
+                + (f", plan: {report.estimate.plan}" if report.estimate.plan else ""),
             )
         )
     if report.baseline_bytes:

@@ -1,9 +1,9 @@
 """What a job will need, before it runs.
 
 Comes in: a request as counts (rows, columns, steps), and what a pilot on a few rows showed. Goes out: an
-`Estimate` with its spread and its reasons, and what would fit a given budget. This room reads no machine,
-runs no job and reserves nothing. Read records.py first, then autofeat.py, and engine.py for
-this project's own engine.
+`Estimate` with its spread, its parts and its reasons, what would fit a given budget, and what to leave out. This room
+reads no machine, runs no job and reserves nothing. Read records.py first, then autofeat.py, and engine.py for
+this project's own engine, light.py for what it leaves out.
 """
 
 from memguard.estimate.autofeat import (
@@ -16,18 +16,24 @@ from memguard.estimate.autofeat import (
     rows_that_fit,
     what_fits,
 )
-from memguard.estimate.engine import estimate_engine
+from memguard.estimate.engine import LIGHT, column_bytes, copied_bytes, estimate_engine
+from memguard.estimate.light import Relief, lightest_loss
 from memguard.estimate.records import Estimate
 
 __all__ = [
+    "LIGHT",
     "AutoFeatCounts",
     "AutoFeatRequest",
     "Estimate",
     "Fit",
+    "Relief",
     "bound_counts",
     "column_bound",
+    "column_bytes",
+    "copied_bytes",
     "estimate_autofeat",
     "estimate_engine",
+    "lightest_loss",
     "rows_that_fit",
     "what_fits",
 ]

@@ -111,6 +111,10 @@ class AutoFeatRequest:
         jobs: processes for the selection.
         selection_runs: selection runs; no more processes than runs are started.
         table_rows: rows of the whole table, if more than are fitted.
+        classes: whether classes are predicted; this project's engine then selects on copies of rows.
+        select_rows: rows to engineer and select on, where that is not all; the model is fitted on ``rows`` all the
+            same. 0 for all.
+        most_columns: how many columns enter selection at most; 0 for all there are.
     """
 
     rows: int
@@ -120,6 +124,9 @@ class AutoFeatRequest:
     jobs: int = 1
     selection_runs: int = 5
     table_rows: int = 0
+    classes: bool = False
+    select_rows: int = 0
+    most_columns: int = 0
 
     @property
     def processes(self) -> int:

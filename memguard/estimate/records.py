@@ -21,6 +21,9 @@ class Estimate:
         high_bytes: rarely more; what admission goes by.
         reasons: how it came about, one sentence each, figures included.
         inputs: the counts it was made from.
+        phases: the expected peak inside each part of the job, by the name that the job tells; empty where it was not
+            predicted by parts.
+        plan: how the work is to be done: ``in memory``, ``spilling``, ``light``; ``""`` where there is no choice.
     """
 
     low_bytes: int
@@ -28,6 +31,8 @@ class Estimate:
     high_bytes: int
     reasons: tuple[str, ...]
     inputs: Mapping[str, JsonScalar] = field(default_factory=dict)
+    phases: Mapping[str, int] = field(default_factory=dict)
+    plan: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_bytes <= self.expected_bytes <= self.high_bytes:

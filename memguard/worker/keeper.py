@@ -231,8 +231,8 @@ class _Keeper:
         self._check_deadlines(now)
         if now - self._told_at_s >= _PROGRESS_EVERY_S:
             self._told_at_s = now
-            if not self._backlog:
-                self._caller.send_nowait(self._use_message("use"))
+            if not self._backlog and self._caller.send_nowait(self._use_message("use")):
+                self._guard.watch.start_anew()
 
     def _obey(self) -> None:
         asked = self._obedience.look(self._guard.watch.used_bytes)
@@ -253,8 +253,7 @@ class _Keeper:
             self._tell({"kind": "shared", "files": files, "makers": makers})
 
     def _use_message(self, kind: str) -> Message:
-        watch = self._guard.watch
-        return {"kind": kind, "used_bytes": watch.used_bytes, "peak_bytes": watch.peak_bytes}
+        return {"kind": kind, **self._guard.watch.figures()}
 
     def _tell(self, message: Message) -> None:
         """Pass a message on, later if the caller is slow to read: the guard never waits for him.
@@ -335,6 +334,8 @@ class _Keeper:
             case Delivered(delivery):
                 self._delivery = delivery
             case Advice(message):
+                self._told_at_s *= message["kind"] != "phase"  # what was used before is the former one's
+                self._look()
                 self._tell(message)
             case None:
                 self._guard.degraded[_GARBLED] = None

@@ -122,7 +122,8 @@ class JobRecorder:
 
     def _take_use(self, message: Message, elapsed_s: float) -> None:
         used = message["used_bytes"]
-        self._phase_peak = max(self._phase_peak, used)
+        # A keeper tells some of what it sees, and the most of what it saw between.
+        self._phase_peak = max(self._phase_peak, used, message.get("recent_peak_bytes", 0))
         self.progress = replace(self.progress, used_bytes=used, peak_bytes=message["peak_bytes"])
         if message["kind"] == "neared":
             self.warn_of_nearing(used, elapsed_s)

@@ -55,12 +55,14 @@ class UsageWatch:
     Attributes:
         peak_bytes: highest sample so far.
         used_bytes: latest sample.
+        recent_peak_bytes: highest sample since `start_anew`.
         warnings: how often use was told to be near: at the warning line, and at each tenth of the budget above it.
     """
 
     limits: WatchLimits
     peak_bytes: int = 0
     used_bytes: int = 0
+    recent_peak_bytes: int = 0
     warnings: int = 0
     _next_warning_bytes: int = field(init=False)
 
@@ -71,6 +73,7 @@ class UsageWatch:
         """Take a sample; returns what is new, a nearing always before an exceeding."""
         self.used_bytes = used_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes)
+        self.recent_peak_bytes = max(self.recent_peak_bytes, used_bytes)
         notices: list[Notice] = []
         if used_bytes >= self._next_warning_bytes:
             self._next_warning_bytes = used_bytes + int(self.limits.limit_bytes * _STEP_FRACTION)
@@ -79,6 +82,18 @@ class UsageWatch:
         if used_bytes > self.limits.limit_bytes:
             notices.append(Notice.EXCEEDED)
         return tuple(notices)
+
+    def figures(self) -> dict[str, int]:
+        """Return the samples as a message has them."""
+        return {
+            "used_bytes": self.used_bytes,
+            "peak_bytes": self.peak_bytes,
+            "recent_peak_bytes": self.recent_peak_bytes,
+        }
+
+    def start_anew(self) -> None:
+        """Forget what was before the latest sample, for `recent_peak_bytes`."""
+        self.recent_peak_bytes = self.used_bytes
 
     def next_interval_s(self) -> float:
         """Seconds until the next look: before the next line can be reached at the fastest fill rate."""

@@ -226,10 +226,16 @@ class TestBadInput:
 
     def test_what_cannot_fit_is_refused_before_it_runs(self, place: Path) -> None:
         """A job beyond its budget is refused with figures and what would fit; status 125, as for what did not start."""
-        outcome = run("good.csv", "--target", "y", "--memory", "100MiB", "-q", "-o", "o.parquet", cwd=place)
+        outcome = run(
+            "good.csv",
+            "--target",
+            "y",
+            *("--steps", "3", "--memory", "64MiB", "--light", "never", "-q", "-o", "o.parquet"),
+            cwd=place,
+        )
         line = only_line(outcome)
-        assert "fitting 30 rows in 2 steps needs" in line
-        assert "the budget is 100 MiB" in line
+        assert "fitting 30 rows in 3 steps needs" in line
+        assert "the budget is 64 MiB" in line
         assert "--memory 1" in line
         assert outcome.returncode == 125
 

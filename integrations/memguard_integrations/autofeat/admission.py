@@ -1,4 +1,4 @@
-"""Whether a fit may start under a budget, on how many rows, and what to say if it may not. Pure.
+"""Whether a fit may start under a budget, on how many rows, and what to say if it may not; pure but for `tell_light`.
 
 Comes in: a `Survey`, settings, a budget. Goes out: an `Admission`, or `FitRefused` with the figures and
 what would fit, in settings that can be typed as they stand.
@@ -7,23 +7,30 @@ what would fit, in settings that can be typed as they stand.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from memguard.errors import CapacityExceeded, DataError
 from memguard.estimate import (
+    LIGHT,
     AutoFeatCounts,
     AutoFeatRequest,
     Estimate,
     Fit,
+    Relief,
     estimate_autofeat,
     estimate_engine,
+    lightest_loss,
     rows_that_fit,
     what_fits,
 )
+from memguard.manager import MemoryManager
 from memguard.report import EstimateSummary
 from memguard.units import format_bytes, format_setting
-from memguard_integrations.autofeat.records import MIN_ROWS, Engine, FitSettings, Survey
+from memguard_integrations.autofeat.engine.planning.told import LightMode
+from memguard_integrations.autofeat.records import MIN_ROWS, Engine, FitSettings, Light, Survey, Task
 
 __all__ = [
     "Admission",
@@ -32,10 +39,14 @@ __all__ = [
     "as_argument",
     "as_flag",
     "check_fit_rows",
+    "light_mode",
+    "plan_said",
     "summary_of",
+    "tell_light",
 ]
 
 
+_SCRATCH_SHARE: Final = 0.85
 _Estimator = Callable[[AutoFeatRequest, AutoFeatCounts], Estimate]
 
 
@@ -53,10 +64,16 @@ class Admission:
     Attributes:
         fit_rows: rows to fit on.
         estimate: of that fit.
+        relief: what is left out of what was asked for; ``None`` for nothing.
+        left_out: the same in words.
+        whole: the estimate of what was asked for; ``None`` where that is done.
     """
 
     fit_rows: int
     estimate: Estimate
+    relief: Relief | None = None
+    left_out: tuple[str, ...] = ()
+    whole: Estimate | None = None
 
 
 def check_fit_rows(fit_rows: int | None) -> None:
@@ -83,7 +100,7 @@ def admit(
     setting: Callable[[Fit], str],
     capacity_bytes: int,
 ) -> Admission:
-    """Let a fit in, on fewer rows where that is allowed, or refuse it.
+    """Let a fit in, on fewer rows or lighter where that is allowed, or refuse it.
 
     Args:
         survey: what is known of the table.
@@ -103,14 +120,50 @@ def admit(
     request = _request(survey, settings, rows)
     estimator = _estimator(settings, budget_bytes)
     estimate = estimator(request, survey.counts)
-    if estimate.fits(budget_bytes):
+
+    def can_be_had(request: AutoFeatRequest, counts: AutoFeatCounts) -> bool:
+        predicted = estimator(request, counts)
+        return predicted.fits(budget_bytes) and not _overflows(predicted, survey)
+
+    if can_be_had(request, survey.counts):
         return Admission(rows, estimate)
     fitting = _three_figures(rows_that_fit(request, survey.counts, budget_bytes, estimator))
     if shrink and fitting >= MIN_ROWS:
         return Admission(fitting, estimator(replace(request, rows=fitting), survey.counts))
+    if settings.engine is Engine.MEMGUARD and settings.light is Light.AUTO:
+        found = lightest_loss(request, survey.counts, settings.transformations, can_be_had)
+        if found is not None:
+            smaller = replace(estimator(*found.applied(request, survey.counts)), plan=LIGHT)
+            left_out = found.left_out(request, settings.transformations)
+            return Admission(rows, smaller, found, left_out, estimate)
+    if estimate.fits(budget_bytes):
+        raise _no_scratch(estimate, survey)
     changes = what_fits(request, survey.counts, budget_bytes, estimator)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     raise _refusal(request, survey, budget_bytes, estimate, _would_fit(possible, setting))
+
+
+def _overflows(estimate: Estimate, survey: Survey) -> bool:
+    """Whether more is to go to disk than has room there; blocks are larger than what is in them."""
+    free = survey.scratch_bytes
+    return free is not None and _scratch_of(estimate) > _SCRATCH_SHARE * free
+
+
+def _scratch_of(estimate: Estimate) -> int:
+    scratch = estimate.inputs.get("scratch_bytes", 0)
+    return scratch if isinstance(scratch, int) else 0
+
+
+def _no_scratch(estimate: Estimate, survey: Survey) -> FitRefused:
+    scratch, free = _scratch_of(estimate), survey.scratch_bytes or 0
+    return FitRefused(
+        f"{survey.facts.source}: {format_bytes(scratch)} of the columns go to the folder for temporary files, which "
+        f"has {format_bytes(free)} free ({estimate.reasons[0]}); name another one (TMPDIR), give more memory, or "
+        f"let less be done (light mode auto)",
+        requested_bytes=scratch,
+        capacity_bytes=free,
+        limited_by="scratch",
+    )
 
 
 def _estimator(settings: FitSettings, budget_bytes: int) -> _Estimator:
@@ -128,6 +181,7 @@ def _request(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatReques
         jobs=settings.jobs,
         selection_runs=settings.selection_runs,
         table_rows=survey.facts.rows,
+        classes=settings.task is Task.CLASSIFICATION,
     )
 
 
@@ -168,7 +222,36 @@ def as_argument(fit: Fit) -> str:
 
 def summary_of(estimate: Estimate) -> EstimateSummary:
     """Return the estimate as a job's report holds it."""
-    return EstimateSummary(estimate.expected_bytes, estimate.high_bytes, estimate.reasons)
+    return EstimateSummary(
+        estimate.expected_bytes, estimate.high_bytes, estimate.reasons, estimate.plan, dict(estimate.phases)
+    )
+
+
+def plan_said(estimate: Estimate) -> str:
+    """Return how the work is to be done, with what goes where and the peak of each part, in words."""
+    scratch = _scratch_of(estimate)
+    how = f"columns {estimate.plan}" + (f", up to {format_bytes(scratch)} on disk" if scratch else "")
+    parts = ", ".join(f"{name} {format_bytes(peak)}" for name, peak in estimate.phases.items())
+    return f"plan: {how if estimate.plan != LIGHT else 'light'}; {parts}" if parts else "no plan by parts"
+
+
+def light_mode(admission: Admission, budget_bytes: int, survey: Survey) -> LightMode:
+    """Return what is to be told of an admission that leaves something out."""
+    whole = admission.whole or admission.estimate
+    scratch = _scratch_of(whole)
+    if _overflows(whole, survey):
+        why = "the folder for temporary files has no room for what does not fit into memory"
+        return LightMode(admission.left_out, scratch, survey.scratch_bytes or 0, why)
+    return LightMode(
+        admission.left_out, whole.high_bytes, budget_bytes, "the budget has no room for all of it"
+    )
+
+
+def tell_light(manager: MemoryManager, told: LightMode) -> None:
+    """Publish what is left out, and warn who called the caller; where nothing is, do nothing."""
+    if told.left_out:
+        manager.announce(told.event())
+        warnings.warn(told, stacklevel=3)
 
 
 def _three_figures(rows: int) -> int:

@@ -7,6 +7,8 @@ job is asked to wait, the engine waits between its steps.
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import replace
 from typing import Any, Final
 
 import pandas as pd
@@ -16,17 +18,23 @@ from memguard.units import MIB
 from memguard.worker import current_job
 from memguard_integrations.autofeat.encode import Matrix, to_frame
 from memguard_integrations.autofeat.engine import AutoFeatClassifier, AutoFeatRegressor
+from memguard_integrations.autofeat.engine.columns import shared_pool
 from memguard_integrations.autofeat.engine.estimators.watching import FitWatch, watched
 from memguard_integrations.autofeat.engine.expansion import expand
+from memguard_integrations.autofeat.engine.planning.choosing import Forecast, forecast
 from memguard_integrations.autofeat.outcome import fitted_model, quiet, typed
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import FeaturePlan, FitSettings, FittedModel, Task
+from memguard_integrations.autofeat.releasing import release
 
 __all__ = ["count_columns", "fit"]
 
 # Of what is left of the budget; the rest is for the model on the chosen columns, and for the batches after it.
 _SHARE: Final = 0.6
-_LEAST_BYTES: Final = 96 * MIB
+_LEAST_BYTES: Final = 64 * MIB
+# Use beyond this share of the budget is a fit that its forecast was wrong about.
+_BRINK: Final = 0.97
+_LOOK_EVERY_S: Final = 0.1
 
 
 def fit(
@@ -54,11 +62,31 @@ def fit(
         transformations=settings.transformations,
         n_jobs=settings.jobs,
         memory=_memory_bytes(progress),
+        light_mode=settings.light.value,
     )
     progress.phase("expand")
-    with quiet(), watched(_Followed(progress).watch):
+    with (
+        quiet(),
+        watched(_Followed(progress).watch),
+        forecast(Forecast(settings.counts, settings.relief)),
+    ):
         engineered = model.fit_transform(to_frame(features, plan), typed(target, settings.task))
-    return fitted_model(model, plan, engineered), model, engineered
+    _note(model, progress)
+    fitted = replace(fitted_model(model, plan, engineered), left_out=model.left_out_)
+    return fitted, model, engineered
+
+
+def _note(model: Any, progress: Progress) -> None:
+    """Put what was left out, and how the pool of columns did, into the report."""
+    for sentence in model.left_out_:
+        progress.warn(f"light mode: {sentence}")
+    if model.left_out_:
+        progress.note("left_out", "; ".join(model.left_out_))
+    pool = shared_pool().statistics()
+    progress.note("pool_peak_bytes", pool.peak_bytes)
+    progress.note("pool_reuse_rate", round(pool.reuse_rate, 4))
+    progress.note("pool_inner_fragmentation", round(pool.inner_fragmentation, 4))
+    progress.note("pool_outer_fragmentation", round(pool.outer_fragmentation, 4))
 
 
 def count_columns(
@@ -101,7 +129,9 @@ class _Followed:
         self._runs = (0, 1)
         job = current_job()
         checkpoint = job.checkpoint if job is not None else _nothing
-        self.watch = FitWatch(self._expansion, self._selection, checkpoint, self._fit)
+        self._job = job
+        self._looked_s = 0.0
+        self.watch = FitWatch(self._expansion, self._selection, checkpoint, self._fit, self._is_short)
 
     def _expansion(self, step: int, steps: int, columns: int) -> None:
         self.watch.on_step()
@@ -117,7 +147,22 @@ class _Followed:
         run, runs = self._runs
         self._progress.fraction(min(1.0, (max(0, run - 1) + within) / runs))
 
+    def _is_short(self) -> bool:
+        """Whether the job is asked to go on with less, or is about to pass its budget, for which it would be killed."""
+        if self._job is None:
+            return False
+        if self._job.asked.light:
+            return True
+        if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
+            return False
+        self._looked_s = time.monotonic()
+        pool = shared_pool().statistics()
+        return (
+            private_bytes_now() + pool.in_use_bytes + pool.idle_bytes > _BRINK * self._progress.budget_bytes
+        )
+
     def _fit(self) -> None:
+        release()
         self._progress.phase("fit")
 
 

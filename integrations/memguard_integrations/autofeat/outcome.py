@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memguard_integrations.autofeat.encode import Matrix
+from memguard_integrations.autofeat.linear import RidgeByRows
 from memguard_integrations.autofeat.records import FeaturePlan, FittedModel, Formula, Task
 
 __all__ = ["fit_linear", "fitted_model", "open_model", "quiet", "typed"]
@@ -43,9 +44,11 @@ def open_model(fitted: FittedModel) -> Any:
 
 def fit_linear(features: Matrix, target: Matrix, task: Task) -> Any:
     """Return a linear model on columns scaled to unit variance: what they are worth to a simple learner."""
-    linear = RidgeCV(np.logspace(-3, 3, 7)) if task is Task.REGRESSION else LogisticRegression(max_iter=1000)
+    if task is Task.REGRESSION:
+        return RidgeByRows().fit(features, target)
     with quiet():
-        return make_pipeline(StandardScaler(), linear).fit(features, typed(target, task))
+        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        return linear.fit(features, typed(target, task))
 
 
 @contextlib.contextmanager

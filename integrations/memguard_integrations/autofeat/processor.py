@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,8 +23,9 @@ from memguard.report import EstimateSummary, JobReport
 from memguard.units import Size
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat import jobs
-from memguard_integrations.autofeat.admission import admit, as_argument, summary_of
+from memguard_integrations.autofeat.admission import admit, as_argument, light_mode, summary_of, tell_light
 from memguard_integrations.autofeat.arguments import check_duration, check_size, whole_number
+from memguard_integrations.autofeat.engine.planning.told import LightMode
 from memguard_integrations.autofeat.estimator import Estimator
 from memguard_integrations.autofeat.records import (
     DEFAULT_TRANSFORMATIONS,
@@ -67,14 +69,16 @@ class AutoFeatProcessor(Estimator):
         seed: of the pilot's row sample.
         engine: ``memguard`` for this project's engine, which spills to disk what does not fit into its memory, or
             ``stock`` for autofeat's own code.
+        light_mode: ``auto`` does less where budget and disk have no room for all, with a warning `LightMode` of what is
+            left out; ``never`` refuses it.
         timeout: for each step, seconds or ``"5m"``.
         manager: whose budget and workers to use; ``None`` for one of its own, ended by `close`.
         name: for messages and reports.
         on_progress: called with where the current step is, some times a second.
 
-    Fits on every usable row or not at all: what does not fit its budget by the estimate is refused before it
-    starts. Text and time columns are encoded once, at the fit, so that every batch has the same columns. A pickle
-    has the fitted model, but neither the manager nor ``on_progress``. Not thread-safe.
+    Fits on every usable row or not at all: what cannot be had in its budget, not even with less tried, is refused
+    before it starts. Text and time columns are encoded once, at the fit, so that every batch has the same columns. A
+    pickle has the fitted model, but neither the manager nor ``on_progress``. Not thread-safe.
 
     Raises:
         DataError: for an argument that means nothing.
@@ -98,6 +102,7 @@ class AutoFeatProcessor(Estimator):
         missing: str = "skip",
         seed: int = 0,
         engine: str = "memguard",
+        light_mode: str = "auto",
         timeout: str | float | None = None,
         manager: MemoryManager | None = None,
         name: str = "autofeat",
@@ -112,6 +117,7 @@ class AutoFeatProcessor(Estimator):
         self.missing = missing
         self.seed = seed
         self.engine = engine
+        self.light_mode = light_mode
         self.timeout = timeout
         self.manager = manager
         self.name = name
@@ -167,9 +173,13 @@ class AutoFeatProcessor(Estimator):
             capacity_bytes=self._manager().status().capacity_bytes,
         )
         self.estimate = admission.estimate
+        tell_light(self._manager(), light_mode(admission, self.reports[-1].budget.limit_bytes, survey))
+        settings = replace(settings, relief=admission.relief, counts=survey.counts)
         fitted: FittedModel = self._run(
             jobs.fit_frame, X, y, survey, settings, step="fit", estimate=summary_of(admission.estimate)
         )
+        if fitted.left_out != admission.left_out:
+            tell_light(self._manager(), LightMode(fitted.left_out, 0, 0, "memory or disk ran short"))
         self.warnings = (*survey.warnings, *fitted.warnings)
         self._fitted = fitted
         return self
@@ -380,6 +390,7 @@ def _settings_from(parameters: dict[str, Any]) -> FitSettings:
         seed=parameters["seed"],
         missing=parameters["missing"],
         engine=parameters["engine"],
+        light=parameters["light_mode"],
     )
 
 

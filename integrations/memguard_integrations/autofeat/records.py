@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from memguard.estimate import AutoFeatCounts
+from memguard.estimate import AutoFeatCounts, Relief
 from memguard_integrations.autofeat.arguments import choice, transformation_names, whole_number
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "FitSettings",
     "FittedModel",
     "Formula",
+    "Light",
     "MissingPolicy",
     "Scores",
     "Survey",
@@ -59,6 +60,16 @@ class Engine(StrEnum):
 
     MEMGUARD = "memguard"
     STOCK = "stock"
+
+
+class Light(StrEnum):
+    """Whether less may be done than was asked for where memory and disk have no room for all of it.
+
+    ``auto``: yes, and told; it is chosen so as to lose the least score. ``never``: it is refused with the figures.
+    """
+
+    AUTO = "auto"
+    NEVER = "never"
 
 
 class MissingPolicy(StrEnum):
@@ -232,6 +243,9 @@ class FitSettings:
         seed: of the row samples, 0 or more.
         missing: what becomes of missing and infinite values in features.
         engine: whose code does it.
+        light: whether less may be done where there is not room for all.
+        relief: what is to be left out, as was decided; ``None`` for nothing.
+        counts: of the columns, where a pilot counted them.
 
     Raises:
         DataError: for a value that means nothing.
@@ -245,12 +259,16 @@ class FitSettings:
     seed: int = 0
     missing: MissingPolicy = MissingPolicy.SKIP
     engine: Engine = Engine.MEMGUARD
+    light: Light = Light.AUTO
+    relief: Relief | None = None
+    counts: AutoFeatCounts | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
             "task": choice(Task, self.task, "task"),
             "missing": choice(MissingPolicy, self.missing, "missing"),
             "engine": choice(Engine, self.engine, "engine"),
+            "light": choice(Light, self.light, "light_mode"),
             "transformations": transformation_names(self.transformations),
             "seed": whole_number(self.seed, "seed", least=0),
         }
@@ -291,6 +309,7 @@ class FittedModel:
         rows: rows fitted on.
         warnings: what the fit noticed.
         classes: the classes as the caller wrote them, numbers as numbers; empty for regression.
+        left_out: what light mode left out, one sentence each.
     """
 
     pickled: bytes
@@ -301,6 +320,7 @@ class FittedModel:
     rows: int
     warnings: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +333,7 @@ class Survey:
         usable_rows: rows that can be fitted on.
         counts: columns that a pilot counted; AutoFeat's own bound where none was run.
         warnings: the plan's, and what was found of the rows.
+        scratch_bytes: what is free where the engine puts columns that do not fit; ``None`` where nobody looked.
     """
 
     facts: TableFacts
@@ -320,6 +341,7 @@ class Survey:
     usable_rows: int
     counts: AutoFeatCounts
     warnings: tuple[str, ...]
+    scratch_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

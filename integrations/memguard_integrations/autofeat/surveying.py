@@ -29,6 +29,7 @@ from memguard_integrations.autofeat.encode import (
     sample_rows,
     usable_rows,
 )
+from memguard_integrations.autofeat.engine.scratch import scratch_free_bytes
 from memguard_integrations.autofeat.names import require_known
 from memguard_integrations.autofeat.progress import Progress
 from memguard_integrations.autofeat.records import (
@@ -81,7 +82,9 @@ def survey_source(
     said = check_usable_rows(plan, facts, int(usable.sum()), source.wording)
     progress.phase("pilot")
     counts = _count(source, plan, facts, usable, settings=settings, progress=progress)
-    return Survey(facts, plan, int(usable.sum()), counts, (*plan.warnings, *said))
+    free = scratch_free_bytes(None)
+    progress.note("scratch_free_bytes", free)
+    return Survey(facts, plan, int(usable.sum()), counts, (*plan.warnings, *said), free)
 
 
 def _feature_columns(source: Source, target: str, columns: Sequence[str] | None) -> tuple[str, ...]:

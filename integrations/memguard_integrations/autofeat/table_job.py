@@ -32,6 +32,7 @@ from memguard_integrations.autofeat.records import (
     TableResult,
     Task,
 )
+from memguard_integrations.autofeat.releasing import release
 from memguard_integrations.autofeat.sources import Source, open_source
 from memguard_integrations.autofeat.surveying import Prepared, prepare
 from memguard_integrations.autofeat.transformer import Score, Transformer, batch_rows_for, sliced
@@ -56,6 +57,7 @@ def run_table(
     board = _ScoreBoard.fit(transformer, prepared, engineered.to_numpy(), settings.task)
     # From here on only the numbers of the rows are needed.
     del prepared, engineered
+    release()
     pass_over = _Pass(source, survey, transformer, rows, board)
     columns = pass_over.write(output_path, progress)
     _refuse_changed(source, survey.facts)

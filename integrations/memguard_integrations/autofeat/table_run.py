@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from memguard.errors import DataError, JobTimeout, MemguardError
@@ -18,7 +18,15 @@ from memguard.manager import MemoryManager
 from memguard.report import JobReport
 from memguard.units import format_bytes, format_duration
 from memguard.worker.recorder import JobProgress
-from memguard_integrations.autofeat.admission import Admission, admit, as_flag, check_fit_rows, summary_of
+from memguard_integrations.autofeat.admission import (
+    Admission,
+    admit,
+    as_flag,
+    check_fit_rows,
+    light_mode,
+    plan_said,
+    summary_of,
+)
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
@@ -141,12 +149,19 @@ def process_table(
     )
     announce(_rows_said(survey, request, admission))
     budget = format_bytes(surveyed.report.budget.limit_bytes)
+    if admission.left_out:
+        told = light_mode(admission, surveyed.report.budget.limit_bytes, survey)
+        manager.announce(told.event())
+        announce(f"{told}; with --light never the fit is refused instead")
     announce(
-        f"estimate: {admission.estimate}, within the budget of {budget}; {admission.estimate.reasons[0]}"
+        f"estimate: {admission.estimate}, within the budget of {budget}; {admission.estimate.reasons[0]}; "
+        f"{plan_said(admission.estimate)}"
     )
     if warning := room_warning(request.output, _most_bytes(survey)):
         announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
+    if result.model.left_out != admission.left_out:
+        announce(f"light mode, on the way: {'; '.join(result.model.left_out)}")
     for warning in result.warnings:
         announce(warning)
     return TableRun(
@@ -163,10 +178,11 @@ def _fit(
     *,
     on_progress: Callable[[JobProgress], None] | None,
 ) -> tuple[TableResult, JobReport]:
+    settings = replace(request.settings, relief=admission.relief, counts=survey.counts)
     with OutputFile(request.output, force=request.force) as output:
         done = manager.run(
             fit_table,
-            *(request.data, output.writing_path, survey, request.settings, admission.fit_rows),
+            *(request.data, output.writing_path, survey, settings, admission.fit_rows),
             name=FIT_NAME,
             timeout=clock.remaining_s(),
             preload=preload_for(request.settings.engine),

@@ -93,6 +93,8 @@ def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
             f"{request.output}: {result.rows:,} rows x {len(result.columns)} columns "
             f"({plain} original, {engineered} engineered, {request.target})",
         ),
+        ("forecast", _forecast_said(run)),
+        *([("left out", "; ".join(result.model.left_out))] if result.model.left_out else []),
         (
             "memory",
             f"peak {format_bytes(report.peak_bytes)}, {format_share(report.utilisation)} of the budget of "
@@ -101,6 +103,29 @@ def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
         ),
         ("time", format_duration(run.duration_s)),
         ("next", next_step),
+    ]
+
+
+def _forecast_said(run: TableRun) -> str:
+    if not run.estimate.phases:
+        return "none by parts"
+    parts = ", ".join(
+        f"{each['name']} {format_bytes(each['peak_bytes'])} ({format_bytes(each['expected_bytes'])})"
+        for each in _phases(run)
+        if each["expected_bytes"] is not None
+    )
+    return f"plan {run.estimate.plan}; peak (forecast) of {parts}"
+
+
+def _phases(run: TableRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": phase.name,
+            "expected_bytes": run.estimate.phases.get(phase.name),
+            "peak_bytes": phase.peak_bytes,
+            "duration_s": round(phase.duration_s, 3),
+        }
+        for phase in run.report.phases
     ]
 
 
@@ -137,7 +162,10 @@ def to_document(run: TableRun, report_path: str) -> dict[str, Any]:
             "high_bytes": run.estimate.high_bytes,
             "reasons": run.estimate.reasons,
             "inputs": dict(run.estimate.inputs),
+            "plan": run.estimate.plan,
         },
+        "phases": _phases(run),
+        "left_out": result.model.left_out,
         "memory": {
             "peak_bytes": report.peak_bytes,
             "budget_bytes": report.budget.limit_bytes,
@@ -160,6 +188,8 @@ def _settings(run: TableRun) -> dict[str, Any]:
         "jobs": settings.jobs,
         "seed": settings.seed,
         "missing": settings.missing.value,
+        "engine": settings.engine.value,
+        "light": settings.light.value,
     }
 
 

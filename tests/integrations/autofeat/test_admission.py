@@ -155,7 +155,8 @@ def test_the_engine_takes_all_rows_in_a_budget_that_stock_is_refused(flights: Su
     small = admit(flights, ENGINE, GIB, setting=as_flag, capacity_bytes=24 * GIB)
     assert small.fit_rows == flights.usable_rows
     assert small.estimate.high_bytes <= GIB
-    assert small.estimate.inputs["scratch_bytes"] == 327_346 * 493 * 4
+    assert 0.5 < small.estimate.inputs["scratch_bytes"] / (327_346 * 1048 * 4) < 1
+    assert small.estimate.plan == "spilling"
     assert "of it on disk" in small.estimate.reasons[1]
     large = admit(flights, ENGINE, 8 * GIB, setting=as_flag, capacity_bytes=24 * GIB)
     assert (large.estimate.inputs["scratch_bytes"], large.fit_rows) == (0, flights.usable_rows)

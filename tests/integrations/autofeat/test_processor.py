@@ -22,13 +22,14 @@ from memguard.errors import (
     MemoryLimitExceeded,
     SizeSyntaxError,
 )
+from memguard.events import Event
 from memguard.manager import MemoryManager
 from memguard.report import Outcome
 from memguard.units import MIB
 
 pytest.importorskip("autofeat", reason="stock autofeat is not installed")
 
-from memguard.integrations.autofeat import AutoFeatProcessor, FitRefused, NotFittedError
+from memguard.integrations.autofeat import AutoFeatProcessor, FitRefused, LightMode, NotFittedError
 from memguard_integrations.autofeat.arguments import TRANSFORMATIONS
 from memguard_integrations.autofeat.jobs import survey_frame
 from memguard_integrations.autofeat.sources import TARGET
@@ -199,13 +200,36 @@ def test_classes_come_back_as_they_were(manager: MemoryManager) -> None:
 
 def test_a_fit_beyond_its_budget_is_refused_before_it_starts(patients: Data, manager: MemoryManager) -> None:
     """What the estimate says cannot fit does not run: one report, of the survey, and remedies in Python."""
-    processor = AutoFeatProcessor(steps=3, featsel_runs=1, manager=manager, memory="150MiB")
+    processor = AutoFeatProcessor(
+        steps=3, featsel_runs=1, manager=manager, memory="150MiB", light_mode="never"
+    )
     with pytest.raises(FitRefused, match=r"the budget is 150 MiB .*memory=\"") as caught:
         processor.fit(*patients)
     assert [report.name for report in processor.reports] == ["autofeat-survey"]
     assert caught.value.requested_bytes > 150 * MIB
     with pytest.raises(NotFittedError):
         processor.transform(patients[0])
+
+
+def test_a_fit_beyond_its_budget_is_done_light_and_told(patients: Data, manager: MemoryManager) -> None:
+    """By default it does less: a warning, an event and the report say what; it stays in its budget, which has forecasts."""
+    processor = AutoFeatProcessor(steps=3, featsel_runs=1, manager=manager, memory="150MiB")
+    told: list[Event] = []
+    with (
+        manager.events.subscribed(told.append),
+        pytest.warns(LightMode, match="it would have needed") as caught,
+    ):
+        processor.fit(*patients)
+    assert caught[0].filename == __file__
+    events = [each for each in told if each.name == "memguard.light_mode_entered"]
+    assert [each.fields["left_out"] for each in events] == ["; ".join(caught[0].message.left_out)]
+    report = processor.reports[-1]
+    assert report.notes["left_out"] == events[0].fields["left_out"]
+    assert any("light mode: " in each.text for each in report.warnings)
+    assert report.estimate.plan == "light"
+    assert {"expand", "select", "fit"} <= set(report.estimate.phases) & {each.name for each in report.phases}
+    assert 0 < report.notes["pool_peak_bytes"] < report.peak_bytes
+    assert 0 <= report.notes["pool_reuse_rate"] <= 1
 
 
 @pytest.mark.requirement("R1.4")

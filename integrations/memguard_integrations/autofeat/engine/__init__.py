@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memguard_integrations.autofeat.engine.estimators.selector import FeatureSelector
     from memguard_integrations.autofeat.engine.estimators.surprises import NonFiniteFeatures
     from memguard_integrations.autofeat.engine.expansion import engineer_features
+    from memguard_integrations.autofeat.engine.planning.told import LightMode
     from memguard_integrations.autofeat.engine.selection import select_features
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "AutoFeatModel",
     "AutoFeatRegressor",
     "FeatureSelector",
+    "LightMode",
     "NonFiniteFeatures",
     "engineer_features",
     "select_features",
@@ -38,6 +40,7 @@ _HOMES: Final = {
     "AutoFeatModel": "estimators.model",
     "AutoFeatRegressor": "estimators.models",
     "FeatureSelector": "estimators.selector",
+    "LightMode": "planning.told",
     "NonFiniteFeatures": "estimators.surprises",
     "engineer_features": "expansion",
     "select_features": "selection",

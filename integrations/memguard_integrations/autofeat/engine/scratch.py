@@ -15,7 +15,7 @@ from pathlib import Path
 from memguard.errors import OutputError
 from memguard.units import format_bytes
 
-__all__ = ["ScratchFull", "map_scratch"]
+__all__ = ["ScratchFull", "map_scratch", "scratch_folder", "scratch_free_bytes"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,7 +51,7 @@ def map_scratch(directory: str | os.PathLike[str] | None, size_bytes: int) -> mm
         ScratchFull: if there is no room.
         OSError: if the directory cannot be written to.
     """
-    place = Path(tempfile.gettempdir() if directory is None else directory)
+    place = Path(scratch_folder(directory))
     with tempfile.TemporaryFile(dir=place) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
@@ -62,6 +62,19 @@ def map_scratch(directory: str | os.PathLike[str] | None, size_bytes: int) -> mm
                 path=str(place), needed_bytes=size_bytes, free_bytes=_free_bytes(place)
             ) from error
         return mmap.mmap(file.fileno(), size_bytes)
+
+
+def scratch_folder(directory: str | os.PathLike[str] | None) -> str:
+    """Return where columns go that do not fit: the system's directory for temporary files where none is named."""
+    return tempfile.gettempdir() if directory is None else os.fspath(directory)
+
+
+def scratch_free_bytes(directory: str | os.PathLike[str] | None) -> int:
+    """Return how much is free there for this user; 0 if it cannot be asked."""
+    try:
+        return _free_bytes(Path(scratch_folder(directory)))
+    except OSError:  # whoever writes there is told the reason
+        return 0
 
 
 def _free_bytes(place: Path) -> int:

@@ -69,6 +69,7 @@ class FitRequest:
         problem_type: "regression" or "classification"; anything else selects nothing and fits no model.
         units: pint quantities by column, or None.
         guards: memory and scratch folder.
+        accepts: asked of each engineered column whether it is to enter selection; None takes all.
     """
 
     problem_type: str
@@ -80,6 +81,7 @@ class FitRequest:
     n_jobs: int
     verbose: int
     guards: GuardSettings
+    accepts: Callable[[NDArray[np.float32]], bool] | None = None
 
     @property
     def selects(self) -> bool:
@@ -98,6 +100,11 @@ class Chosen:
 
     good: list[str]
     formulas: dict[str, sympy.Expr]
+
+    def without(self, names: Mapping[str, object]) -> Chosen:
+        """Return the same without some columns."""
+        formulas = {name: formula for name, formula in self.formulas.items() if name not in names}
+        return Chosen([name for name in self.good if name not in names], formulas)
 
 
 def fit_inputs(table: Table, categorical: Sequence[str]) -> Inputs:
@@ -238,7 +245,7 @@ def _choose_engineered(
 
     constant = constant_columns(frame) if request.selects else set()
     watch = watch_now()
-    for_columns, for_selection = shares_of(request.guards.memory_bytes)
+    for_columns, for_selection = shares_of(request.guards.memory_bytes, request.guards.selection_bytes)
     with expand(
         frame,
         list(start),
@@ -248,6 +255,7 @@ def _choose_engineered(
         memory_bytes=for_columns,
         scratch_dir=request.guards.scratch_dir,
         threads=most_threads(request.n_jobs),
+        accepts=request.accepts,
         on_progress=lambda told: watch.on_expansion(told.step, told.steps, told.columns),
         verbose=request.verbose,
     ) as expansion:

@@ -23,11 +23,13 @@ class GuardSettings:
         memory_bytes: what expansion and selection may hold; None leaves it to them.
         scratch_dir: where columns go that do not fit; None is the system's folder for temporary files.
         light: whether less may be done than was asked for where memory is short.
+        selection_bytes: what of the memory is for selection's work; None for a share of it.
     """
 
     memory_bytes: int | None
     scratch_dir: str | None
     light: bool
+    selection_bytes: int | None = None
 
 
 def guard_settings(estimator: Any) -> GuardSettings:

@@ -36,6 +36,7 @@ from memguard_integrations.autofeat.engine.estimators.recipe import evaluate
 from memguard_integrations.autofeat.engine.estimators.surprises import Surprises
 from memguard_integrations.autofeat.engine.estimators.tables import good_values, stacked, with_columns
 from memguard_integrations.autofeat.engine.estimators.watching import watch_now
+from memguard_integrations.autofeat.engine.planning.choosing import choose_within
 
 if TYPE_CHECKING:
     import sympy
@@ -71,8 +72,8 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         memory: how much memory engineering and selection may hold, such as "2GiB" or a number of bytes; what does
             not fit is kept in a file. None leaves it to them.
         scratch_dir: the folder of that file; None for the system's own.
-        light_mode: "never" or "auto". "auto" permits doing less than asked for where memory is short; as yet both
-            do all that was asked for.
+        light_mode: "auto" or "never". Where ``memory`` and the disk together have no room for the whole, "auto"
+            does less, with a warning :class:`LightMode` that says what and why; "never" raises, with the figures.
 
     Attributes:
         original_columns_: names of the columns of ``fit``, as texts; ``x000``, ``x001``, ... for an array.
@@ -88,6 +89,7 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: how many columns ``fit`` was given. autofeat counts the columns engineered from; the two
             differ with ``categorical_cols`` and ``feateng_cols``, and scikit-learn means this one.
         feature_names_in_: their names, where all of them are texts.
+        left_out_: what light mode left out, one sentence each; empty where all was done that was asked for.
     """
 
     def __init__(
@@ -159,10 +161,16 @@ class AutoFeatModel(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if request.units and self.apply_pi_theorem:
             self._inputs = fitting.with_pi_terms(self._inputs, request.units)
         frame = self._inputs.frame(table)
-        self._remember(fitting.choose(frame, target, self.feateng_cols_, request), list(frame.columns))
+        chosen, self.left_out_ = choose_within(frame, target, self.feateng_cols_, request)
+        self._remember(chosen, list(frame.columns))
         watch_now().on_fit()
         surprises = Surprises()
         engineered = self._engineered(frame, surprises)
+        if self.left_out_ and surprises.counts:
+            # Chosen on some of the rows; on others there is no such value. Those columns go.
+            self._remember(chosen.without(surprises.counts), list(frame.columns))
+            surprises = Surprises()
+            engineered = self._engineered(frame, surprises)
         surprises.refuse(self.good_cols_, type(self).__name__)
         self._learn_model(frame, engineered, target)
         return with_columns(frame, self.new_feat_cols_, engineered)

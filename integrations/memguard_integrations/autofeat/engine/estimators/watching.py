@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
+
+from memguard_integrations.autofeat.engine.planning.needs import selection_share
 
 __all__ = ["FitWatch", "SelectionWatch", "shares_of", "watch_now", "watched"]
-
-# What selection works with where there is more: sums of about 1500 columns. Columns gain by all that they get.
-_MOST_FOR_SELECTION: Final = 256 * 2**20
-_SELECTION_SHARE: Final = 3
 
 
 class SelectionWatch(Protocol):
@@ -35,12 +33,14 @@ class FitWatch:
         on_selection: with ``run``, ``split`` or ``filter``, how many of them are done, and how many there are.
         on_step: between bounded steps; may wait, or raise to end the fit.
         on_fit: when the columns are chosen and the model on them is to be fitted.
+        is_short: whether the fit is to go on with less; asked where it is told how far it is.
     """
 
     on_expansion: Callable[[int, int, int], None] = lambda step, steps, columns: None
     on_selection: SelectionWatch = lambda phase, done, total: None
     on_step: Callable[[], None] = lambda: None
     on_fit: Callable[[], None] = lambda: None
+    is_short: Callable[[], bool] = lambda: False
 
 
 _watch: ContextVar[FitWatch] = ContextVar("memguard_autofeat_watch", default=FitWatch())  # noqa: B039 - it is frozen
@@ -61,9 +61,15 @@ def watched(watch: FitWatch) -> Iterator[None]:
         _watch.reset(token)
 
 
-def shares_of(memory_bytes: int | None) -> tuple[int | None, int | None]:
-    """Return what of a bound is for columns and what for selection's work, which are held at the same time."""
+def shares_of(memory_bytes: int | None, selection_bytes: int | None = None) -> tuple[int | None, int | None]:
+    """Return what of a bound is for columns and what for selection's work, which are held at the same time.
+
+    Args:
+        memory_bytes: the bound; ``None`` for none.
+        selection_bytes: what selection is to have of it; ``None`` for a share.
+    """
     if memory_bytes is None:
         return None, None
-    selection = min(_MOST_FOR_SELECTION, memory_bytes // _SELECTION_SHARE)
+    selection = selection_share(memory_bytes) if selection_bytes is None else selection_bytes
+    selection = min(selection, memory_bytes)
     return memory_bytes - selection, selection

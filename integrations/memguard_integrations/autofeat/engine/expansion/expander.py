@@ -20,7 +20,7 @@ import sympy
 
 from memguard.host.cpus import usable_cpus
 from memguard.units import MIB
-from memguard_integrations.autofeat.engine.columns import Allowance, Columns, ColumnStore
+from memguard_integrations.autofeat.engine.columns import Allowance, Columns, ColumnStore, Floats
 from memguard_integrations.autofeat.engine.expansion import symbols
 from memguard_integrations.autofeat.engine.expansion.candidates import Candidate, Candidates, Feature, Units
 from memguard_integrations.autofeat.engine.expansion.decisions import Moments
@@ -97,6 +97,7 @@ def expand(
     memory_bytes: int | None = None,
     scratch_dir: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    accepts: Callable[[Floats], bool] | None = None,
     on_progress: Callable[[ExpansionProgress], None] | None = None,
     verbose: int = 0,
 ) -> Expansion:
@@ -112,6 +113,8 @@ def expand(
         memory_bytes: what may be held in memory, beside the frame; the rest is held on disk. ``None`` for no bound.
         scratch_dir: where on disk; ``None`` for the system's directory for temporary files.
         threads: how many processors to use; ``None`` for those that this process can have. The result is the same.
+        accepts: asked of each new column, in their order, whether it is to be among the result; ``None`` takes all.
+            What others are made from is made all the same.
         on_progress: called in this thread, some times in each step.
         verbose: above 0, the steps are logged.
 
@@ -135,6 +138,7 @@ def expand(
             allowance.limit_bytes = max(0, memory_bytes - other_bytes)
         expander = _Expander(frame, labels, max_steps, result, evaluation)
         expander.on_progress = on_progress
+        expander.accepts = accepts
         expander.candidates = Candidates(labels, transformations, units)
         expander.new_store = lambda: ColumnStore(len(frame), memory=allowance, scratch_dir=scratch_dir)
         expander.is_logged = verbose > 0
@@ -163,6 +167,7 @@ class _Expander:
     new_store: Callable[[], ColumnStore]
     is_logged: bool
     on_progress: Callable[[ExpansionProgress], None] | None
+    accepts: Callable[[Floats], bool] | None
 
     def __init__(
         self,
@@ -292,11 +297,12 @@ class _Expander:
             )
         if judged.has_formula:
             self._formulas[candidate.name] = candidate.formula
-        if judged.is_kept:
+        is_kept = judged.is_kept and (self.accepts is None or self.accepts(values))
+        if is_kept:
             self._names.append(candidate.name)
         elif not is_needed:
             return None
-        store = self._result if judged.is_kept else passing
+        store = self._result if is_kept else passing
         index = store.append(values)
         return Feature(candidate.name, candidate.formula, store, index, moments) if is_needed else None
 

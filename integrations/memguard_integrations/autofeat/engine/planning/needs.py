@@ -1,0 +1,70 @@
+"""What engineering and selecting need of memory and disk, and whether that can be had. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from memguard.estimate import AutoFeatCounts, AutoFeatRequest, column_bytes, copied_bytes
+from memguard.units import MIB
+
+__all__ = ["LEAST_SELECTION_BYTES", "Room", "needed_bytes", "selection_share", "spilled_bytes"]
+
+# With less than this selection passes over the columns again and again.
+LEAST_SELECTION_BYTES: Final = 16 * MIB
+# What selection works with where there is more: sums of about 1500 columns. Columns gain by all that they get.
+_MOST_FOR_SELECTION: Final = 256 * MIB
+_SELECTION_PART: Final = 3
+# Formulas, and their names, beside the columns.
+_FORMULAS_BYTES: Final = 32 * MIB
+# Blocks are larger than what is in them, and others write to the disk too.
+_SCRATCH_SHARE: Final = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What can be had.
+
+    Attributes:
+        memory_bytes: what columns and selection may hold together; ``None`` for no bound.
+        scratch_bytes: what is free where columns go that do not fit.
+    """
+
+    memory_bytes: int | None
+    scratch_bytes: int
+
+    def has(self, request: AutoFeatRequest, counts: AutoFeatCounts) -> bool:
+        """Whether a fit can be had in it."""
+        if self.memory_bytes is None:
+            return True
+        spilled = spilled_bytes(request, counts, self.memory_bytes)
+        copies = copied_bytes(request, counts)
+        return spilled <= self.scratch_bytes * _SCRATCH_SHARE and copies <= self.memory_bytes
+
+    def holds(self, request: AutoFeatRequest, counts: AutoFeatCounts) -> bool:
+        """Whether it can be had without the disk, if selection gets the least."""
+        if self.memory_bytes is None:
+            return True
+        rest = max(LEAST_SELECTION_BYTES, copied_bytes(request, counts)) + _FORMULAS_BYTES
+        return column_bytes(request, counts) + rest <= self.memory_bytes
+
+
+def selection_share(memory_bytes: int, copies_bytes: int = 0) -> int:
+    """Return what of a bound is for selection's work; the rest is for columns, which are held at the same time."""
+    return min(memory_bytes, max(copies_bytes, min(_MOST_FOR_SELECTION, memory_bytes // _SELECTION_PART)))
+
+
+def spilled_bytes(request: AutoFeatRequest, counts: AutoFeatCounts, memory_bytes: int) -> int:
+    """Return how much of the columns goes to disk."""
+    share = selection_share(memory_bytes, copied_bytes(request, counts))
+    room = max(0, memory_bytes - share - _FORMULAS_BYTES)
+    return max(0, column_bytes(request, counts) - room)
+
+
+def needed_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
+    """Return what a fit needs of memory and disk together."""
+    return (
+        column_bytes(request, counts)
+        + max(LEAST_SELECTION_BYTES, copied_bytes(request, counts))
+        + _FORMULAS_BYTES
+    )
