@@ -8,7 +8,6 @@ import warnings
 from typing import Final
 
 from memguard.events import Event, JsonScalar
-from memguard.log import log_event
 from memguard.units import format_bytes
 
 _OURS: Final = (
@@ -61,6 +60,8 @@ class LightMode(UserWarning):
 
 def tell_light(told: LightMode) -> None:
     """Warn whoever called the estimator, and put an event into the log."""
+    from memguard.log import log_event  # noqa: PLC0415 - a fit that leaves nothing out needs no log
+
     log_event(told.event())
     warnings.warn(told, stacklevel=_level_of_caller())
 
