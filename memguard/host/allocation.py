@@ -24,6 +24,7 @@ __all__ = [
     "anonymous_bytes_now",
     "bytes_by_mapping",
     "exact_private_bytes_now",
+    "mapped_bytes_now",
     "open_descriptors_now",
     "threads_now",
 ]
@@ -91,6 +92,11 @@ def anonymous_bytes_now() -> int:
     """
     fields = read_once("/proc/self/statm", _STATM_SIZE).split()
     return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+
+
+def mapped_bytes_now() -> int:
+    """Return the size of this process's address space: all that is mapped, whether it was ever touched or not."""
+    return int(read_once("/proc/self/statm", _STATM_SIZE).split()[0]) * resource.getpagesize()
 
 
 def exact_private_bytes_now() -> int:

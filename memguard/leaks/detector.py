@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -209,6 +210,8 @@ class LeakDetector:
         start, snapshot, reading = usable[-1]
         explained = self._census.explain(snapshot, done - start)
         sources = self._sources.read(done)
+        mapped = (sources.mapped_bytes - reading.mapped_bytes) / (done - start)
+        explained = replace(explained, mapped_bytes=mapped)
         # The sum of what may have come from there is compared with the whole growth; it is private memory most often.
         grown = sum(sources.mappings.values()) - sum(reading.mappings.values())
         return explained, likely_sources(reading, sources, grown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from memguard.leaks.channels import Window, examine, window_of
@@ -66,7 +66,8 @@ def judge(
         sources: sentences about native growth, as `likely_sources` has them, likeliest first.
     """
     window = window_of(series, warm_up)
-    case = _Case(window, _examine_all(series, window), explained, tuple(sources))
+    findings = _without_touched_pages(_examine_all(series, window), explained)
+    case = _Case(window, findings, explained, tuple(sources))
     if not case.growing:
         return case.report_without_leak()
     if case.is_uncorroborated:
@@ -78,6 +79,25 @@ def judge(
 def _examine_all(series: Series, window: Window) -> dict[Channel, ChannelFinding]:
     found = ((channel, examine(series, channel, window)) for channel in CHANNELS)
     return {channel: finding for channel, finding in found if finding is not None}
+
+
+def _without_touched_pages(
+    findings: dict[Channel, ChannelFinding], explained: Explained | None
+) -> dict[Channel, ChannelFinding]:
+    """Let private memory alone be no growth where the address space does not grow with it.
+
+    Stacks of threads that come and go, and heaps that malloc keeps for them, are mapped once and touched page by page.
+    What goes on for ever must be mapped anew sooner or later. Only where malloc's books are read: another allocator may
+    have mapped gigabytes beforehand.
+    """
+    private, live = findings.get(Channel.USS), findings.get(Channel.LIVE)
+    if private is None or not private.grows or live is None or explained is None:
+        return findings
+    alone = not any(each.grows for each in findings.values() if each is not private)
+    unmapped = explained.mapped_bytes is not None and explained.mapped_bytes < private.slope / 2
+    if not (alone and unmapped and explained.surely_bytes < private.slope / 2):
+        return findings
+    return findings | {Channel.USS: replace(private, shape=Shape.FADING)}
 
 
 @dataclass(frozen=True, slots=True)

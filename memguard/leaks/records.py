@@ -189,6 +189,7 @@ class Explained:
         unbounded: names of caches without a bound that got fuller (an ``lru_cache(maxsize=None)``, a cache of a
             library that is known never to forget).
         culprits: who holds it.
+        mapped_bytes: by how much the address space grew per iteration, touched or not; ``None`` if it was not read.
     """
 
     iterations: int
@@ -200,6 +201,7 @@ class Explained:
     filling: tuple[CacheFill, ...] = ()
     unbounded: tuple[str, ...] = ()
     culprits: tuple[Culprit, ...] = ()
+    mapped_bytes: float | None = None
 
     @property
     def surely_bytes(self) -> float:

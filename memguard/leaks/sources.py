@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from memguard.host.allocation import bytes_by_mapping
+from memguard.host.allocation import bytes_by_mapping, mapped_bytes_now
 from memguard.units import format_bytes
 
 __all__ = ["EXIT_HANDLERS", "NativeSources", "SourceReading", "likely_sources"]
@@ -29,6 +29,7 @@ class SourceReading:
         source_texts: files whose lines `linecache` keeps.
         exit_handlers: functions that `atexit` holds; C code has them, where no census comes.
         mappings: private bytes by what they are mapped for, as `bytes_by_mapping` has it.
+        mapped_bytes: of the whole address space, touched or not.
     """
 
     iterations: int
@@ -36,6 +37,7 @@ class SourceReading:
     source_texts: int = 0
     exit_handlers: int = 0
     mappings: Mapping[str, int] = field(default_factory=dict)
+    mapped_bytes: int = 0
 
 
 class NativeSources:
@@ -60,6 +62,7 @@ class NativeSources:
             source_texts=len(kept.cache) if kept is not None else 0,
             exit_handlers=atexit._ncallbacks(),
             mappings=mappings,
+            mapped_bytes=mapped_bytes_now(),
         )
 
     def _watch_numba(self) -> None:

@@ -122,7 +122,7 @@ def test_a_failure_names_the_holder(told: str) -> None:
     assert re.search(r"leaks (19|20)(\.\d)? KiB an iteration \(\w+\), 4 KiB are allowed", told)
     assert "held by test_own.KEPT: list, +1 entries/iteration" in told
     assert re.search(r"held by (closure|local) variable held of .*: list, \+1 entries/iteration", told)
-    assert "leaks 1 descriptor an iteration (fd)" in told
+    assert "leaks 1 descriptor an iteration (fd), none is allowed" in told
 
 
 def test_a_failure_of_a_later_iteration_is_told_with_its_number(told: str) -> None:
@@ -138,6 +138,7 @@ def test_mistakes_in_the_mark_are_told(told: str) -> None:
 def test_options_widen_and_switch_off(project: Path) -> None:
     """With --leakcheck tests without a mark are checked; with --no-leakcheck none is, and nothing is loaded."""
     wide = run(project, "--leakcheck", "--leakcheck-iterations", "20", "-k", "not_marked")
+    assert "memguard: every test function runs 20 more times, to see whether it leaks" in wide.stdout
     assert "FAILED test_own.py::test_not_marked" in wide.stdout
     allowed = run(project, "--leakcheck", "--leakcheck-limit", "1MiB", "-k", "not_marked")
     assert "PASSED test_own.py::test_not_marked" in allowed.stdout

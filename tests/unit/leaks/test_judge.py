@@ -159,6 +159,15 @@ def test_memory_past_malloc_is_a_mapping() -> None:
     assert report.kind is Kind.MAPPING
 
 
+@pytest.mark.parametrize(
+    ("mapped", "verdict"), [(0.0, Verdict.STABLE), (6500.0, Verdict.LEAKING), (None, Verdict.LEAKING)]
+)
+def test_pages_that_were_mapped_before_end_some_time(mapped: float | None, verdict: Verdict) -> None:
+    """Private memory that grows alone leaks only if the address space grows with it, as far as that is known."""
+    series = series_of(40, {Channel.USS: lambda n: n * 6500})
+    assert judge(series, explained=Explained(30, mapped_bytes=mapped)).verdict is verdict
+
+
 def test_garbage_that_nobody_collects_is_a_cycle_leak() -> None:
     """With the collector off, what a collection at the end takes back was garbage."""
     channels = {Channel.BLOCKS: lambda n: n * 78.0, Channel.OBJECTS: lambda n: n * 2.0}
