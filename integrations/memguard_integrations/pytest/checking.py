@@ -55,10 +55,11 @@ def _limit(value: str | int) -> int:
             text = text.strip().removesuffix(ending)
     if text == 0 or (isinstance(text, str) and text.strip() == "0"):
         return 0
-    try:
+    with contextlib.suppress(SizeSyntaxError):
         return parse_bytes(text)
-    except SizeSyntaxError as error:
-        pytest.fail(f"leakcheck: limit: {error}", pytrace=False)
+    pytest.fail(
+        f"leakcheck: limit: {value!r} is not a size; write 1 KiB, 1 KiB/iteration, 4096, or 0", pytrace=False
+    )
 
 
 def check_call(function: Callable[[], object], wish: Wish) -> LeakReport:
@@ -115,7 +116,7 @@ def _is_too_much(report: LeakReport, wish: Wish) -> bool:
 
 def _told(report: LeakReport, wish: Wish) -> str:
     kind = "" if report.kind is None else f" ({report.kind.value.replace('_', ' ')})"
-    lines = [f"leaks {tell_rate(report) or 'memory'} an iteration{kind}, {_limit_told(wish)}"]
+    lines = [f"leaks {tell_rate(report) or 'memory'} an iteration{kind}, {_limit_told(report, wish)}"]
     culprits = worth_telling(report)
     lines += [f"  held by {each.holder or 'no name'}: {each.type}; {each.why}" for each in culprits]
     lines += [f"    {' -> '.join(each.chain)}" for each in culprits[:1] if each.chain]
@@ -124,5 +125,7 @@ def _told(report: LeakReport, wish: Wish) -> str:
     return "\n".join(lines)
 
 
-def _limit_told(wish: Wish) -> str:
+def _limit_told(report: LeakReport, wish: Wish) -> str:
+    if report.kind in _COUNTED:
+        return "none is allowed"
     return f"{format_bytes(wish.limit_bytes)} are allowed" if wish.limit_bytes else "nothing is allowed"

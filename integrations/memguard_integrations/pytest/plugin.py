@@ -16,6 +16,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_configure",
     "pytest_pyfunc_call",
+    "pytest_report_header",
 ]
 
 _MARK: Final = "leakcheck"
@@ -53,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
     config.addinivalue_line("markers", _MARK_HELP)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say why it takes so long, where every test is repeated."""
+    if not config.getoption("--leakcheck") or config.getoption("--no-leakcheck"):
+        return None
+    times = config.getoption("--leakcheck-iterations") or 40
+    return f"memguard: every test function runs {times} more times, to see whether it leaks"
 
 
 @pytest.hookimpl(wrapper=True)
