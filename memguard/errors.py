@@ -22,6 +22,11 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DurationSyntaxError",
+    "EpisodeConflict",
+    "EpisodeInvalid",
+    "EpisodeMissing",
+    "EpisodeStoreBusy",
+    "EpisodeStoreError",
     "JobCrashed",
     "JobError",
     "JobInterrupted",
@@ -176,6 +181,50 @@ class LedgerError(MemguardError, OSError):
     def __init__(self, message: str, *, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class EpisodeInvalid(MemguardError, ValueError):
+    """An episode, a query or a filter that the store cannot take; nothing was stored."""
+
+
+class EpisodeConflict(MemguardError, ValueError):
+    """An id that the store has with other content.
+
+    Attributes:
+        id: the id.
+    """
+
+    def __init__(self, message: str, *, episode_id: str) -> None:
+        super().__init__(message)
+        self.id = episode_id
+
+
+class EpisodeMissing(MemguardError, KeyError):
+    """An id that the store does not have, or not any more.
+
+    Attributes:
+        id: the id.
+    """
+
+    def __init__(self, message: str, *, episode_id: str) -> None:
+        super().__init__(message)
+        self.id = episode_id
+
+
+class EpisodeStoreError(MemguardError, OSError):
+    """A store of episodes that cannot be opened, read or written.
+
+    Attributes:
+        path: the file or folder that is meant.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class EpisodeStoreBusy(EpisodeStoreError, TimeoutError):
+    """Another process was writing for longer than this one may wait; nothing was stored."""
 
 
 class WorkerStartError(MemguardError, RuntimeError):

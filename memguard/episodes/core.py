@@ -1,0 +1,103 @@
+"""What all of a store's methods stand on: its database, its files, its cache, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import apsw
+
+from memguard.episodes.caching import ByteCache
+from memguard.episodes.database import Database, Durability
+from memguard.episodes.grouping import Group
+from memguard.episodes.namespaces import Namespace
+from memguard.episodes.reading import Reading, Stored
+from memguard.episodes.vectors import VectorFiles
+from memguard.episodes.writing import Writing
+from memguard.memory.shedding import register_sheddable
+from memguard.units import MIB, parse_bytes
+
+__all__ = ["StoreCore"]
+
+
+class StoreCore:
+    """An open store, of whose methods those that read and write stand in its heirs; see `EpisodeStore`."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        durability: Durability | str = Durability.POWER_LOSS,
+        cache_entries: int = 100,
+        cache_bytes: str | int = 8 * MIB,
+        max_text_bytes: str | int = 16 * MIB,
+        write_wait_s: float = 60.0,
+        read_only: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self._durability = Durability(durability)
+        self._most_text_bytes = parse_bytes(max_text_bytes)
+        self._cache: ByteCache[int, Stored] = ByteCache(cache_entries, parse_bytes(cache_bytes))
+        self._files: dict[int, VectorFiles] = {}
+        self._files_lock = threading.Lock()
+        self._database = Database(
+            self.folder, self._durability, read_only=read_only, write_wait_s=write_wait_s
+        )
+        self._group = Group()
+        self._forget_sheddable = register_sheddable(self)
+
+    # What a pool says of itself, for `memguard.memory.Sheddable`.
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"episode store {self.folder.name}"
+
+    @property
+    def held_bytes(self) -> int:
+        """What its cache holds in this process."""
+        return self._cache.held_bytes
+
+    def shed(self, wanted_bytes: int) -> int:
+        """Give the caches back and go on from the disk; return the bytes that its own cache held."""
+        self._database.give_back()
+        return self._cache.clear()
+
+    def _writing(self, connection: apsw.Connection) -> Writing:
+        return Writing(connection, self._files_of, syncs=self._durability is Durability.POWER_LOSS)
+
+    @contextmanager
+    def _look(self) -> Iterator[tuple[apsw.Connection, Reading]]:
+        with self._database.reading() as connection:
+            yield connection, self._reading(connection)
+
+    def _reading(self, connection: apsw.Connection) -> Reading:
+        return Reading(connection, self._files_of)
+
+    def _files_of(self, namespace: Namespace) -> VectorFiles:
+        with self._files_lock:
+            known = self._files.get(namespace.number)
+            if known is None:
+                assert namespace.dimension is not None
+                folder = self.folder / "vectors"
+                read_only = self._database.read_only
+                known = VectorFiles(folder, namespace.number, namespace.dimension, read_only=read_only)
+                self._files[namespace.number] = known
+            return known
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._forget_sheddable()
+        self._database.close()
+        for files in self._files.values():
+            files.close()
+        self._files.clear()
+        self._cache.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

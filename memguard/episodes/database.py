@@ -1,0 +1,318 @@
+"""The store's database: opened, shared out among threads, never across a fork.
+
+Comes in: a folder. Goes out: connections for the length of a ``with`` block, a few for readers and one for the writer.
+SQLite is the one bundled with apsw: the system's may be older than the repair of a rare corruption of its write-ahead
+log under concurrent writers (3.51.3). What SQLite finds wrong becomes the store's own errors here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+import apsw
+
+from memguard.episodes.locking import WriterLock
+from memguard.episodes.schema import migrate
+from memguard.errors import EpisodeStoreBusy, EpisodeStoreError
+from memguard.host.file_systems import file_system_of, is_network
+
+__all__ = ["Database", "Durability", "translated"]
+
+
+class Durability(StrEnum):
+    """What an add that was acknowledged survives; each is slower than the next.
+
+    ``POWER_LOSS``: all of the others, and a power cut: everything is on the disk before it is acknowledged.
+    ``PROCESS_DEATH``: kill -9 of any process. A power cut may take the adds of the last seconds, and leave vectors that
+    `EpisodeStore.check` finds; the rest stays whole.
+    ``ORDERLY_END``: a power cut may damage the store as a whole. For what can be made again.
+    """
+
+    POWER_LOSS = "power-loss"
+    PROCESS_DEATH = "process-death"
+    ORDERLY_END = "orderly-end"
+
+
+_SYNCHRONOUS: Final = {
+    Durability.POWER_LOSS: "full",
+    Durability.PROCESS_DEATH: "normal",
+    Durability.ORDERLY_END: "off",
+}
+NAME: Final = "episodes.sqlite"
+_PAGE_BYTES: Final = 8192
+# Of each connection, in KiB as SQLite wants it: negative.
+_WRITER_CACHE: Final = -8000
+_READER_CACHE: Final = -2000
+_MOST_READERS: Final = 4
+# The write-ahead log is put into the database at 16 MiB.
+_CHECKPOINT_PAGES: Final = 2048
+# What a reader waits for the moments in which SQLite itself starts or recovers a log.
+_BUSY_MS: Final = 10_000
+
+
+class Database:
+    """The connections of this process.
+
+    Args:
+        folder: of the store; made, for this user alone, if it is not there.
+        durability: what a commit waits for.
+        read_only: never write, create or migrate.
+        write_wait_s: how long to wait for another writer.
+
+    Raises:
+        EpisodeStoreError: if it cannot be had there.
+    """
+
+    def __init__(self, folder: Path, durability: Durability, *, read_only: bool, write_wait_s: float) -> None:
+        self.folder, self.path = folder, folder / NAME
+        self.read_only, self._durability = read_only, durability
+        self._start_over()
+        if not read_only:
+            _make_folder(folder)
+        elif not self.path.is_file():
+            raise EpisodeStoreError(f"there is no store in {folder}", path=str(folder))
+        _check_place(folder)
+        with translated(self.path):
+            self.lock = None if read_only else WriterLock(folder / "writer.lock", write_wait_s)
+            try:
+                self._first_look()
+            except BaseException:
+                self.close()
+                raise
+        _databases.add(self)
+
+    def _start_over(self) -> None:
+        self._pid = os.getpid()
+        self._idle: deque[apsw.Connection] = deque()
+        self._room = threading.BoundedSemaphore(_MOST_READERS)
+        self._writing: apsw.Connection | None = None
+        self._is_closed = False
+
+    def _first_look(self) -> None:
+        if self.read_only:
+            with self.reading() as connection:
+                migrate(_Untouchable(connection), str(self.path))  # type: ignore[arg-type]
+            return
+        with self.transaction() as connection:
+            migrate(connection, str(self.path))
+
+    @contextmanager
+    def reading(self) -> Iterator[apsw.Connection]:
+        """Give a connection whose reads all see the store as it was at the first of them.
+
+        Raises:
+            EpisodeStoreError: if the file cannot be read.
+        """
+        self._check_open()
+        with self._room, translated(self.path):
+            connection = self._idle.popleft() if self._idle else self._opened(_READER_CACHE)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._idle.append(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """Give the connection that writes, inside a transaction that is committed if the block ends well.
+
+        Raises:
+            EpisodeStoreBusy: if another writer took too long.
+            EpisodeStoreError: if the file cannot be written; nothing was.
+        """
+        self._check_open()
+        with self._lock.held():
+            yield from self._committed()
+
+    @contextmanager
+    def transaction_if_free(self) -> Iterator[apsw.Connection | None]:
+        """Give the same if nobody else writes now, else ``None``."""
+        self._check_open()
+        with self._lock.held_if_free() as free:
+            if free:
+                yield from self._committed()
+            else:
+                yield None
+
+    def _committed(self) -> Iterator[apsw.Connection]:
+        self._check_open()
+        with translated(self.path):
+            if self._writing is None:
+                self._writing = self._opened(_WRITER_CACHE)
+            connection = self._writing
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @property
+    def _lock(self) -> WriterLock:
+        if self.lock is None:
+            raise EpisodeStoreError(f"{self.folder} was opened to be read only", path=str(self.folder))
+        return self.lock
+
+    def _opened(self, cache: int) -> apsw.Connection:
+        writes = not self.read_only
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+        connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
+        connection.set_busy_timeout(_BUSY_MS)
+        if writes:
+            connection.pragma("page_size", _PAGE_BYTES)
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", _SYNCHRONOUS[self._durability])
+            connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
+            connection.pragma("secure_delete", 1)  # what was purged is not left lying in the file
+            os.chmod(self.path, 0o600)
+        connection.pragma("cache_size", cache)
+        connection.pragma("temp_store", "file")
+        return connection
+
+    def _name(self) -> str:
+        """Return the file as a URI; one that nobody can write to is read without a log, which cannot be there."""
+        cannot = self.read_only and not os.access(self.folder, os.W_OK) and not _has_log(self.path)
+        quoted = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        return f"file:{quoted}{'?immutable=1' if cannot else ''}"
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EpisodeStoreError(f"the store in {self.folder} was closed", path=str(self.folder))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._is_closed
+
+    def give_back(self) -> None:
+        """Give SQLite's page caches of this process back; each connection goes on."""
+        for connection in [*self._idle, self._writing]:
+            if connection is not None:
+                with contextlib.suppress(apsw.Error):  # in use by another thread just now
+                    connection.pragma("shrink_memory")
+
+    def checkpoint(self) -> None:
+        """Put the log into the database and empty it, as far as no reader needs it."""
+        with self._lock.held(), translated(self.path), contextlib.suppress(apsw.BusyError):
+            if self._writing is not None:
+                self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def close(self) -> None:
+        """Close all connections; of no use afterwards."""
+        self._is_closed = True
+        if self._pid != os.getpid():
+            return
+        writing, self._writing = self._writing, None
+        for connection in [*self._idle, writing]:
+            if connection is not None:
+                connection.close()
+        self._idle.clear()
+        if getattr(self, "lock", None) is not None:
+            assert self.lock is not None
+            self.lock.close()
+
+    def forget(self) -> None:
+        """Start over in a forked copy: connections must not be used there, nor even closed."""
+        _inherited.extend([*self._idle, self._writing])
+        was_closed = self._is_closed
+        self._start_over()
+        self._is_closed = was_closed
+
+
+class _Untouchable:
+    """A connection as `migrate` wants it, which must not write: an older store cannot be read without a migration."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def pragma(self, name: str, *value: Any) -> Any:
+        if value:
+            raise EpisodeStoreError(
+                "the store was written by an older memguard; open it once for writing, which brings it up to date",
+                path=self._connection.filename,
+            )
+        return self._connection.pragma(name)
+
+    def execute(self, statement: str) -> Any:
+        return self._connection.execute(statement)
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return os.stat(f"{path}-wal").st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EpisodeStoreError(
+            f"{folder} cannot be made: {error.strerror}; name another folder", path=str(folder)
+        ) from error
+
+
+def _check_place(folder: Path) -> None:
+    try:
+        kind = file_system_of(folder)
+    except OSError as error:
+        raise EpisodeStoreError(f"{folder}: {error.strerror}", path=str(folder)) from error
+    if is_network(kind):
+        raise EpisodeStoreError(
+            f"{folder} lies on a network file system ({kind}), where a database in use by several machines is damaged "
+            "sooner or later; name a folder on a local disk",
+            path=str(folder),
+        )
+
+
+_HINTS: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
+    (apsw.FullError, "the disk is full; free some space and add again: nothing of this was stored"),
+    (apsw.CorruptError, "is damaged; `memguard episodes check` names what, and a copy can be exported"),
+    (apsw.NotADBError, "is no database, or its beginning is damaged; restore it from a copy"),
+    (apsw.ReadOnlyError, "cannot be written to; open it with read_only=True, or change its owner or mode"),
+    (apsw.CantOpenError, "cannot be opened; is it a folder that this user may write to?"),
+    (apsw.IOError, "the disk reported an error; nothing of this was stored"),
+)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite or the system finds wrong as the store's own errors."""
+    try:
+        yield
+    except apsw.BusyError as error:
+        raise EpisodeStoreBusy(f"{path} stayed locked by another program: {error}", path=str(path)) from error
+    except apsw.Error as error:
+        hint = next((told for kind, told in _HINTS if isinstance(error, kind)), str(error))
+        raise EpisodeStoreError(f"{path}: {hint} ({error})", path=str(path)) from error
+    except OSError as error:
+        if isinstance(error, EpisodeStoreError):
+            raise
+        what = error.filename or path
+        raise EpisodeStoreError(f"{what}: {error.strerror or error}", path=str(what)) from error
+
+
+_databases: Final[WeakSet[Database]] = WeakSet()
+# Connections of the parent, kept from being closed: that would let go of locks in this process's view of the file.
+_inherited: Final[list[apsw.Connection | None]] = []
+
+
+def _forget_in_child() -> None:
+    for database in list(_databases):
+        database.forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

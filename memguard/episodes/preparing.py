@@ -1,0 +1,230 @@
+"""An episode made ready to be stored: checked, its vector as bytes, its metadata as canonical JSON, a sum over all.
+
+Pure. All that can be wrong with an episode by itself is found here, before any lock is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from memguard.episodes.ids import check_id, new_ids
+from memguard.episodes.records import Episode
+from memguard.errors import EpisodeInvalid
+from memguard.units import format_bytes
+
+__all__ = ["Prepared", "check_name", "checksum", "prepare", "vector_bytes"]
+
+_LONGEST_NAME: Final = 200
+# Names that were looked at already: most episodes have one of a few.
+_MOST_KNOWN: Final = 1000
+_known: Final[set[str]] = set()
+# Fewer vectors than this are looked at one by one.
+_FEW: Final = 4
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# Canonical: the same metadata gives the same text, so that episodes can be compared as they are stored.
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+).encode
+# SQLite's integers end at 63 bits; this is the year 9999.
+_LATEST_S: Final = 253_402_300_799.0
+
+
+class Prepared(NamedTuple):
+    """An episode as it is written.
+
+    Attributes:
+        id: given or made.
+        is_given: whether somebody gave it, so that it may be there already.
+        namespace: whose it is.
+        kind: of what sort.
+        happened_us: microseconds since 1970; ``None``: when it is stored.
+        text: as it was given.
+        metadata: canonical JSON.
+        vector: float32, native order; ``None``: it has none.
+        checksum: over text, metadata and vector.
+        text_bytes: of the text, as UTF-8.
+        size_bytes: what it takes of a budget: text, metadata and vector.
+    """
+
+    id: str
+    is_given: bool
+    namespace: str
+    kind: str
+    happened_us: int | None
+    text: str
+    metadata: str
+    vector: bytes | None
+    checksum: int
+    text_bytes: int
+    size_bytes: int
+
+
+def checksum(text: bytes, metadata: bytes, vector: bytes | None) -> int:
+    """Return a CRC-32 that tells bytes that turned from what was stored; it is no protection against intent."""
+    return zlib.crc32(vector or b"", zlib.crc32(metadata, zlib.crc32(text)))
+
+
+def prepare(episodes: Iterable[Episode], *, max_text_bytes: int) -> list[Prepared]:
+    """Check episodes and make them ready.
+
+    Raises:
+        EpisodeInvalid: it says which of them, and what is wrong with it.
+    """
+    given = list(episodes)
+    fresh = iter(new_ids(sum(not getattr(each, "id", "") for each in given)))
+    vectors: Sequence[bytes | None] = _all_vectors(given) or [None] * len(given)
+    ready = []
+    for number, (episode, vector) in enumerate(zip(given, vectors, strict=True)):
+        try:
+            ready.append(_prepare(episode, vector, fresh, max_text_bytes))
+        except EpisodeInvalid as error:
+            if len(given) == 1:
+                raise
+            raise EpisodeInvalid(f"episode {number + 1} of {len(given)}: {error}") from error
+    return ready
+
+
+def _all_vectors(episodes: Sequence[Episode]) -> list[bytes] | None:
+    """Return all vectors at once, where each has one and nothing is wrong with any; else look at them one by one."""
+    if len(episodes) < _FEW:
+        return None
+    try:
+        matrix = np.array([each.vector for each in episodes], dtype=np.float32)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    if matrix.ndim != 2 or not matrix.size:
+        return None
+    lengths = np.einsum("ij,ij->i", matrix, matrix)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        return None
+    blob, size = matrix.tobytes(), 4 * matrix.shape[1]
+    return [blob[at : at + size] for at in range(0, len(blob), size)]
+
+
+def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_text_bytes: int) -> Prepared:
+    if not isinstance(episode, Episode):
+        raise EpisodeInvalid(f"a {type(episode).__name__} is no Episode")
+    text, metadata = _text(episode.text, max_text_bytes), _metadata(episode.metadata, max_text_bytes)
+    if vector is None and episode.vector is not None:
+        vector = vector_bytes(episode.vector)
+    stored = metadata.encode()
+    return Prepared(
+        _given_id(episode.id) if episode.id else next(fresh),
+        bool(episode.id),
+        check_name(episode.namespace, "namespace"),
+        check_name(episode.kind, "kind"),
+        None if episode.happened_at_s is None else _microseconds(episode.happened_at_s),
+        episode.text,
+        metadata,
+        vector,
+        checksum(text, stored, vector),
+        len(text),
+        len(text) + len(stored) + (len(vector) if vector is not None else 0),
+    )
+
+
+def _given_id(given: str) -> str:
+    try:
+        return check_id(given)
+    except ValueError as error:
+        raise EpisodeInvalid(str(error)) from error
+
+
+def check_name(name: object, what: str) -> str:
+    """Return the name of a namespace or a kind.
+
+    Raises:
+        EpisodeInvalid: if it is no text of 1 to 200 characters, or has control characters.
+    """
+    if isinstance(name, str) and name in _known:
+        return name
+    if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and not _UNPRINTABLE.search(name):
+        if len(_known) < _MOST_KNOWN:
+            _known.add(name)
+        return name
+    raise EpisodeInvalid(f"a {what} is a text of 1 to {_LONGEST_NAME} characters without control characters")
+
+
+def _text(text: object, max_text_bytes: int) -> bytes:
+    if not isinstance(text, str):
+        raise EpisodeInvalid(f"the text is a {type(text).__name__}, not a str")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise EpisodeInvalid(
+            f"the text has half of a surrogate pair at character {error.start}, which is no character; "
+            "replace it, for instance with text.encode('utf-8', 'replace').decode()"
+        ) from error
+    if len(encoded) > max_text_bytes:
+        raise EpisodeInvalid(
+            f"the text has {format_bytes(len(encoded))}, more than {format_bytes(max_text_bytes)} "
+            "(max_text_bytes); split it, or keep it elsewhere and its place in the metadata"
+        )
+    return encoded
+
+
+def _metadata(metadata: object, most_bytes: int) -> str:
+    if not isinstance(metadata, Mapping):
+        raise EpisodeInvalid(f"the metadata are a {type(metadata).__name__}, not a mapping")
+    if not metadata:
+        return "{}"
+    try:
+        _check_keys(metadata)
+        encoded = _encode(metadata if isinstance(metadata, dict) else dict(metadata))
+        size = len(encoded.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EpisodeInvalid(f"the metadata are not what JSON can hold: {error}") from error
+    if size > most_bytes:
+        raise EpisodeInvalid(f"the metadata have {format_bytes(size)}, more than {format_bytes(most_bytes)}")
+    return encoded
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that are no texts: JSON would make texts of them, and two of them might become one."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if type(key) is not str:
+                raise TypeError(f"a key is a {type(key).__name__}, not a str")
+            if type(inner) is not str:
+                _check_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
+
+
+def _microseconds(seconds: float) -> int:
+    try:
+        moment = float(seconds)
+    except (TypeError, ValueError) as error:
+        raise EpisodeInvalid(f"happened_at_s is no number: {seconds!r}") from error
+    if not (math.isfinite(moment) and abs(moment) <= _LATEST_S):
+        raise EpisodeInvalid(f"happened_at_s is no moment in seconds since 1970: {seconds!r}")
+    return round(moment * 1_000_000)
+
+
+def vector_bytes(vector: object) -> bytes:
+    """Return a vector as float32.
+
+    Raises:
+        EpisodeInvalid: if it is no row of numbers, is empty, not finite (as float32), or all zero.
+    """
+    try:
+        row = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EpisodeInvalid(f"the vector is no row of numbers: {error}") from error
+    if row.ndim != 1 or not row.size:
+        raise EpisodeInvalid(f"the vector has the shape {row.shape}, not (dimension,)")
+    length = float(np.dot(row, row))
+    # Of finite numbers too large to be squared the length is infinite, so they are looked at one by one.
+    if not math.isfinite(length) and not np.isfinite(row).all():
+        raise EpisodeInvalid("the vector has NaN or infinity in it")
+    if length == 0.0 and not row.any():
+        raise EpisodeInvalid("the vector is all zero, so it has no direction to be found by")
+    return row.tobytes()

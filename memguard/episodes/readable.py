@@ -1,0 +1,275 @@
+"""What can be read of a store: episodes by id and in order, their history, searches, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from memguard.episodes.core import StoreCore
+from memguard.episodes.filters import Condition, Conditions, condition_for
+from memguard.episodes.namespaces import Namespace, all_namespaces, find_namespace, numbered
+from memguard.episodes.preparing import vector_bytes
+from memguard.episodes.reading import Reading
+from memguard.episodes.records import Change, Episode, Hit, NamespaceStatistics, StoreStatistics
+from memguard.episodes.search import Scored, by_rank, by_vector, by_words, hits_for
+from memguard.episodes.words import index_some
+from memguard.errors import EpisodeInvalid, EpisodeMissing
+
+__all__ = ["ReadableStore"]
+
+_INDEXED_AT_ONCE: Final = 4_096
+_PAGE: Final = 256
+_MOST_HITS: Final = 10_000
+
+
+class ReadableStore(StoreCore):
+    """The reading half of `EpisodeStore`."""
+
+    def get_episode(self, episode_id: str, *, version: int | None = None) -> Episode:
+        """Return an episode with its vector, as it is now or was in a version.
+
+        Raises:
+            EpisodeMissing: if there is no such episode or version, or it was deleted.
+        """
+        with self._look() as (_, reading):
+            found = (
+                reading.version(episode_id, version)
+                if version is not None
+                else self._live(reading, episode_id)
+            )
+        if found is None:
+            which = (
+                f"episode {episode_id!r}"
+                if version is None
+                else f"version {version} of episode {episode_id!r}"
+            )
+            raise EpisodeMissing(f"there is no {which}, or not any more", episode_id=episode_id)
+        return found
+
+    def _live(self, reading: Reading, episode_id: str) -> Episode | None:
+        row = reading.live_row(episode_id)
+        if row is None:
+            return None
+        stored = self._cache.get(row)
+        if stored is None:
+            stored = reading.stored(row)
+            self._cache.put(row, stored, stored.weight_bytes)
+        return reading.made_of(stored)
+
+    def history(self, episode_id: str) -> tuple[Change, ...]:
+        """Return every change of an episode, first to last.
+
+        Raises:
+            EpisodeMissing: if there never was such an episode.
+        """
+        with self._look() as (_, reading):
+            changes = reading.history(episode_id)
+        if not changes:
+            raise EpisodeMissing(f"there is no episode {episode_id!r}", episode_id=episode_id)
+        return changes
+
+    def search_episodes_by_vector(
+        self,
+        vector: ArrayLike,
+        top_k: int = 10,
+        *,
+        namespace: str = "default",
+        exact: bool = False,
+        **conditions: Unpack[Conditions],
+    ) -> list[Hit]:
+        """Return the episodes whose vectors point most nearly where this one does, best first.
+
+        Of the true nearest ten about 99 in 100 are found, all with ``exact``, which reads every vector.
+
+        Args:
+            vector: shape (dimension,), as the namespace's.
+            top_k: how many at the most, 1 to 10,000.
+            namespace: where to look.
+            **conditions: on what may be found: ``where`` (metadata), ``kind``, ``since_s`` and ``until_s``; see
+                `memguard.episodes.filters.Conditions`.
+            exact: miss none.
+
+        Raises:
+            EpisodeInvalid: for another dimension, a vector without direction, a filter that does not parse.
+        """
+        query, condition = _query(vector), condition_for(conditions)
+        _check_top_k(top_k)
+        with self._look() as (connection, reading):
+            space = find_namespace(connection, namespace)
+            found = by_vector(
+                connection, space, self._files_of, query, top_k=top_k, condition=condition, exact=exact
+            )
+            return hits_for(reading, found)
+
+    def search_episodes_by_text(
+        self,
+        query: str,
+        top_k: int = 10,
+        *,
+        namespace: str = "default",
+        **conditions: Unpack[Conditions],
+    ) -> list[Hit]:
+        """Return the episodes whose texts answer a query best, best first: those with all of its words, then with some.
+
+        In any script; nothing in a query has a meaning beyond itself. Of a word that more than 20,000 texts have, the
+        newest 20,000 are ranked.
+
+        Args:
+            query: words.
+            top_k: how many at the most, 1 to 10,000.
+            namespace: where to look.
+            **conditions: on what may be found: ``where`` (metadata), ``kind``, ``since_s`` and ``until_s``; see
+                `memguard.episodes.filters.Conditions`.
+
+        Raises:
+            EpisodeInvalid: for a query that is no text, a filter that does not parse.
+        """
+        _check_query(query)
+        condition = condition_for(conditions)
+        _check_top_k(top_k)
+        self._catch_up(namespace)
+        with self._look() as (connection, reading):
+            space = find_namespace(connection, namespace)
+            return hits_for(reading, by_words(connection, space, query, top_k, condition))
+
+    def search(
+        self,
+        query: str,
+        vector: ArrayLike,
+        top_k: int = 10,
+        *,
+        namespace: str = "default",
+        **conditions: Unpack[Conditions],
+    ) -> list[Hit]:
+        """Return what both searches find, joined by rank (reciprocal rank fusion), best first.
+
+        Args and errors as of the two.
+        """
+        _check_query(query)
+        asked, condition = _query(vector), condition_for(conditions)
+        _check_top_k(top_k)
+        self._catch_up(namespace)
+        deep = max(50, 2 * top_k)
+        with self._look() as (connection, reading):
+            space = find_namespace(connection, namespace)
+            rankings: list[Scored] = [
+                by_vector(
+                    connection, space, self._files_of, asked, top_k=deep, condition=condition, exact=False
+                ),
+                by_words(connection, space, query, deep, condition),
+            ]
+            return hits_for(reading, by_rank(rankings, top_k))
+
+    def _catch_up(self, name: str) -> None:
+        """Bring the text index up to the writes, if nobody writes now: what it lacks is searched row by row."""
+        if self._database.read_only:
+            return
+        while True:
+            with self._look() as (connection, _):
+                space = find_namespace(connection, name)
+            if space is None or space.indexed_place == space.last_place:
+                return
+            with self._database.transaction_if_free() as writer:
+                if writer is None:
+                    return
+                index_some(writer, numbered(writer, space.number), _INDEXED_AT_ONCE)
+
+    def episodes(
+        self,
+        *,
+        namespace: str | None = None,
+        with_vectors: bool = False,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[Episode]:
+        """Give episodes in the order in which they were added, a page at a time, one namespace after the other.
+
+        Nothing is held between pages: what is added meanwhile is given too, what is deleted is not.
+
+        Raises:
+            EpisodeInvalid: for a filter that does not parse.
+        """
+        for page in self.pages(namespace=namespace, with_vectors=with_vectors, **conditions):
+            yield from page
+
+    def pages(
+        self,
+        *,
+        namespace: str | None = None,
+        with_vectors: bool = False,
+        **conditions: Unpack[Conditions],
+    ) -> Iterator[list[Episode]]:
+        """Give the same in pages of up to 256."""
+        return self._pages(namespace, condition_for(conditions), with_vectors=with_vectors)
+
+    def _pages(
+        self, name: str | None, condition: Condition, *, with_vectors: bool
+    ) -> Iterator[list[Episode]]:
+        with self._look() as (connection, _):
+            spaces = [each for each in all_namespaces(connection) if name in (None, each.name)]
+        for space in spaces:
+            after: int | None = space.row(0)
+            while after is not None:
+                with self._look() as (_, reading):
+                    page = reading.page(space, after, condition, _PAGE, with_vectors=with_vectors)
+                yield [episode for _, episode in page]
+                after = page[-1][0] if len(page) == _PAGE else None
+
+    def statistics(self) -> StoreStatistics:
+        """Return the store's figures, in all namespaces."""
+        with self._look() as (connection, _):
+            spaces = all_namespaces(connection)
+        return StoreStatistics(
+            str(self.folder),
+            sum(each.live for each in spaces),
+            _disk_bytes(self.folder),
+            self._cache.held_bytes,
+            self._cache.hits,
+            self._cache.misses,
+            tuple(_statistics(each) for each in spaces),
+        )
+
+    def __len__(self) -> int:
+        """Return how many episodes can be had, in all namespaces."""
+        return self.statistics().episodes
+
+    def __contains__(self, episode_id: object) -> bool:
+        if not isinstance(episode_id, str):
+            return False
+        with self._look() as (_, reading):
+            return reading.live(episode_id) is not None
+
+
+def _query(vector: ArrayLike) -> NDArray[np.float32]:
+    return np.frombuffer(vector_bytes(vector), np.float32)
+
+
+def _check_query(query: object) -> None:
+    if not isinstance(query, str):
+        raise EpisodeInvalid(f"a query is a text, not a {type(query).__name__}")
+
+
+def _check_top_k(top_k: object) -> None:
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MOST_HITS:
+        raise EpisodeInvalid(f"top_k is a whole number from 1 to {_MOST_HITS}, not {top_k!r}")
+
+
+def _disk_bytes(folder: Path) -> int:
+    return sum(512 * each.stat().st_blocks for each in folder.rglob("*") if each.is_file())
+
+
+def _statistics(each: Namespace) -> NamespaceStatistics:
+    return NamespaceStatistics(
+        each.name,
+        each.live,
+        each.last_place,
+        each.vectors,
+        each.dimension,
+        each.embedder,
+        each.text_bytes,
+        each.budget_bytes,
+        each.last_place - each.indexed_place,
+    )

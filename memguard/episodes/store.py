@@ -1,0 +1,252 @@
+"""The store: everything that can be done with episodes, for threads and processes that share a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import apsw
+from numpy.typing import ArrayLike
+
+from memguard.episodes.checking import Finding, check_rows, check_tables, rebuild_codes
+from memguard.episodes.grouping import Share
+from memguard.episodes.namespaces import Namespace, all_namespaces, find_namespace
+from memguard.episodes.preparing import Prepared, check_name, prepare
+from memguard.episodes.readable import ReadableStore
+from memguard.episodes.records import Episode
+from memguard.episodes.schema import rebuild_words
+from memguard.episodes.words import index_some
+from memguard.episodes.writing import DELETED, latest
+from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeMissing
+from memguard.units import parse_bytes
+
+__all__ = ["EpisodeStore"]
+
+_KEEP: Final = object()
+# A store of many texts is searched at once after its adds if at most so many are still to be indexed.
+_MOST_UNINDEXED: Final = 20_000
+_INDEXED_AT_ONCE: Final = 4_096
+
+
+class EpisodeStore(ReadableStore):
+    """Episodes in a folder.
+
+    Threads and processes may use one folder at once: one writes at a time, in turn; nobody waits to read, and a reader
+    sees everything that was acknowledged before it began. An object may be used by all threads of a process, and, after
+    a fork, by parent and child.
+
+    It does not guard against other programs writing to its files, and not against a disk that says that it has written
+    what it has not.
+
+    Args:
+        folder: where it is; made, for this user alone, if it is not there.
+        durability: what an acknowledged add survives; see `Durability`.
+        cache_entries: episodes that are kept in memory at the most, those longest unused out first; 0 for none.
+        cache_bytes: what these may take together, as ``"16MiB"`` or a number.
+        max_text_bytes: the longest text that is taken, as UTF-8; the same bound holds for the metadata.
+        write_wait_s: how long an add waits for other processes' before it gives up.
+        read_only: change nothing; for a folder that cannot be written to as well.
+
+    Raises:
+        EpisodeStoreError: if there is no store to be had: damaged, of a newer version, on a network file system, in a
+            folder that cannot be written to.
+        EpisodeStoreBusy: if another process is writing and does not stop.
+    """
+
+    def add_episode(self, episode: Episode) -> str:
+        """Add one episode and return its id, once it is as safe as the store's durability says.
+
+        Raises:
+            EpisodeInvalid: if something is wrong with it.
+            EpisodeConflict: if its id is there with other content; the same content again changes nothing.
+            CapacityExceeded: if its namespace's budget would be passed.
+            EpisodeStoreError: if it could not be written.
+        """
+        return self.add_episodes([episode])[0]
+
+    def add_episodes(self, episodes: Iterable[Episode]) -> list[str]:
+        """Add episodes, all of them or, with an error, none; return their ids in order.
+
+        They are held in memory until they are written: add a million in batches of some thousand.
+
+        Raises:
+            EpisodeInvalid, EpisodeConflict, CapacityExceeded, EpisodeStoreError: as `add_episode`.
+        """
+        batch = self.prepared(episodes)
+        return self._group.add(batch, self.write_shares) if batch else []
+
+    def prepared(self, episodes: Iterable[Episode]) -> list[Prepared]:
+        """Return episodes checked and ready to be written, as `write_shares` wants them.
+
+        Raises:
+            EpisodeInvalid: if something is wrong with one of them by itself.
+        """
+        return prepare(episodes, max_text_bytes=self._most_text_bytes)
+
+    def write_shares(self, shares: Sequence[Share]) -> None:
+        """Write what several callers want, under one commit, and set the ids or the error of each.
+
+        Raises:
+            EpisodeStoreError: if nothing could be written.
+        """
+        ids: dict[int, list[str]] = {}
+        with self._database.transaction() as connection:
+            writing = self._writing(connection)
+            for number, share in enumerate(shares):
+                try:
+                    ids[number] = writing.add(share.batch)
+                except (EpisodeInvalid, EpisodeConflict, CapacityExceeded) as error:
+                    share.error = error
+            writing.finish()
+            self._index_behind(connection, writing.namespaces)
+        for number, written in ids.items():
+            shares[number].ids = written
+
+    def _index_behind(self, connection: apsw.Connection, namespaces: Iterable[Namespace]) -> None:
+        """Keep the text index so near behind the writes that a search can catch up with it."""
+        for namespace in namespaces:
+            if namespace.last_place - namespace.indexed_place > _MOST_UNINDEXED:
+                index_some(connection, namespace, _INDEXED_AT_ONCE)
+
+    def update(
+        self,
+        episode_id: str,
+        *,
+        text: str | object = _KEEP,
+        vector: ArrayLike | object | None = _KEEP,
+        metadata: Mapping[str, Any] | object = _KEEP,
+        kind: str | object = _KEEP,
+    ) -> int:
+        """Make a new version of an episode, with what is given in place of what it had; return its number.
+
+        Former versions stay in the history. An update that changes nothing makes no version.
+
+        Raises:
+            EpisodeMissing: if there is no such episode, or not any more.
+            EpisodeInvalid, CapacityExceeded, EpisodeStoreError: as `add_episode`.
+        """
+        changes = {"text": text, "vector": vector, "metadata": metadata, "kind": kind}
+        with self._database.transaction() as connection:
+            row, version, op = latest(connection, episode_id)
+            before = self._reading(connection).live(episode_id)
+            if op == DELETED or before is None:
+                raise EpisodeMissing(f"episode {episode_id!r} was deleted", episode_id=episode_id)
+            old, new = self._prepared(before, {}), self._prepared(before, changes)
+            if old == new:
+                return version
+            writing = self._writing(connection)
+            writing.replace(new, version, row)
+            writing.finish()
+        self._cache.drop(row)
+        return version + 1
+
+    def _prepared(self, before: Episode, changes: Mapping[str, object]) -> Prepared:
+        values: dict[str, Any] = {
+            name: getattr(before, name) if changes.get(name, _KEEP) is _KEEP else changes[name]
+            for name in ("text", "vector", "metadata", "kind")
+        }
+        episode = Episode(
+            **values, namespace=before.namespace, happened_at_s=before.happened_at_s, id=before.id
+        )
+        return prepare([episode], max_text_bytes=self._most_text_bytes)[0]
+
+    def delete(self, episode_id: str, *, purge: bool = False) -> None:
+        """Take an episode out of what can be had and found; its history stays.
+
+        Args:
+            episode_id: of the episode.
+            purge: overwrite the content of all its versions as well; their times stay in the history. The text index
+                is merged for it, which takes some seconds for a million texts.
+
+        Raises:
+            EpisodeMissing: if there is no such episode, or it was deleted before and is not to be purged now.
+        """
+        with self._database.transaction() as connection:
+            row, version, op = latest(connection, episode_id)
+            if op == DELETED and not purge:
+                raise EpisodeMissing(f"episode {episode_id!r} was deleted before", episode_id=episode_id)
+            writing = self._writing(connection)
+            if op != DELETED:
+                kind = next(connection.execute("SELECT kind FROM episode WHERE row = ?", (row,)))[0]
+                writing.bury(episode_id, version, row, kind)
+            if purge:
+                asked = "SELECT row FROM episode WHERE id = ? AND op IN (1, 2)"
+                rows: list[Any] = [each for (each,) in connection.execute(asked, (episode_id,)).fetchall()]
+                writing.erase(rows)
+            writing.finish()
+        self._cache.drop(row)
+        if purge:
+            self._database.checkpoint()
+
+    def set_namespace(
+        self, name: str, *, budget: str | int | object | None = _KEEP, embedder: str | object = _KEEP
+    ) -> None:
+        """Say what a namespace may take, or what makes its vectors; it is made if it is not there.
+
+        Args:
+            name: of the namespace.
+            budget: the most that its texts, metadata and vectors may take, as ``"1GiB"`` or bytes; ``None``: no bound.
+            embedder: identity of the model; cannot be changed once there are vectors.
+
+        Raises:
+            EpisodeInvalid: for another embedder than the one whose vectors are there.
+        """
+        check_name(name, "namespace")
+        most = budget if budget is _KEEP or budget is None else parse_bytes(budget)  # type: ignore[arg-type]
+        with self._database.transaction() as connection:
+            writing = self._writing(connection)
+            space = writing.namespace(name)
+            if most is not _KEEP:
+                space.budget_bytes = most  # type: ignore[assignment]
+            if isinstance(embedder, str):
+                if space.vectors and space.embedder != embedder:
+                    raise EpisodeInvalid(
+                        f"the vectors of namespace {name!r} are of {space.embedder or 'an unnamed embedder'}, "
+                        f"not of {embedder}; use another namespace"
+                    )
+                space.embedder = embedder
+            writing.finish()
+
+    def check(self) -> Iterator[Finding]:
+        """Give what is damaged, as it is found; nothing is changed, and others read and write meanwhile.
+
+        Every text, vector and piece of metadata is compared with its checksum: a million take about a minute.
+        """
+        with self._look() as (connection, _):
+            yield from check_tables(connection, str(self._database.path))
+            yield from check_rows(connection, str(self._database.path), self._files_of)
+
+    def rebuild(self) -> None:
+        """Make everything derived again: the bits of vectors, the text index. Nothing else is touched.
+
+        Raises:
+            EpisodeStoreError: if it cannot be written.
+        """
+        with self._database.transaction() as connection:
+            rebuild_words(connection)
+            for space in all_namespaces(connection):
+                if space.filed_place and space.dimension is not None:
+                    rebuild_codes(self._files_of(space), space.filed_place)
+        self.index()
+
+    def index(self) -> None:
+        """Bring the text index up to the writes, so that the next search need not."""
+        with self._look() as (connection, _):
+            names = [each.name for each in all_namespaces(connection)]
+        for name in names:
+            left = 1
+            while left:
+                with self._database.transaction() as writer:
+                    space = find_namespace(writer, name)
+                    left = 0 if space is None else index_some(writer, space, _INDEXED_AT_ONCE)
+
+    def close(self) -> None:
+        """File the vectors that wait, and let go of everything; a store that is not closed loses nothing."""
+        if self._database.is_closed:
+            return
+        try:
+            if not self._database.read_only:
+                with self._database.transaction() as connection:
+                    self._writing(connection).file_all()
+        finally:
+            super().close()

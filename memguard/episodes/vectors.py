@@ -1,0 +1,164 @@
+"""Vectors of a namespace in two files: float32 values, and beside them one bit of each, for the first look of a search.
+
+Comes in: vectors with their places. Goes out: vectors by place, and blocks of them or of their bits in order. The place
+of a vector tells where it lies, so nothing need be looked up; a place without a vector is zeros, as a file system makes
+them where nothing was written. The bits are derived, and can be made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["VectorFiles", "codes_of"]
+
+# What is read at once of the values and of the bits, each into one buffer that is used again.
+_VALUES_AT_ONCE: Final = 1 << 20
+_CODES_AT_ONCE: Final = 1 << 19
+
+
+def codes_of(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return one bit for each value, set where it is above zero; shape (n, code_bytes), filled up with zeros."""
+    bits = np.packbits(vectors > 0, axis=1)
+    return np.pad(bits, ((0, 0), (0, _code_bytes(vectors.shape[1]) - bits.shape[1])))
+
+
+def _code_bytes(dimension: int) -> int:
+    """Return the bytes of a code: whole words of 64 bits, so that bits can be counted by the word."""
+    return (dimension + 63) // 64 * 8
+
+
+class VectorFiles:
+    """The files of one namespace. Threads may read at once; one writes.
+
+    Args:
+        folder: where they are; made if it is not there.
+        number: of the namespace.
+        dimension: of each vector.
+        read_only: whether a file that is not there stays so.
+    """
+
+    def __init__(self, folder: Path, number: int, dimension: int, *, read_only: bool) -> None:
+        self.dimension = dimension
+        self.code_bytes = _code_bytes(dimension)
+        self.value_bytes = 4 * dimension
+        self.values_path, self.codes_path = folder / f"{number}.f32", folder / f"{number}.bits"
+        if not read_only:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT)
+        self._values = os.open(self.values_path, flags, 0o600)
+        try:
+            self._codes = os.open(self.codes_path, flags, 0o600)
+        except BaseException:
+            os.close(self._values)
+            raise
+
+    def write(self, places: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        """Write vectors, shape (n, dimension), to rising places."""
+        codes = codes_of(vectors)
+        for first, last in _runs(places):
+            start = places[first] - 1
+            _write(self._values, _bytes_of(vectors[first:last]), start * self.value_bytes)
+            _write(self._codes, _bytes_of(codes[first:last]), start * self.code_bytes)
+
+    def write_codes(self, place: int, codes: NDArray[np.uint8]) -> None:
+        """Write bits again, from a place on."""
+        _write(self._codes, _bytes_of(np.ascontiguousarray(codes)), (place - 1) * self.code_bytes)
+
+    def blank(self, place: int) -> None:
+        """Overwrite a vector with zeros, on the disk too."""
+        self.write([place], np.zeros((1, self.dimension), np.float32))
+        self.sync()
+
+    def sync(self) -> None:
+        """Return when what was written is on the disk."""
+        os.fdatasync(self._values)
+        os.fdatasync(self._codes)
+
+    def cut(self, places: int) -> None:
+        """Cut both files off behind a place, or lengthen them with zeros."""
+        os.ftruncate(self._values, places * self.value_bytes)
+        os.ftruncate(self._codes, places * self.code_bytes)
+
+    @property
+    def places(self) -> int:
+        """How many places both files have."""
+        values = os.fstat(self._values).st_size // self.value_bytes
+        return min(values, os.fstat(self._codes).st_size // self.code_bytes)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What they take of the disk; holes take nothing."""
+        return 512 * (os.fstat(self._values).st_blocks + os.fstat(self._codes).st_blocks)
+
+    def read(self, places: Sequence[int], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return vectors by place, shape (n, dimension); of places behind the end zeros."""
+        made = np.zeros((len(places), self.dimension), np.float32) if out is None else out
+        size, rows = self.value_bytes, _bytes_of(made)
+        for number, place in enumerate(places):
+            row = rows[number * size : (number + 1) * size]
+            if os.preadv(self._values, [row], (place - 1) * size) != size:
+                row[:] = bytes(size)
+        return made
+
+    def read_codes(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the bits of vectors by place, shape (n, code_bytes); of places behind the end zeros."""
+        size, made = self.code_bytes, bytearray(self.code_bytes * len(places))
+        for number, place in enumerate(places):
+            read = os.pread(self._codes, size, (place - 1) * size)
+            made[number * size : number * size + len(read)] = read
+        return np.frombuffer(made, np.uint8).reshape(len(places), size)
+
+    def value_blocks(self, last_place: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give all vectors up to a place in blocks, each with its first place; a block is overwritten by the next."""
+        at_once = max(1, _VALUES_AT_ONCE // self.value_bytes)
+        buffer = np.empty((at_once, self.dimension), np.float32)
+        yield from _blocks(self._values, buffer, last_place)
+
+    def code_blocks(self, last_place: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Give the bits of all vectors up to a place in the same way; a block is (n, code_bytes)."""
+        at_once = max(1, _CODES_AT_ONCE // self.code_bytes)
+        buffer = np.empty((at_once, self.code_bytes), np.uint8)
+        yield from _blocks(self._codes, buffer, last_place)
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in (self._values, self._codes):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return memoryview(array).cast("B")  # type: ignore[arg-type] # numpy 1's stubs do not know that it is a buffer
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Give the stretches of places without a gap, as positions (first, behind the last)."""
+    first = 0
+    for position in range(1, len(places) + 1):
+        if position == len(places) or places[position] != places[position - 1] + 1:
+            yield first, position
+            first = position
+
+
+def _write(fd: int, view: memoryview, offset: int) -> None:
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _blocks(fd: int, buffer: NDArray[Any], last_place: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    at_once, size = len(buffer), buffer.nbytes // len(buffer)
+    rows = _bytes_of(buffer)
+    for start in range(0, last_place, at_once):
+        count = min(at_once, last_place - start)
+        read = os.preadv(fd, [rows[: count * size]], start * size)
+        if read < count * size:  # a file that was cut short: what is missing is zeros
+            rows[read : count * size] = bytes(count * size - read)
+        yield start + 1, buffer[:count]

@@ -1,0 +1,290 @@
+"""What one add does: rows, vectors, history and figures, in one transaction, alike for one episode and for thousands.
+
+Comes in: prepared episodes, inside a transaction that writes. Goes out: ids. First everything that can be wrong is
+found, then everything is written, so a refused add leaves nothing and others in the same transaction are not touched.
+
+Vectors go to the namespace's files, which are on the disk before the transaction is committed; what lies in them
+behind the last committed place is garbage that the next writer overwrites. A few vectors at a time would cost a second
+flush of the disk for each add, so they wait in the table `unfiled`, under the same commit, until there are enough.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import apsw
+import numpy as np
+
+from memguard.episodes.namespaces import Namespace, check_dimension, namespace_for, numbered, save
+from memguard.episodes.preparing import Prepared
+from memguard.episodes.schema import PLACES
+from memguard.episodes.vectors import VectorFiles
+from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeMissing
+from memguard.units import format_bytes
+
+__all__ = ["ADDED", "DELETED", "PURGED", "UPDATED", "FilesOf", "Writing"]
+
+ADDED, UPDATED, DELETED, PURGED = 1, 2, 3, 4
+# So many vectors wait at the most: 384 KiB at 384 dimensions, looked at one by one by a search.
+MOST_UNFILED: Final = 256
+_AT_ONCE: Final = 500
+_INSERT: Final = (
+    "INSERT INTO episode(row, id, version, op, is_live, has_vector, happened_us, noted_us, checksum, kind, metadata, "
+    "text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+FilesOf = Callable[[Namespace], VectorFiles]
+
+
+class Writing:
+    """What is written by one transaction.
+
+    Args:
+        connection: inside a transaction that writes.
+        files_of: gives the files of a namespace with a dimension.
+        syncs: whether vectors are to be on the disk before the commit.
+    """
+
+    def __init__(self, connection: apsw.Connection, files_of: FilesOf, *, syncs: bool) -> None:
+        self._connection, self._files_of, self._syncs = connection, files_of, syncs
+        self._namespaces: dict[str, Namespace] = {}
+        self._rows: list[tuple[object, ...]] = []
+        self._vectors: dict[str, list[tuple[int, bytes]]] = {}
+        # Of ids that were given: what is in this transaction under it.
+        self._given: dict[str, Prepared] = {}
+        self._now_us = time.time_ns() // 1000
+
+    def add(self, batch: Sequence[Prepared]) -> list[str]:
+        """Take a batch to be written; all of it or, with an error, nothing.
+
+        Raises:
+            EpisodeInvalid: for a vector of another dimension.
+            EpisodeConflict: for an id that is there with other content.
+            CapacityExceeded: if a namespace's budget would be passed.
+        """
+        fresh = self._without_known(batch)
+        self._check_dimensions(fresh)
+        self._check_budgets(fresh)
+        for each in fresh:
+            self._take(each, each.id, 1, ADDED)
+            if each.is_given:
+                self._given[each.id] = each
+        return [each.id for each in batch]
+
+    def _without_known(self, batch: Sequence[Prepared]) -> list[Prepared]:
+        """Leave out what is there already, the same under the same id."""
+        given = [each for each in batch if each.is_given]
+        if not given:
+            return list(batch)
+        stored = self._stored([each.id for each in given])
+        fresh, here = [], dict(self._given)
+        for each in batch:
+            known = here.get(each.id)
+            if each.is_given and (known is not None or each.id in stored):
+                same = _is_same(each, known) if known is not None else _contents(each) in stored[each.id]
+                if not same:
+                    raise EpisodeConflict(
+                        f"there is an episode {each.id!r} with other content; update it, or give another id",
+                        episode_id=each.id,
+                    )
+                continue
+            here[each.id] = each
+            fresh.append(each)
+        return fresh
+
+    def _stored(self, ids: list[str]) -> dict[str, set[tuple[object, ...]]]:
+        """Return what the store has under ids, in all its versions."""
+        found: dict[str, set[tuple[object, ...]]] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            asked = (
+                "SELECT id, namespace.name, kind, checksum, has_vector, metadata, text FROM episode "
+                f"JOIN namespace ON number = row / {PLACES} WHERE id IN ({', '.join('?' * len(some))})"
+            )
+            for episode_id, *content, metadata, text in self._connection.execute(asked, some):
+                found.setdefault(episode_id, set()).add((*content, hash(metadata), hash(text)))
+        return found
+
+    def _check_dimensions(self, batch: Iterable[Prepared]) -> None:
+        first: dict[str, int] = {}
+        for each in batch:
+            if each.vector is None:
+                continue
+            dimension = len(each.vector) // 4
+            check_dimension(self.namespace(each.namespace), dimension)
+            if first.setdefault(each.namespace, dimension) != dimension:
+                raise EpisodeInvalid(
+                    f"vectors of dimension {first[each.namespace]} and {dimension} for one namespace, "
+                    f"{each.namespace!r}"
+                )
+
+    def _check_budgets(self, batch: Iterable[Prepared]) -> None:
+        wanted: dict[str, int] = {}
+        for each in batch:
+            wanted[each.namespace] = wanted.get(each.namespace, 0) + each.size_bytes
+        for name, size in wanted.items():
+            namespace = self.namespace(name)
+            budget = namespace.budget_bytes
+            if budget is not None and namespace.used_bytes + size > budget:
+                raise CapacityExceeded(
+                    f"namespace {name!r} has {format_bytes(namespace.used_bytes)} of its {format_bytes(budget)}, and "
+                    f"{format_bytes(size)} more were to be added; give it more, or purge old episodes",
+                    requested_bytes=size,
+                    capacity_bytes=budget,
+                    limited_by=f"namespace {name}",
+                )
+
+    def namespace(self, name: str) -> Namespace:
+        """Return a namespace as this transaction has changed it so far."""
+        known = self._namespaces.get(name)
+        if known is None:
+            known = self._namespaces[name] = namespace_for(self._connection, name)
+        return known
+
+    @property
+    def namespaces(self) -> list[Namespace]:
+        """Those that this transaction has to do with."""
+        return list(self._namespaces.values())
+
+    def of_row(self, row: int) -> Namespace:
+        """Return the namespace that a row belongs to."""
+        return self.namespace(numbered(self._connection, row // PLACES).name)
+
+    def _take(self, each: Prepared, episode_id: str, version: int, op: int) -> int:
+        namespace = self.namespace(each.namespace)
+        namespace.last_place += 1
+        row = namespace.row(namespace.last_place)
+        has_vector = each.vector is not None
+        happened_us = self._now_us if each.happened_us is None else each.happened_us
+        self._rows.append((
+            row, episode_id, version, op, 1, int(has_vector), happened_us, self._now_us, each.checksum, each.kind,
+            each.metadata, each.text,
+        ))  # fmt: skip
+        namespace.live += 1
+        namespace.text_bytes += each.text_bytes
+        namespace.used_bytes += each.size_bytes
+        if each.vector is not None:
+            namespace.dimension = len(each.vector) // 4
+            namespace.vectors += 1
+            self._vectors.setdefault(each.namespace, []).append((namespace.last_place, each.vector))
+        return row
+
+    def replace(self, each: Prepared, last_version: int, last_row: int) -> None:
+        """Take a new version of an episode.
+
+        Raises:
+            EpisodeInvalid, CapacityExceeded: as `add`.
+        """
+        self._check_dimensions([each])
+        self._check_budgets([each])
+        self.retire(last_row)
+        self._take(each, each.id, last_version + 1, UPDATED)
+
+    def bury(self, episode_id: str, last_version: int, last_row: int, kind: str) -> None:
+        """Take the end of an episode: a version without content."""
+        self.retire(last_row)
+        namespace = self.of_row(last_row)
+        namespace.last_place += 1
+        row = namespace.row(namespace.last_place)
+        self._rows.append((
+            row, episode_id, last_version + 1, DELETED, 0, 0, self._now_us, self._now_us, 0, kind, "{}", "",
+        ))  # fmt: skip
+
+    def retire(self, row: int) -> None:
+        """Take a version out of what can be had and found."""
+        namespace = self.of_row(row)
+        self._connection.execute("UPDATE episode SET is_live = 0 WHERE row = ?", (row,))
+        namespace.live -= 1
+        if row - namespace.row(0) <= namespace.indexed_place:
+            self._connection.execute("DELETE FROM words WHERE rowid = ?", (row,))
+
+    def erase(self, rows: Iterable[int]) -> None:
+        """Overwrite the content of versions that nobody can have any more."""
+        for row in rows:
+            namespace = self.of_row(row)
+            size = "length(CAST(text AS BLOB))", "length(CAST(metadata AS BLOB))"
+            text, metadata, has_vector = next(
+                self._connection.execute(
+                    f"SELECT {', '.join(size)}, has_vector FROM episode WHERE row = ?", (row,)
+                )
+            )
+            place = row - namespace.row(0)
+            if has_vector and place <= namespace.filed_place:
+                self._files_of(namespace).blank(place)
+            self._connection.execute("DELETE FROM unfiled WHERE row = ?", (row,))
+            namespace.unfiled -= self._connection.changes()
+            self._connection.execute(
+                f"UPDATE episode SET op = {PURGED}, has_vector = 0, checksum = 0, metadata = '{{}}', text = '' "
+                "WHERE row = ?",
+                (row,),
+            )
+            namespace.text_bytes -= text
+            namespace.vectors -= has_vector
+            namespace.used_bytes -= text + metadata + has_vector * 4 * (namespace.dimension or 0)
+        # A deleted text's words stay in the index until its parts are merged.
+        self._connection.execute("INSERT INTO words(words) VALUES ('optimize')")
+
+    def finish(self) -> None:
+        """Write what was taken; the transaction can be committed then."""
+        self._connection.executemany(_INSERT, self._rows)
+        for name, namespace in self._namespaces.items():
+            self._file(namespace, self._vectors.get(name, []))
+            save(self._connection, namespace)
+
+    def file_all(self) -> None:
+        """Move all vectors that wait in the table to their files."""
+        waiting: Any = self._connection.execute("SELECT name FROM namespace WHERE unfiled > 0").fetchall()
+        for (name,) in waiting:
+            self._to_files(self.namespace(name), [])
+        self.finish()
+
+    def _file(self, namespace: Namespace, fresh: list[tuple[int, bytes]]) -> None:
+        if not fresh:
+            return
+        if namespace.unfiled + len(fresh) > MOST_UNFILED:
+            self._to_files(namespace, fresh)
+            return
+        rows = [(namespace.row(place), vector) for place, vector in fresh]
+        self._connection.executemany("INSERT INTO unfiled(row, vector) VALUES (?, ?)", rows)
+        namespace.unfiled += len(fresh)
+
+    def _to_files(self, namespace: Namespace, fresh: list[tuple[int, bytes]]) -> None:
+        files, first = self._files_of(namespace), namespace.row(0)
+        files.cut(namespace.filed_place)
+        asked = "SELECT row, vector FROM unfiled WHERE row BETWEEN ? AND ? ORDER BY row"
+        waiting = [(row - first, vector) for row, vector in self._connection.execute(asked, namespace.rows)]
+        every = waiting + fresh
+        for start in range(0, len(every), 2 * MOST_UNFILED):
+            some = every[start : start + 2 * MOST_UNFILED]
+            values = np.frombuffer(b"".join(vector for _, vector in some), np.float32)
+            files.write([place for place, _ in some], values.reshape(len(some), -1))
+        files.cut(namespace.last_place)
+        if self._syncs:
+            files.sync()
+        self._connection.execute("DELETE FROM unfiled WHERE row BETWEEN ? AND ?", namespace.rows)
+        namespace.filed_place, namespace.unfiled = namespace.last_place, 0
+
+
+def _contents(each: Prepared) -> tuple[object, ...]:
+    has_vector = int(each.vector is not None)
+    return each.namespace, each.kind, each.checksum, has_vector, hash(each.metadata), hash(each.text)
+
+
+def _is_same(one: Prepared, other: Prepared) -> bool:
+    return one._replace(happened_us=None) == other._replace(happened_us=None)
+
+
+def latest(connection: apsw.Connection, episode_id: str) -> tuple[int, int, int]:
+    """Return row, version and op of an episode's last version.
+
+    Raises:
+        EpisodeMissing: if there is none.
+    """
+    found = connection.execute(
+        "SELECT row, version, op FROM episode WHERE id = ? ORDER BY version DESC LIMIT 1", (episode_id,)
+    ).fetchone()
+    if found is None:
+        raise EpisodeMissing(f"there is no episode {episode_id!r}", episode_id=episode_id)
+    return found[0], found[1], found[2]

@@ -1,0 +1,214 @@
+"""Many threads and processes use one store: nothing acknowledged is lost, nothing is there twice, nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore, vectors, writing
+from memguard.errors import EpisodeInvalid, EpisodeStoreBusy
+from tests.support.dying import deaths
+from tests.support.episodes import episode
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITER = """
+import sys
+from memguard.episodes import EpisodeStore
+from tests.support.episodes import episode
+who = int(sys.argv[2])
+with EpisodeStore(sys.argv[1]) as store:
+    for batch in range(10):
+        first = 10_000 * who + 100 * batch
+        print(*store.add_episodes(episode(number, namespace=f"n{who % 2}") for number in range(first, first + 100)))
+"""
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+@pytest.mark.requirement("E8", "E14")
+def test_four_processes_at_once(tmp_path: Path) -> None:
+    """Batches of four processes are all there, each whole and in its order, and a reader sees no half batch meanwhile."""
+    writers = [start(WRITER, tmp_path / "store", who) for who in range(4)]
+    with EpisodeStore(tmp_path / "store") as store:
+        while any(each.poll() is None for each in writers):
+            assert len(store) % 100 == 0
+        told = [each.communicate()[0].split() for each in writers]
+        assert [each.returncode for each in writers] == [0] * 4
+        assert sorted(each for ids in told for each in ids) == sorted(each.id for each in store.episodes())
+        for who, ids in enumerate(told):
+            numbers = [store.get_episode(each).metadata["number"] for each in (ids[0], ids[500], ids[999])]
+            assert numbers == [10_000 * who, 10_000 * who + 500, 10_000 * who + 999]
+        assert not list(store.check())
+
+
+@pytest.mark.requirement("E8")
+def test_adds_of_many_threads_share_commits(tmp_path: Path) -> None:
+    """Each of 32 threads gets its own ids; a bad add fails its caller alone; there are fewer commits than adds."""
+    ids: list[str] = []
+    errors: list[Exception] = []
+
+    def work(number: int) -> None:
+        for each in range(20):
+            ids.append(store.add_episode(episode(100 * number + each)))
+            try:
+                store.add_episode(episode(1, vector=[1.0]))
+            except EpisodeInvalid as error:
+                errors.append(error)
+
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episode(episode(0))
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert (len(ids), len(set(ids)), len(errors), len(store)) == (640, 640, 640, 641)
+        moments = {store.get_episode(each).noted_at_s for each in ids}
+        assert len(moments) < 640
+
+
+def test_tasks_share_commits_too(tmp_path: Path) -> None:
+    """Hundreds of coroutines add at once; a bad add fails its own task; what was added is found and iterated."""
+
+    async def work() -> None:
+        async with await AsyncEpisodeStore.open(tmp_path / "store") as store:
+            adds = [store.add_episode(episode(number)) for number in range(300)]
+            bad = [store.add_episode(episode(1, kind="")) for _ in range(3)]
+            made = await asyncio.gather(*adds, *bad, return_exceptions=True)
+            assert [type(each) for each in made[300:]] == [EpisodeInvalid] * 3
+            ids = made[:300]
+            assert len(set(ids)) == 300
+            assert [each.id async for each in store.episodes()] == ids
+            hit, *_ = await store.search_episodes_by_text("7", 1)
+            assert hit.episode.metadata["number"] == 7
+            assert (await store.search_episodes_by_vector(episode(7).vector, 1))[0].id == hit.id
+            assert (await store.search("7", episode(7).vector, 1))[0].id == hit.id
+            assert await store.update(hit.id, text="new") == 2
+            assert (await store.get_episode(hit.id)).text == "new"
+            await store.delete(hit.id)
+            assert [change.what for change in await store.history(hit.id)] == ["added", "updated", "deleted"]
+            assert (await store.statistics()).episodes == 299
+
+    asyncio.run(work())
+    assert not [each for each in threading.enumerate() if "memguard-episodes" in each.name]
+
+
+@pytest.mark.requirement("E8")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_parent_and_forked_child_use_one_object(tmp_path: Path) -> None:
+    """After a fork both go on reading and adding, with connections and locks of their own."""
+    with EpisodeStore(tmp_path / "store") as store:
+        first = store.add_episode(episode(0))
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                assert store.get_episode(first).metadata["number"] == 0
+                store.add_episodes(episode(number) for number in range(400))
+                status = 0
+            finally:
+                os._exit(status)
+        store.add_episodes(episode(number) for number in range(400))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert len(store) == 801
+        assert not list(store.check())
+
+
+HOLDER = """
+import sys
+from memguard.episodes import EpisodeStore
+store = EpisodeStore(sys.argv[1])
+with store._database.transaction():
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_writer_that_is_stopped_is_named(tmp_path: Path) -> None:
+    """Who waits for it is told its pid and loses nothing; readers do not wait; when it is gone, adds go on."""
+    holder = start(HOLDER, tmp_path / "store")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "holds\n"
+    with EpisodeStore(tmp_path / "store", read_only=True) as reader:
+        assert len(reader) == 0
+    with pytest.raises(
+        EpisodeStoreBusy, match=rf"process {holder.pid} was writing to .* for more than 0.2 s"
+    ):
+        EpisodeStore(tmp_path / "store", write_wait_s=0.2)
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with EpisodeStore(tmp_path / "store", write_wait_s=30) as store:
+        store.add_episode(episode(1))
+        assert len(store) == 1
+
+
+@pytest.mark.requirement("E14", "E7")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_death_at_any_line_leaves_whole_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any line of what writes, an add is there whole or not at all, and what was acknowledged before stays."""
+    path = tmp_path / "store"
+    monkeypatch.setattr(writing, "MOST_UNFILED", 3)
+    EpisodeStore(path).close()
+    acknowledged, told = os.pipe()
+
+    def work(begin: object) -> None:
+        store = EpisodeStore(path)
+        begin()  # type: ignore[operator]
+        one = store.add_episode(episode(1))
+        os.write(told, b"1")
+        store.add_episodes(episode(number) for number in range(4))
+        os.write(told, b"2")
+        store.update(one, text="changed")
+        os.write(told, b"3")
+        store.delete(one)
+        os.write(told, b"4")
+        store.close()
+        os.write(told, b"5")
+
+    os.set_blocking(acknowledged, False)
+    before = deaths_seen = 0
+    for _, pid in deaths(work, writing, vectors):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        try:
+            done = int(os.read(acknowledged, 10)[-1:] or b"0")
+        except BlockingIOError:
+            done = 0
+        with EpisodeStore(path, cache_entries=0) as store:
+            figures = store.statistics()
+            grown = figures.episodes - before
+            if done in (0, 1, 2, 3):
+                # What was being done when it died is there or not.
+                assert grown in {0: (0, 1), 1: (1, 5), 2: (5,), 3: (5, 4)}[done]
+            else:
+                assert grown == 4
+            before = figures.episodes
+            deaths_seen += 1
+            if deaths_seen % 25 == 0:
+                assert not list(store.check())
+    os.close(acknowledged)
+    os.close(told)
+    assert deaths_seen > 100
+
+
+def test_an_interrupt_of_one_caller_lets_the_others_go_on(tmp_path: Path) -> None:
+    """A Ctrl-C while a commit is under way reaches its caller, and the next one writes."""
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episode(Episode())
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store._group.add(store.prepared([Episode()]), interrupted)
+        store.add_episode(Episode())
+        assert len(store) == 2
