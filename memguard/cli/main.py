@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "completion": ("memguard.cli.completion", "completion_command"),
     "config": ("memguard.cli.config", "config_command"),
     "doctor": ("memguard.cli.doctor", "doctor_command"),
+    "episodes": ("memguard.cli.episodes", "episodes_command"),
     "leaks": ("memguard.cli.leaks", "leaks_command"),
     "report": ("memguard.cli.report", "report_command"),
     "run": ("memguard.cli.run", "run_command"),

@@ -209,6 +209,13 @@ class Database:
             if self._writing is not None:
                 self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def vacuum(self) -> None:
+        """Write the database anew without its free pages; needs as much room again meanwhile."""
+        with self._lock.held(), translated(self.path):
+            assert self._writing is not None
+            self._writing.execute("VACUUM")
+            self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
     def close(self) -> None:
         """Close all connections; of no use afterwards."""
         self._is_closed = True

@@ -207,6 +207,26 @@ class EpisodeStore(ReadableStore):
                 space.embedder = embedder
             writing.finish()
 
+    def mark(self, name: str) -> str | None:
+        """Return what was written down under a name with `add_marked`, ``None`` if nothing was."""
+        with self._look() as (connection, _):
+            found = connection.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def add_marked(self, episodes: Iterable[Episode], name: str, value: str) -> list[str]:
+        """Add episodes as `add_episodes` does, and write something down under a name by the same commit.
+
+        Who adds from a source writes down how far he came, and goes on from there after any death.
+        """
+        batch = self.prepared(episodes)
+        with self._database.transaction() as connection:
+            writing = self._writing(connection)
+            ids = writing.add(batch)
+            writing.finish()
+            connection.execute("INSERT OR REPLACE INTO mark(name, value) VALUES (?, ?)", (name, value))
+            self._index_behind(connection, writing.namespaces)
+        return ids
+
     def check(self) -> Iterator[Finding]:
         """Give what is damaged, as it is found; nothing is changed, and others read and write meanwhile.
 
@@ -239,6 +259,16 @@ class EpisodeStore(ReadableStore):
                 with self._database.transaction() as writer:
                     space = find_namespace(writer, name)
                     left = 0 if space is None else index_some(writer, space, _INDEXED_AT_ONCE)
+
+    def compact(self) -> None:
+        """Give the disk back what deleted rows and merged parts of the text index took; writers wait meanwhile.
+
+        Former versions stay, for they are the history; vectors stay in their places.
+        """
+        with self._database.transaction() as connection:
+            self._writing(connection).file_all()
+            connection.execute("INSERT INTO words(words) VALUES ('optimize')")
+        self._database.vacuum()
 
     def close(self) -> None:
         """File the vectors that wait, and let go of everything; a store that is not closed loses nothing."""

@@ -33,6 +33,11 @@ STATUSES = {
     "ConfigError": 2,
     "DataError": 2,
     "DurationSyntaxError": 2,
+    "EpisodeConflict": 1,
+    "EpisodeInvalid": 2,
+    "EpisodeMissing": 1,
+    "EpisodeStoreBusy": 1,
+    "EpisodeStoreError": 1,
     "JobCrashed": 1,
     "JobError": 1,
     "JobInterrupted": 130,
@@ -51,7 +56,7 @@ STATUSES = {
 FIELDS = {
     "text": "x", "setting": "x", "origin": "x", "subject": "x", "remedy": "x", "path": "x", "requested_bytes": 1,
     "capacity_bytes": 1, "limited_by": "x", "free_bytes": 1, "holders": (), "failures": (), "extra": "x",
-    "start": 0, "stop": 1,
+    "start": 0, "stop": 1, "episode_id": "x",
 }  # fmt: skip
 
 
