@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from memguard.episodes.aio import AsyncEpisodeStore
     from memguard.episodes.checking import Finding
     from memguard.episodes.database import Durability
+    from memguard.episodes.embedding import Embedder, HashingEmbedder
+    from memguard.episodes.embedding_cache import CachedEmbedder, EmbeddingCache
     from memguard.episodes.records import Change, Episode, Hit, StoreStatistics
     from memguard.episodes.store import EpisodeStore
 
 __all__ = [
     "AsyncEpisodeStore",
+    "CachedEmbedder",
     "Change",
     "Durability",
+    "Embedder",
+    "EmbeddingCache",
     "Episode",
     "EpisodeStore",
     "Finding",
+    "HashingEmbedder",
     "Hit",
     "StoreStatistics",
 ]
@@ -32,11 +38,15 @@ __all__ = [
 # Imported when asked for: numpy comes with the store.
 _HOMES = {
     "AsyncEpisodeStore": "aio",
+    "CachedEmbedder": "embedding_cache",
     "Change": "records",
     "Durability": "database",
+    "Embedder": "embedding",
+    "EmbeddingCache": "embedding_cache",
     "Episode": "records",
     "EpisodeStore": "store",
     "Finding": "checking",
+    "HashingEmbedder": "embedding",
     "Hit": "records",
     "StoreStatistics": "records",
 }

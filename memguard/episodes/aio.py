@@ -103,7 +103,7 @@ class AsyncEpisodeStore:
         act = functools.partial(self.store.search_episodes_by_text, query, top_k, **conditions)
         return await self._aside(self._readers, act)
 
-    async def search(self, query: str, vector: Any, top_k: int = 10, **conditions: Any) -> list[Hit]:
+    async def search(self, query: str, vector: Any = None, top_k: int = 10, **conditions: Any) -> list[Hit]:
         """As `EpisodeStore.search`."""
         act = functools.partial(self.store.search, query, vector, top_k, **conditions)
         return await self._aside(self._readers, act)

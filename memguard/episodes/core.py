@@ -12,6 +12,7 @@ import apsw
 
 from memguard.episodes.caching import ByteCache
 from memguard.episodes.database import Database, Durability
+from memguard.episodes.embedding import Embedder
 from memguard.episodes.grouping import Group
 from memguard.episodes.namespaces import Namespace
 from memguard.episodes.reading import Reading, Stored
@@ -36,6 +37,7 @@ class StoreCore:
         max_text_bytes: str | int = 16 * MIB,
         write_wait_s: float = 60.0,
         read_only: bool = False,
+        embedder: Embedder | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._durability = Durability(durability)
@@ -46,6 +48,7 @@ class StoreCore:
         self._database = Database(
             self.folder, self._durability, read_only=read_only, write_wait_s=write_wait_s
         )
+        self.embedder = embedder
         self._group = Group()
         self._forget_sheddable = register_sheddable(self)
 

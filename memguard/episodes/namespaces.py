@@ -106,3 +106,20 @@ def check_dimension(namespace: Namespace, dimension: int, what: str = "the vecto
             f"{what} has dimension {dimension}, the vectors of namespace {namespace.name!r} have "
             f"{namespace.dimension}; use another namespace for another model"
         )
+
+
+def check_embedder(namespace: Namespace, embedder: str) -> None:
+    """Refuse vectors of another embedder than made a namespace's.
+
+    Args:
+        namespace: where they go, or are searched for.
+        embedder: what made them; ``""`` if nobody said.
+
+    Raises:
+        EpisodeInvalid: it says both.
+    """
+    if embedder and namespace.vectors and namespace.embedder != embedder:
+        raise EpisodeInvalid(
+            f"the vectors of namespace {namespace.name!r} are of {namespace.embedder or 'an unnamed embedder'}, not of "
+            f"{embedder}; use another namespace"
+        )

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from memguard.episodes.embedding import Embedder
 from memguard.episodes.ids import check_id, new_ids
 from memguard.episodes.records import Episode
 from memguard.errors import EpisodeInvalid
@@ -51,6 +52,7 @@ class Prepared(NamedTuple):
         checksum: over text, metadata and vector.
         text_bytes: of the text, as UTF-8.
         size_bytes: what it takes of a budget: text, metadata and vector.
+        embedder: what made the vector of the text; ``""`` where it was given, or there is none.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Prepared(NamedTuple):
     checksum: int
     text_bytes: int
     size_bytes: int
+    embedder: str = ""
 
 
 def checksum(text: bytes, metadata: bytes, vector: bytes | None) -> int:
@@ -71,13 +74,39 @@ def checksum(text: bytes, metadata: bytes, vector: bytes | None) -> int:
     return zlib.crc32(vector or b"", zlib.crc32(metadata, zlib.crc32(text)))
 
 
-def prepare(episodes: Iterable[Episode], *, max_text_bytes: int) -> list[Prepared]:
-    """Check episodes and make them ready.
+def prepare(
+    episodes: Iterable[Episode], *, max_text_bytes: int, embedder: Embedder | None = None
+) -> list[Prepared]:
+    """Check episodes and make them ready; what has a text and no vector gets one of the embedder, if there is one.
 
     Raises:
         EpisodeInvalid: it says which of them, and what is wrong with it.
     """
     given = list(episodes)
+    ready = _ready(given, max_text_bytes)
+    bare = [at for at, each in enumerate(ready) if each.vector is None and each.text]
+    if embedder is None or not bare:
+        return ready
+    made = _checked(embedder.embed([ready[at].text for at in bare]), len(bare), embedder)
+    for at, vector in zip(bare, made, strict=True):
+        each = ready[at]
+        stored = vector_bytes(vector)
+        told = checksum(each.text.encode(), each.metadata.encode(), stored)
+        size = each.size_bytes + len(stored)
+        ready[at] = each._replace(vector=stored, checksum=told, size_bytes=size, embedder=embedder.name)
+    return ready
+
+
+def _checked(made: Any, count: int, embedder: Embedder) -> Any:
+    shape = np.shape(made)
+    if shape != (count, embedder.dimension):
+        raise EpisodeInvalid(
+            f"the embedder {embedder.name} made {shape} of {count} texts, not ({count}, {embedder.dimension})"
+        )
+    return made
+
+
+def _ready(given: Sequence[Episode], max_text_bytes: int) -> list[Prepared]:
     fresh = iter(new_ids(sum(not getattr(each, "id", "") for each in given)))
     vectors: Sequence[bytes | None] = _all_vectors(given) or [None] * len(given)
     ready = []

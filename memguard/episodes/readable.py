@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memguard.episodes.core import StoreCore
 from memguard.episodes.filters import Condition, Conditions, condition_for
-from memguard.episodes.namespaces import Namespace, all_namespaces, find_namespace, numbered
+from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace, numbered
 from memguard.episodes.preparing import vector_bytes
 from memguard.episodes.reading import Reading
 from memguard.episodes.records import Change, Episode, Hit, NamespaceStatistics, StoreStatistics
@@ -139,7 +139,7 @@ class ReadableStore(StoreCore):
     def search(
         self,
         query: str,
-        vector: ArrayLike,
+        vector: ArrayLike | None = None,
         top_k: int = 10,
         *,
         namespace: str = "default",
@@ -147,15 +147,18 @@ class ReadableStore(StoreCore):
     ) -> list[Hit]:
         """Return what both searches find, joined by rank (reciprocal rank fusion), best first.
 
-        Args and errors as of the two.
+        Args and errors as of the two; without a vector the store's embedder makes one of the query.
         """
         _check_query(query)
-        asked, condition = _query(vector), condition_for(conditions)
+        condition = condition_for(conditions)
         _check_top_k(top_k)
+        asked, embedder = self._embedded(query) if vector is None else (_query(vector), "")
         self._catch_up(namespace)
         deep = max(50, 2 * top_k)
         with self._look() as (connection, reading):
             space = find_namespace(connection, namespace)
+            if space is not None:
+                check_embedder(space, embedder)
             rankings: list[Scored] = [
                 by_vector(
                     connection, space, self._files_of, asked, top_k=deep, condition=condition, exact=False
@@ -163,6 +166,13 @@ class ReadableStore(StoreCore):
                 by_words(connection, space, query, deep, condition),
             ]
             return hits_for(reading, by_rank(rankings, top_k))
+
+    def _embedded(self, query: str) -> tuple[NDArray[np.float32], str]:
+        if self.embedder is None:
+            raise EpisodeInvalid(
+                "the store has no embedder, so give a vector for the query, or search by text alone"
+            )
+        return _query(self.embedder.embed([query])[0]), self.embedder.name
 
     def _catch_up(self, name: str) -> None:
         """Bring the text index up to the writes, if nobody writes now: what it lacks is searched row by row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import apsw
@@ -10,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from memguard.episodes.checking import Finding, check_rows, check_tables, rebuild_codes
 from memguard.episodes.grouping import Share
-from memguard.episodes.namespaces import Namespace, all_namespaces, find_namespace
-from memguard.episodes.preparing import Prepared, check_name, prepare
+from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
+from memguard.episodes.preparing import Prepared, check_name, prepare, vector_bytes
 from memguard.episodes.readable import ReadableStore
 from memguard.episodes.records import Episode
 from memguard.episodes.schema import rebuild_words
@@ -46,6 +47,7 @@ class EpisodeStore(ReadableStore):
         max_text_bytes: the longest text that is taken, as UTF-8; the same bound holds for the metadata.
         write_wait_s: how long an add waits for other processes' before it gives up.
         read_only: change nothing; for a folder that cannot be written to as well.
+        embedder: makes vectors of texts that come without one, and of queries; see `memguard.episodes.embedding`.
 
     Raises:
         EpisodeStoreError: if there is no store to be had: damaged, of a newer version, on a network file system, in a
@@ -81,7 +83,7 @@ class EpisodeStore(ReadableStore):
         Raises:
             EpisodeInvalid: if something is wrong with one of them by itself.
         """
-        return prepare(episodes, max_text_bytes=self._most_text_bytes)
+        return prepare(episodes, max_text_bytes=self._most_text_bytes, embedder=self.embedder)
 
     def write_shares(self, shares: Sequence[Share]) -> None:
         """Write what several callers want, under one commit, and set the ids or the error of each.
@@ -148,7 +150,18 @@ class EpisodeStore(ReadableStore):
         episode = Episode(
             **values, namespace=before.namespace, happened_at_s=before.happened_at_s, id=before.id
         )
-        return prepare([episode], max_text_bytes=self._most_text_bytes)[0]
+        if changes.get("vector", _KEEP) is _KEEP and episode.text != before.text and self._embeds(before):
+            episode = replace(episode, vector=None)
+        return self.prepared([episode])[0]
+
+    def _embeds(self, before: Episode) -> bool:
+        """Whether an episode's vector was made of its text by this store's embedder."""
+        if self.embedder is None or before.vector is None:
+            return False
+        made = prepare(
+            [replace(before, vector=None)], max_text_bytes=self._most_text_bytes, embedder=self.embedder
+        )
+        return made[0].vector == vector_bytes(before.vector)
 
     def delete(self, episode_id: str, *, purge: bool = False) -> None:
         """Take an episode out of what can be had and found; its history stays.
@@ -199,11 +212,7 @@ class EpisodeStore(ReadableStore):
             if most is not _KEEP:
                 space.budget_bytes = most  # type: ignore[assignment]
             if isinstance(embedder, str):
-                if space.vectors and space.embedder != embedder:
-                    raise EpisodeInvalid(
-                        f"the vectors of namespace {name!r} are of {space.embedder or 'an unnamed embedder'}, "
-                        f"not of {embedder}; use another namespace"
-                    )
+                check_embedder(space, embedder)
                 space.embedder = embedder
             writing.finish()
 

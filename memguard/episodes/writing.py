@@ -17,7 +17,14 @@ from typing import Any, Final
 import apsw
 import numpy as np
 
-from memguard.episodes.namespaces import Namespace, check_dimension, namespace_for, numbered, save
+from memguard.episodes.namespaces import (
+    Namespace,
+    check_dimension,
+    check_embedder,
+    namespace_for,
+    numbered,
+    save,
+)
 from memguard.episodes.preparing import Prepared
 from memguard.episodes.schema import PLACES
 from memguard.episodes.vectors import VectorFiles
@@ -113,7 +120,9 @@ class Writing:
             if each.vector is None:
                 continue
             dimension = len(each.vector) // 4
-            check_dimension(self.namespace(each.namespace), dimension)
+            space = self.namespace(each.namespace)
+            check_embedder(space, each.embedder)
+            check_dimension(space, dimension)
             if first.setdefault(each.namespace, dimension) != dimension:
                 raise EpisodeInvalid(
                     f"vectors of dimension {first[each.namespace]} and {dimension} for one namespace, "
@@ -167,6 +176,7 @@ class Writing:
         namespace.used_bytes += each.size_bytes
         if each.vector is not None:
             namespace.dimension = len(each.vector) // 4
+            namespace.embedder = each.embedder or namespace.embedder
             namespace.vectors += 1
             self._vectors.setdefault(each.namespace, []).append((namespace.last_place, each.vector))
         return row
