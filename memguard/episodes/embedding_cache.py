@@ -1,7 +1,7 @@
 """Embeddings that were made before, on the disk: one file each, for many processes, within bounds.
 
-Comes in: an embedder and texts. Goes out: vectors, made only where none was kept. A file is put in its place in one step,
-and one that is damaged or in the way counts as not there. What has not been used for longest goes first.
+Comes in: an embedder and texts. Goes out: vectors, made only where none was kept. A file is put in its place in one
+step, and one that is damaged or in the way counts as not there. What has not been used for longest goes first.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ STRESS = ROOT / "stress"
 SMALLEST = {
     "budget_storm.py": ["--duration", "2", "--parallel", "4"],
     "chaos_kills.py": ["--duration", "5"],
+    "episode_chaos.py": ["--duration", "2", "--pause", "0.2"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
     "ledger_chaos.py": ["--duration", "2"],
     "machine_storm.py": ["--duration", "0", "--jobs", "4"],
