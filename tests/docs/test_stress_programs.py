@@ -18,6 +18,7 @@ SMALLEST = {
     "budget_storm.py": ["--duration", "2", "--parallel", "4"],
     "chaos_kills.py": ["--duration", "5"],
     "episode_chaos.py": ["--duration", "2", "--pause", "0.2"],
+    "processor_soak.py": ["--count", "20"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
     "ledger_chaos.py": ["--duration", "2"],
     "machine_storm.py": ["--duration", "0", "--jobs", "4"],
@@ -28,7 +29,7 @@ SMALLEST = {
 }
 PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
 # A warm-up that is long enough takes as long as all the others together.
-HEAVY = {"soak.py"}
+HEAVY = {"processor_soak.py", "soak.py"}
 
 
 def run(program: Path, *arguments: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from memguard.host import private_bytes_now
+from memguard.host import private_bytes_now, read_process_memory
 from memguard.units import MIB
 from memguard.worker import current_job
 from memguard_integrations.autofeat.encode import Matrix, to_frame
@@ -117,7 +117,7 @@ def _memory_bytes(progress: Progress) -> int | None:
     """Return what the engine may hold; ``None`` outside a guard, where nothing bounds it."""
     if progress.budget_bytes == sys.maxsize:
         return None
-    return max(_LEAST_BYTES, int((progress.budget_bytes - private_bytes_now()) * _SHARE))
+    return max(_LEAST_BYTES, int((progress.budget_bytes - read_process_memory().private_bytes) * _SHARE))
 
 
 class _Followed:
@@ -131,6 +131,8 @@ class _Followed:
         checkpoint = job.checkpoint if job is not None else _nothing
         self._job = job
         self._looked_s = 0.0
+        # The cheap figure counts what this process inherited, which is its template's and in no budget.
+        self._inherited_bytes = private_bytes_now() - read_process_memory().private_bytes
         self.watch = FitWatch(self._expansion, self._selection, checkpoint, self._fit, self._is_short)
 
     def _expansion(self, step: int, steps: int, columns: int) -> None:
@@ -157,9 +159,8 @@ class _Followed:
             return False
         self._looked_s = time.monotonic()
         pool = shared_pool().statistics()
-        return (
-            private_bytes_now() + pool.in_use_bytes + pool.idle_bytes > _BRINK * self._progress.budget_bytes
-        )
+        used = private_bytes_now() - self._inherited_bytes + pool.in_use_bytes + pool.idle_bytes
+        return used > _BRINK * self._progress.budget_bytes
 
     def _fit(self) -> None:
         release()

@@ -52,7 +52,7 @@ class AutoFeatLight(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         memory: how much the candidates may hold, such as "2GiB"; beyond a third of it their correlations are summed
             by blocks. None takes 512 MiB for that third.
         scratch_dir: accepted as by the other estimators; no file is written.
-        light_mode: "never" or "auto", as yet the same.
+        light_mode: "never" or "auto"; nothing is left out in either.
 
     Attributes:
         features_: names of the columns that ``transform`` gives.

@@ -47,7 +47,7 @@ class FeatureSelector(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         verbose: above 0, what is done is logged as ``memguard.autofeat`` on the level INFO.
         memory: how much memory the selection may hold, such as "2GiB"; None leaves it to the selection.
         scratch_dir: accepted as by the other estimators; a selection writes no file.
-        light_mode: "never" or "auto", as yet the same.
+        light_mode: "never" or "auto"; a selection alone leaves nothing out.
 
     Attributes:
         good_cols_: the selected columns, the best first, after those to keep.
