@@ -154,11 +154,15 @@ def time_command(words: Sequence[str]) -> float:
 
 
 def answer_of_python(program: str) -> Any:
-    """Run a Python program in a fresh interpreter; returns what it printed as JSON on its last line."""
+    """Run a Python program in a fresh interpreter; returns what it printed as JSON on its last line.
+
+    It finds the modules beside this file, but after all others: ``autofeat`` is the package, not the benchmark of it.
+    """
+    beside = f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
+        [sys.executable, "-P", "-W", "ignore", "-c", beside + program],
         check=True,
-        env={**python_environment(), "PYTHONPATH": str(Path(__file__).parent)},
+        env=python_environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
