@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["good_values", "stacked", "with_columns"]
 
-# pandas 3 copies on write and warns of the argument; before, `concat` copies unless told otherwise.
-_NO_COPY: Final[dict[str, Any]] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"copy": False}
+_COPY_IS_LAZY: Final = int(pd.__version__.partition(".")[0]) >= 3
 
 
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -26,12 +25,16 @@ def with_columns(frame: pd.DataFrame, names: Sequence[str], values: NDArray[np.f
     Args:
         frame: shape (n_rows, n_columns).
         names: of the columns to add.
-        values: float64 of shape (n_names, n_rows); the result keeps it.
+        values: float64 of shape (n_names, n_rows); the result keeps it, and has a copy of the frame.
     """
     if not names:
         return frame
     added = pd.DataFrame(values.T, columns=list(names), index=frame.index, copy=False)
-    return pd.concat([frame, added], axis=1, **_NO_COPY)
+    if _COPY_IS_LAZY:
+        return pd.concat([frame, added], axis=1)
+    # Without this, pandas 2 makes one block of all, by way of two more copies of the values.
+    with pd.option_context("mode.copy_on_write", True):
+        return pd.concat([frame.copy(), added], axis=1, copy=False)
 
 
 def good_values(
