@@ -34,6 +34,10 @@ def setup() -> None:
     frame = pd.DataFrame(numbers.uniform(1, 2, (120, 3)), columns=list("abc"))
     TABLE["frame"] = frame
     TABLE["target"] = frame["a"] * frame["b"] + 0.01 * numbers.standard_normal(120)
+    from sklearn.datasets import load_diabetes
+
+    TABLE["patients"], TABLE["progression"] = load_diabetes(return_X_y=True, as_frame=True)
+    TABLE["patients"] = TABLE["patients"][["bmi", "bp", "s5"]]
     TABLE["folder"] = tempfile.TemporaryDirectory(prefix="autofeat-leaks-")
     TABLE["array"] = np.zeros(500_000)
 
@@ -64,6 +68,20 @@ def own_small_fit() -> None:
     from memguard.integrations.autofeat import AutoFeatRegressor
 
     AutoFeatRegressor(feateng_steps=1, featsel_runs=1, verbose=0).fit(TABLE["frame"], TABLE["target"])
+
+
+def stock_fit_of_patients() -> None:
+    """Fit stock autofeat with its defaults on three columns of scikit-learn's table of diabetes, 442 rows."""
+    from autofeat import AutoFeatRegressor
+
+    AutoFeatRegressor(verbose=0).fit(TABLE["patients"], TABLE["progression"])
+
+
+def own_fit_of_patients() -> None:
+    """The same by this project's engine."""
+    from memguard.integrations.autofeat import AutoFeatRegressor
+
+    AutoFeatRegressor(verbose=0).fit(TABLE["patients"], TABLE["progression"])
 
 
 def numba_closures() -> None:
@@ -124,7 +142,9 @@ def joblib_memmaps(number: int) -> None:
 PROGRAMS = {
     "stock_fit": 30,
     "stock_small_fit": 40,
-    "own_fit": 30,
+    "own_fit": 40,
+    "stock_fit_of_patients": 24,
+    "own_fit_of_patients": 40,
     "own_small_fit": 60,
     "numba_closures": 60,
     "sympy_formulas": 100,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from memguard.leaks.census import Census
-from memguard.leaks.channels import examine, window_of
+from memguard.leaks.channels import examine, may_grow, window_of
 from memguard.leaks.judge import judge
 from memguard.leaks.records import Channel, ChannelFinding, Explained, LeakReport, Shape
 from memguard.leaks.sampler import Sampler, is_collecting, tracked_objects_now
@@ -141,7 +141,8 @@ class LeakDetector:
     def _reconsider(self) -> None:
         """Look closer for a suspicion, or no longer for one that did not hold."""
         window = window_of(self.series, self._warm_up)
-        findings = (examine(self.series, channel, window) for channel in CHANNELS)
+        moving = (each for each in CHANNELS if self._thorough or may_grow(self.series, each))
+        findings = (examine(self.series, channel, window) for channel in moving)
         suspects = [each for each in findings if each is not None and each.shape in _SUSPICIOUS]
         suspicious = bool(suspects) and (self._thorough or self._is_worth_it(suspects))
         # Many a suspicion ends once garbage is collected; a census is for those that do not.

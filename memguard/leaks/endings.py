@@ -21,6 +21,7 @@ _SHARE_OF_THE_WAY: Final = 0.5
 _LEAST_ENDED: Final = 2
 # Fewer show no trend; who is called stable must have had the time to show one.
 _LEAST_FOR_STABLE: Final = 20
+_MEND: Final = "let it get through all iterations, then look again"
 
 
 def report_of_death(
@@ -95,8 +96,10 @@ def _iterations(count: int) -> str:
 def cautious(report: LeakReport, *, failed: bool = False) -> LeakReport:
     """Return a report that calls nobody stable who failed, or who was seen too shortly."""
     missing = _LEAST_FOR_STABLE - report.iterations
+    if failed and report.verdict is Verdict.INCONCLUSIVE:
+        return replace(report, advice=_MEND)
     if report.verdict is not Verdict.STABLE or (missing <= 0 and not failed):
         return report
-    advice = "mend what it raises, then look again" if failed else f"{missing} more iterations would decide"
+    advice = _MEND if failed else f"{missing} more iterations would decide"
     more = max(missing, 1)
     return replace(report, verdict=Verdict.INCONCLUSIVE, advice=advice, more_iterations=more)

@@ -93,16 +93,17 @@ class Sampler:
         """Read what is cheap, at the end of an iteration; ``objects`` is left to the ends of blocks.
 
         Malloc's books take longer the more pieces its heap is in, up to a millisecond. A sampler that was
-        made without forcing reads so seldom that this takes at most a third of a percent of the time, or each 32nd
-        time, and else repeats what it read.
+        made without forcing reads so seldom that this takes a third of a percent of the processor time at most, or each
+        32nd time, and else repeats what it read.
         """
-        began_s = time.perf_counter()
+        # Of the processor, not of the clock: else a busy machine makes the pauses short in terms of what was worked.
+        began_s = time.process_time()
         if self._is_sparing and self._repeats < _MOST_REPEATS and self._was_just_read(began_s):
             self._repeat()
             return
         self._repeats = 0
         self._read_cheap()
-        self._cost_s = (self._cost_s + time.perf_counter() - began_s) / 2
+        self._cost_s = (self._cost_s + time.process_time() - began_s) / 2
         self._read_at_s = began_s
         self.series.advance()
 

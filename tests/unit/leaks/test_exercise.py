@@ -125,6 +125,7 @@ def test_who_fails_is_not_called_stable(
     assert outcome.report is not None
     assert outcome.report.iterations == ended
     assert outcome.report.verdict is Verdict.INCONCLUSIVE
+    assert outcome.report.advice == "let it get through all iterations, then look again"
     assert outcome.ran_out is (name == "starves")
 
 
