@@ -25,8 +25,10 @@ __all__ = ["Scored", "by_rank", "by_vector", "by_words", "hits_for"]
 
 # Reciprocal rank fusion: Cormack, Clarke, Buettcher, SIGIR 2009, who found 60 to do for all their collections.
 _FUSION_CONSTANT: Final = 60
-# So few that every one of them is compared, and nothing is missed.
-_FEW: Final = 20_000
+# One vector in so many is read by itself; of more, all are read in order.
+_SPARSE: Final = 50
+# More are found than are wanted, since some of them may be deleted.
+_SPARE: Final = 4
 
 Scored = list[tuple[int, float]]
 
@@ -82,10 +84,18 @@ class VectorSearch:
         assert space.dimension is not None
         candidates = candidates_for(space.vectors, space.dimension, top_k)
         if candidates >= space.vectors:
-            return self._among_allowed(top_k, exact=True)
-        found = nearest(
-            self._files, self._query, space.filed_place, top_k=candidates, candidates=candidates, mask=_All()
-        )
+            found = nearest_exactly(
+                self._files, self._query, space.filed_place, top_k=_SPARE * top_k, mask=_All()
+            )
+        else:
+            found = nearest(
+                self._files,
+                self._query,
+                space.filed_place,
+                top_k=candidates,
+                candidates=candidates,
+                mask=_All(),
+            )
         live = self._live(*found, top_k)
         if len(live) >= top_k:
             return live
@@ -115,16 +125,15 @@ class VectorSearch:
         for (row,) in rows:
             allowed[row - bounds[0]] = True
         count = int(np.count_nonzero(allowed))
-        if count <= _FEW:
-            places = np.flatnonzero(allowed)
-            found = self._compared(places)
-        elif exact:
+        assert space.dimension is not None
+        candidates = candidates_for(count, space.dimension, top_k)
+        if count * _SPARSE < space.filed_place:
+            found = self._compared(np.flatnonzero(allowed))
+        elif exact or candidates >= count:
             found = nearest_exactly(
                 self._files, self._query, space.filed_place, top_k=top_k, mask=_Some(allowed)
             )
         else:
-            assert space.dimension is not None
-            candidates = candidates_for(count, space.dimension, top_k)
             found = nearest(
                 self._files,
                 self._query,
