@@ -35,12 +35,15 @@ def _files(module: ModuleType) -> str:
     return module.__file__.removesuffix("__init__.py")
 
 
-def deaths(work: Callable[[Callable[[], None]], None], *rooms: ModuleType) -> Iterator[tuple[int, int]]:
-    """Do a piece of work in a forked copy again and again, and kill each a line later than the one before.
+def deaths(
+    work: Callable[[Callable[[], None]], None], *rooms: ModuleType, step: int = 1
+) -> Iterator[tuple[int, int]]:
+    """Do a piece of work in a forked copy again and again, and kill each some lines later than the one before.
 
     Args:
         work: given what it calls where lines begin to count.
         rooms: the modules and packages whose lines count.
+        step: how many lines later.
 
     Yields:
         The number of the line, and the copy's pid, as soon as it is made. When the next one is asked for it is reaped.
@@ -48,7 +51,7 @@ def deaths(work: Callable[[Callable[[], None]], None], *rooms: ModuleType) -> It
     """
     number, status = 0, -signal.SIGKILL
     while status == -signal.SIGKILL:
-        number += 1
+        number += step
         pid = os.fork()
         if pid == 0:
             _work_in_copy(work, functools.partial(die_at, number, rooms))

@@ -368,6 +368,7 @@ def test_data_of_another_shape_is_refused(
         AutoFeatProcessor(steps=1, featsel_runs=1, manager=manager).fit(features, target)
 
 
+@pytest.mark.heavy
 @pytest.mark.requirement("R2.4")
 def test_selection_in_two_processes(patients: Data, manager: MemoryManager) -> None:
     """Autofeat's own code: two processes select inside the one budget, and are gone with their shared memory before the result is used."""
