@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["good_values", "stacked", "with_columns"]
+from memguard_integrations.autofeat.engine.joining import beside
 
-_COPY_IS_LAZY: Final = int(pd.__version__.partition(".")[0]) >= 3
+__all__ = ["good_values", "stacked", "with_columns"]
 
 
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -30,11 +29,7 @@ def with_columns(frame: pd.DataFrame, names: Sequence[str], values: NDArray[np.f
     if not names:
         return frame
     added = pd.DataFrame(values.T, columns=list(names), index=frame.index, copy=False)
-    if _COPY_IS_LAZY:
-        return pd.concat([frame, added], axis=1)
-    # Without this, pandas 2 makes one block of all, by way of two more copies of the values.
-    with pd.option_context("mode.copy_on_write", True):
-        return pd.concat([frame.copy(), added], axis=1, copy=False)
+    return beside([frame.copy(), added])
 
 
 def good_values(

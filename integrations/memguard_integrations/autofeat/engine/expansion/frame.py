@@ -16,11 +16,11 @@ from memguard_integrations.autofeat.engine.columns import ColumnStore
 from memguard_integrations.autofeat.engine.expansion import symbols
 from memguard_integrations.autofeat.engine.expansion.candidates import Units
 from memguard_integrations.autofeat.engine.expansion.expander import DEFAULT_TRANSFORMATIONS, expand
+from memguard_integrations.autofeat.engine.joining import beside
 
 __all__ = ["as_frame", "engineer_features"]
 
 _log = logging.getLogger("memguard.autofeat")
-_COPY_IS_LAZY = int(pd.__version__.partition(".")[0]) >= 3
 
 
 def engineer_features(  # noqa: PLR0917 - autofeat's signature
@@ -75,10 +75,4 @@ def as_frame(columns: ColumnStore, names: Sequence[Hashable], index: pd.Index[An
         pd.DataFrame(block.T, columns=list(names[first : first + len(block)]), index=index, copy=False)
         for first, block in columns.blocks()
     ]
-    if len(parts) == 1:
-        return parts[0]
-    if _COPY_IS_LAZY:
-        return pd.concat(parts, axis=1)
-    # Without this, pandas 2 makes one block of all, which is a second copy of the matrix.
-    with pd.option_context("mode.copy_on_write", True):
-        return pd.concat(parts, axis=1, copy=False)
+    return parts[0] if len(parts) == 1 else beside(parts)
