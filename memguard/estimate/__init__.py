@@ -13,6 +13,7 @@ from memguard.estimate.autofeat import (
     bound_counts,
     column_bound,
     estimate_autofeat,
+    most_rows,
     rows_that_fit,
     what_fits,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "estimate_autofeat",
     "estimate_engine",
     "lightest_loss",
+    "most_rows",
     "rows_that_fit",
     "what_fits",
 ]

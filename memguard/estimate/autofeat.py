@@ -313,10 +313,23 @@ def rows_that_fit(
 ) -> int:
     """Return the most rows, up to ``request.rows``, whose high estimate fits the budget; 0 if too few do."""
 
-    def fits(rows: int) -> bool:
-        return estimate(replace(request, rows=rows), counts).fits(budget_bytes)
+    def fits(smaller: AutoFeatRequest, counts: AutoFeatCounts) -> bool:
+        return estimate(smaller, counts).fits(budget_bytes)
 
-    return _largest(fits, request.rows)
+    return most_rows(request, counts, fits)
+
+
+def most_rows(
+    request: AutoFeatRequest, counts: AutoFeatCounts, fits: Callable[[AutoFeatRequest, AutoFeatCounts], bool]
+) -> int:
+    """Return the most rows, up to ``request.rows``, with which a request can be had; 0 if too few can.
+
+    Args:
+        request: the whole fit.
+        counts: of its columns.
+        fits: whether a fit can be had; what is said of some rows holds for fewer of them.
+    """
+    return _largest(lambda rows: fits(replace(request, rows=rows), counts), request.rows)
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

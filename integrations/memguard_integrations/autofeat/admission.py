@@ -23,7 +23,7 @@ from memguard.estimate import (
     estimate_autofeat,
     estimate_engine,
     lightest_loss,
-    rows_that_fit,
+    most_rows,
     what_fits,
 )
 from memguard.manager import MemoryManager
@@ -48,6 +48,7 @@ __all__ = [
 
 _SCRATCH_SHARE: Final = 0.85
 _Estimator = Callable[[AutoFeatRequest, AutoFeatCounts], Estimate]
+_Test = Callable[[AutoFeatRequest, AutoFeatCounts], bool]
 
 
 class FitRefused(CapacityExceeded):
@@ -127,8 +128,7 @@ def admit(
 
     if can_be_had(request, survey.counts):
         return Admission(rows, estimate)
-    fitting = _three_figures(rows_that_fit(request, survey.counts, budget_bytes, estimator))
-    if shrink and fitting >= MIN_ROWS:
+    if shrink and (fitting := _rows_to_be_had(request, survey.counts, can_be_had)):
         return Admission(fitting, estimator(replace(request, rows=fitting), survey.counts))
     if settings.engine is Engine.MEMGUARD and settings.light is Light.AUTO:
         found = lightest_loss(request, survey.counts, settings.transformations, can_be_had)
@@ -141,6 +141,12 @@ def admit(
     changes = what_fits(request, survey.counts, budget_bytes, estimator)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
     raise _refusal(request, survey, budget_bytes, estimate, _would_fit(possible, setting))
+
+
+def _rows_to_be_had(request: AutoFeatRequest, counts: AutoFeatCounts, can_be_had: _Test) -> int:
+    """Return the most rows that memory and disk have room for, in three figures; 0 for too few."""
+    rows = _three_figures(most_rows(request, counts, can_be_had))
+    return rows if rows >= MIN_ROWS and can_be_had(replace(request, rows=rows), counts) else 0
 
 
 def _overflows(estimate: Estimate, survey: Survey) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from memguard.errors import CapacityExceeded, DataError
@@ -72,6 +74,20 @@ def test_a_fit_may_shrink_where_that_was_asked_for(flights: Survey) -> None:
     assert admission.estimate.fits(2 * GIB)
     whole = admit(flights, SETTINGS, 24 * GIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
     assert whole.fit_rows == 327_346
+
+
+def test_a_fit_shrinks_to_what_the_disk_has_room_for(flights: Survey) -> None:
+    """Rows are as many as memory and disk have room for; on a small disk fewer than on a large one, never too many."""
+    found = []
+    for free in (3 * MIB, 300 * MIB, 1024 * GIB):
+        survey = replace(flights, scratch_bytes=free)
+        admission = admit(survey, ENGINE, 512 * MIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
+        assert admission.relief is None
+        scratch = admission.estimate.inputs["scratch_bytes"]
+        assert isinstance(scratch, int)
+        assert scratch <= 0.85 * free
+        found.append(admission.fit_rows)
+    assert 10_000 < found[0] < found[1] < found[2]
 
 
 def test_rows_asked_for_are_taken_or_refused(flights: Survey) -> None:
