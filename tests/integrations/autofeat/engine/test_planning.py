@@ -116,7 +116,7 @@ def test_a_fit_that_is_asked_for_less_on_its_way_does_less(table: tuple[pd.DataF
     asked = iter([False, True])
     with (
         watched(FitWatch(is_short=lambda: next(asked, False))),
-        pytest.warns(LightMode, match="asked to go on"),
+        pytest.warns(LightMode, match="memory ran short on the way: it would have needed [^,]*$"),
     ):
         model = AutoFeatRegressor(feateng_steps=2, featsel_runs=1).fit(frame, target)
     assert model.left_out_
@@ -135,6 +135,46 @@ def test_a_fit_that_cannot_do_less_goes_on_under_pressure(table: tuple[pd.DataFr
         warnings.simplefilter("ignore", LightMode)
         model = AutoFeatRegressor(feateng_steps=1, featsel_runs=1).fit(frame.iloc[:60], target[:60])
     assert model.score(frame, target) > 0.2
+
+
+@pytest.mark.parametrize("memory", [None, "100MiB"])
+def test_each_new_beginning_does_less(
+    table: tuple[pd.DataFrame, Any], monkeypatch: pytest.MonkeyPatch, memory: str | None
+) -> None:
+    """Asked for less for ever, no try does what one before it did, each is told, and the engine gets a lower bound."""
+    tries: list[tuple[Any, ...]] = []
+    bounds: list[int | None] = []
+    choose = choosing.fitting.choose
+
+    def told(frame: Any, target: Any, start: Any, request: Any) -> Any:
+        tries.append((len(frame), request.steps, request.transformations, request.accepts))
+        bounds.append(request.guards.memory_bytes)
+        return choose(frame, target, start, request)
+
+    monkeypatch.setattr(choosing.fitting, "choose", told)
+    with watched(FitWatch(is_short=lambda: True)), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LightMode)
+        model = AutoFeatRegressor(feateng_steps=2, featsel_runs=1, memory=memory).fit(*table)
+    said = [each.message.left_out for each in caught if isinstance(each.message, LightMode)]
+    assert len(tries) == len(set(tries)) == len(said) + 1 > 2
+    assert len(said) == len(set(said))
+    assert said[-1] == model.left_out_
+    assert bounds[0] == (memory and 100 * MIB)
+    assert bounds[1] is not None
+    assert memory is None or bounds[1] == 50 * MIB
+
+
+def test_where_nothing_is_less_a_fit_is_not_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for less where nothing can be left out, a fit goes on where it is, and nothing is told."""
+    tries: list[int] = []
+    choose = choosing.fitting.choose
+    monkeypatch.setattr(choosing.fitting, "choose", lambda *given: (tries.append(1), choose(*given))[1])
+    frame = pd.DataFrame({"a": np.arange(1.0, 61.0)})
+    with watched(FitWatch(is_short=lambda: True)):
+        AutoFeatRegressor(feateng_steps=1, featsel_runs=1, transformations=("^2",)).fit(
+            frame, frame["a"] ** 2
+        )
+    assert tries == [1]
 
 
 def test_a_full_disk_is_done_without_where_memory_has_room(
@@ -206,24 +246,32 @@ frame = pd.DataFrame(random.rand(6000, 4) + 0.5, columns=list("abcd"))
 target = (frame["a"] * frame["b"] + 0.1 * random.rand(6000)).to_numpy()
 told = {{}}
 from memguard_integrations.autofeat.engine.planning import choosing
-choosing.scratch_free_bytes = lambda folder: 10**12  # the disk looks empty before the start, and is full on the way
-for mode in ("never", "auto"):
+honest = choosing.scratch_free_bytes
+asked = []
+def free_bytes(folder):  # the disk looks empty before the start, and is full on the way
+    asked.append(10**12 if not asked else honest(folder))
+    return asked[-1]
+choosing.scratch_free_bytes = free_bytes
+for mode in ("never", "auto", "forecast"):
+    asked[:] = [0] if mode == "forecast" else []
+    light_mode = "auto" if mode == "forecast" else mode
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = AutoFeatRegressor(feateng_steps=2, featsel_runs=1, memory="34MiB", scratch_dir={scratch!r}, light_mode=mode)
+            model = AutoFeatRegressor(feateng_steps=2, featsel_runs=1, memory="34MiB", scratch_dir={scratch!r}, light_mode=light_mode)
             model.fit(frame, target)
             told[mode] = [list(model.left_out_), model.score(frame, target), [type(each.message).__name__ for each in caught]]
         except ScratchFull as error:
             told[mode] = [str(error), error.path, error.needed_bytes]
     free = os.statvfs({scratch!r})
     told[mode].append(free.f_bavail * free.f_frsize)
+    told[mode].append(asked[-1])
 print(json.dumps(told))
 """
 
 
 def test_a_disk_that_fills_up_on_the_way(tmp_path: Path) -> None:
-    """A real full disk stops the fit with nothing left on it and says what it needs, or has it done light."""
+    """A real full disk stops the fit with nothing left on it, or has it done light: with as much as had it been foreseen."""
     if geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("a small file system needs root and unshare")
     import json
@@ -243,14 +291,16 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path) -> None:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    message, path, needed, free = told["never"]
+    message, path, needed, free, _ = told["never"]
     assert path == str(scratch)
     assert "more are needed" in message
     assert "scratch_dir=" in message
     assert needed > 3 * MIB
     assert free > 2.9 * MIB
-    left_out, score, caught, free = told["auto"]
-    assert left_out
+    left_out, score, caught, free, asked = told["auto"]
+    # What the first try held is let go of before it is asked: as much as the forecast would have left out.
+    assert asked > 2.9 * MIB
+    assert left_out == told["forecast"][0] != []
     assert score > 0.9
     assert "LightMode" in caught
     assert free > 2.9 * MIB

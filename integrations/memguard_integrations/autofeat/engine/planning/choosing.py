@@ -29,6 +29,7 @@ from memguard.units import format_bytes
 from memguard_integrations.autofeat.engine.estimators import fitting
 from memguard_integrations.autofeat.engine.estimators.watching import watch_now, watched
 from memguard_integrations.autofeat.engine.planning.needs import (
+    LEAST_MEMORY_BYTES,
     LEAST_SELECTION_BYTES,
     Room,
     needed_bytes,
@@ -118,11 +119,12 @@ class _Choosing:
         self._known = _forecast.get()
         self._relief = self._known.relief
         self._selection_bytes: int | None = None
-        self._room = Room(request.guards.memory_bytes, scratch_free_bytes(request.guards.scratch_dir))
+        self._heeds = request.guards.light
+        self._room = Room(request.guards.memory_bytes, self._free_bytes())
 
     def run(self) -> tuple[Chosen, tuple[str, ...]]:
         if self._relief is None and not self._can_be_had():
-            self._lighten("there is not room for all of it")
+            self._lighten("there is not room for all of it", self._room)
         for _ in range(_MOST_TRIES):
             try:
                 return self._try(), self._left_out()
@@ -132,12 +134,14 @@ class _Choosing:
                 full = None
             # Not from within: what the error came through holds columns, and with them memory and disk.
             self._do_with_less(full)
-        with watched(replace(watch_now(), is_short=lambda: False)):
-            return self._try(), self._left_out()
+        self._heeds = False
+        return self._try(), self._left_out()
 
     def _try(self) -> Chosen:
         relief, request, frame, target = self._relief, self._request, self._frame, self._target
-        guards = replace(request.guards, selection_bytes=self._selection_share())
+        guards = replace(
+            request.guards, memory_bytes=self._room.memory_bytes, selection_bytes=self._selection_share()
+        )
         request = replace(request, guards=guards)
         if relief is None:
             with self._heeding():
@@ -163,17 +167,21 @@ class _Choosing:
     @contextmanager
     def _heeding(self) -> Iterator[None]:
         """Have the fit end where it is asked to go on with less, and may."""
-        watch, may = watch_now(), self._request.guards.light
+        watch = watch_now()
+
+        def heed() -> None:
+            if self._heeds and watch.is_short():
+                self._heeds = self._may_be_less()
+                if self._heeds:
+                    raise _Short
 
         def step() -> None:
             watch.on_step()
-            if may and watch.is_short():
-                raise _Short
+            heed()
 
         def expansion(step_now: int, steps: int, columns: int) -> None:
             watch.on_expansion(step_now, steps, columns)
-            if may and watch.is_short():
-                raise _Short
+            heed()
 
         with watched(replace(watch, on_step=step, on_expansion=expansion)):
             yield
@@ -210,20 +218,51 @@ class _Choosing:
         Raises:
             ScratchFull: the disk is full, and there is no other way.
         """
-        if full is not None:
-            self._room = replace(self._room, scratch_bytes=full.free_bytes)
-            if self._selection_bytes is None and self._room.holds(*self._light_request()):
-                self._selection_bytes = max(LEAST_SELECTION_BYTES, copied_bytes(*self._light_request()))
-                return
-            if not self._request.guards.light:
-                raise full
-            self._lighten("the scratch directory is full", full)
+        if full is None:
+            self._heed()
             return
-        memory = self._room.memory_bytes
+        self._room = replace(self._room, scratch_bytes=self._free_after(full))
+        if self._selection_bytes is None and self._room.holds(*self._light_request()):
+            self._selection_bytes = max(LEAST_SELECTION_BYTES, copied_bytes(*self._light_request()))
+            return
+        if not self._request.guards.light:
+            raise full
+        self._lighten("the scratch directory is full", self._room, full)
+
+    def _may_be_less(self) -> bool:
+        """Whether there is less to do than what is tried; where not, a fit that began anew would be the same."""
+        counts = self._known.counts or bound_counts(self._whole)
+        return self._lightest(Room(None, 0), counts) is not None
+
+    def _heed(self) -> None:
+        """Do less in half the memory, or else in as much; where nothing is less, go on and ask no more."""
+        memory, counts = self._room.memory_bytes, self._counts()
         if memory is None:
             memory = needed_bytes(*self._light_request())
-        self._room = replace(self._room, memory_bytes=memory // 2)
-        self._lighten("it was asked to go on with less", must=False)
+        halved = Room(max(memory // 2, min(memory, LEAST_MEMORY_BYTES)), self._free_bytes())
+        found = self._lightest(halved, counts) or self._lightest(self._room, counts)
+        if found is None:
+            self._heeds = False
+            return
+        self._room = halved
+        # How much there was for it nobody knows: others use the same memory.
+        self._take(found, LightMode((), needed_bytes(self._whole, counts), 0, "memory ran short on the way"))
+
+    def _free_bytes(self) -> int:
+        return scratch_free_bytes(self._request.guards.scratch_dir)
+
+    def _free_after(self, full: ScratchFull) -> int:
+        """Return how much is free now that nothing of the try is left; less than what it was to take, which it had not.
+
+        A quota is not told, and a forecast may be wrong.
+        """
+        free = self._free_bytes()
+        if self._room.memory_bytes is None or not replace(self._room, scratch_bytes=free).has(
+            *self._light_request()
+        ):
+            return free
+        spilled = spilled_bytes(*self._light_request(), self._room.memory_bytes)
+        return min(free, max(full.free_bytes, spilled // 2))
 
     def _light_request(self) -> tuple[AutoFeatRequest, AutoFeatCounts]:
         counts, relief = self._known.counts or bound_counts(self._whole), self._relief
@@ -231,24 +270,35 @@ class _Choosing:
             return self._whole, counts
         return relief.applied(self._whole, counts)
 
-    def _lighten(self, why: str, full: ScratchFull | None = None, *, must: bool = True) -> None:
-        """Choose what to leave out, and tell it.
+    def _lighten(self, why: str, room: Room, full: ScratchFull | None = None) -> None:
+        """Choose what to leave out for a room, and tell it.
 
         Raises:
-            CapacityExceeded, ScratchFull: nothing may be left out, or nothing helps; not if it is only wished for.
+            CapacityExceeded, ScratchFull: nothing may be left out, or nothing helps.
         """
-        counts, former = self._counts(), self._relief
-        found = None
-        if self._request.guards.light:
-            found = lightest_loss(self._whole, counts, self._request.transformations, self._room.has)
-        if found is None or found == former:
-            if must:
-                raise full or self._refusal(counts)
-            return
-        self._relief = found
-        self._selection_bytes = None
-        had = (self._room.memory_bytes or 0) + self._room.scratch_bytes
-        tell_light(LightMode(self._left_out(), needed_bytes(self._whole, counts), had, why))
+        counts = self._counts()
+        found = self._lightest(room, counts) if self._request.guards.light else None
+        if found is None:
+            raise full or self._refusal(counts)
+        memory, copies = room.memory_bytes or 0, copied_bytes(self._whole, counts)
+        if copies > memory:
+            told = LightMode((), copies, memory, "memory has no room for the rows that selecting copies")
+        else:
+            told = LightMode((), needed_bytes(self._whole, counts), memory + room.scratch_bytes, why)
+        self._take(found, told)
+
+    def _lightest(self, room: Room, counts: AutoFeatCounts) -> Relief | None:
+        """Return what loses least of all that a room has and that needs less than what was tried."""
+        before = needed_bytes(*self._light_request())
+
+        def fits(request: AutoFeatRequest, fewer: AutoFeatCounts) -> bool:
+            return needed_bytes(request, fewer) < before and room.has(request, fewer)
+
+        return lightest_loss(self._whole, counts, self._request.transformations, fits)
+
+    def _take(self, relief: Relief, told: LightMode) -> None:
+        self._relief, self._selection_bytes = relief, None
+        tell_light(LightMode(self._left_out(), told.needed_bytes, told.had_bytes, told.why))
 
     def _left_out(self) -> tuple[str, ...]:
         if self._relief is None:

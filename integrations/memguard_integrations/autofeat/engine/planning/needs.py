@@ -8,7 +8,14 @@ from typing import Final
 from memguard.estimate import AutoFeatCounts, AutoFeatRequest, column_bytes, copied_bytes
 from memguard.units import MIB
 
-__all__ = ["LEAST_SELECTION_BYTES", "Room", "needed_bytes", "selection_share", "spilled_bytes"]
+__all__ = [
+    "LEAST_MEMORY_BYTES",
+    "LEAST_SELECTION_BYTES",
+    "Room",
+    "needed_bytes",
+    "selection_share",
+    "spilled_bytes",
+]
 
 # With less than this selection passes over the columns again and again.
 LEAST_SELECTION_BYTES: Final = 16 * MIB
@@ -17,6 +24,8 @@ _MOST_FOR_SELECTION: Final = 256 * MIB
 _SELECTION_PART: Final = 3
 # Formulas, and their names, beside the columns.
 _FORMULAS_BYTES: Final = 32 * MIB
+# A fit that is to go on with less gets no less than this, if it had as much.
+LEAST_MEMORY_BYTES: Final = LEAST_SELECTION_BYTES + _FORMULAS_BYTES
 # Blocks are larger than what is in them, and others write to the disk too.
 _SCRATCH_SHARE: Final = 0.85
 

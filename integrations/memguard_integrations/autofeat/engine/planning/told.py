@@ -27,7 +27,7 @@ class LightMode(UserWarning):
     Attributes:
         left_out: what was left out, one sentence each.
         needed_bytes: what it would have needed whole, in memory and on disk together; 0 where that is not known.
-        had_bytes: what could be had of both.
+        had_bytes: what could be had of both; 0 where that is not known.
         why: what was short.
     """
 
@@ -52,10 +52,13 @@ class LightMode(UserWarning):
         return type(self), (self.left_out, self.needed_bytes, self.had_bytes, self.why)
 
     def __str__(self) -> str:
-        figures = f"{format_bytes(self.had_bytes)} could be had"
+        figures = []
         if self.needed_bytes:
-            figures = f"it would have needed {format_bytes(self.needed_bytes)}, {figures}"
-        return f"light mode: {'; '.join(self.left_out)}; {self.why}: {figures}"
+            figures.append(f"it would have needed {format_bytes(self.needed_bytes)}")
+        if self.had_bytes:
+            figures.append(f"{format_bytes(self.had_bytes)} could be had")
+        said = f"light mode: {'; '.join(self.left_out)}; {self.why}"
+        return f"{said}: {', '.join(figures)}" if figures else said
 
 
 def tell_light(told: LightMode) -> None:
