@@ -97,17 +97,19 @@ def chaos(parsed: argparse.Namespace, checks: _common.Checks) -> None:
     chance, clock = random.Random(parsed.seed), _common.Clock(parsed.duration)
     folder = Path(os.environ["TMPDIR"])
     writers, seen = Writers(folder, folder / "store", chance), 0
-    with EpisodeStore(folder / "store", embedder=HashingEmbedder(64)) as store:
-        try:
-            while clock.left() and writers.killed < parsed.count:
-                writers.fill()
-                time.sleep(chance.uniform(0.0, 2 * parsed.pause))
-                writers.kill_one()
-                if writers.killed % 20 == 0:
+    try:
+        while clock.left() and writers.killed < parsed.count:
+            writers.fill()
+            time.sleep(chance.uniform(0.0, 2 * parsed.pause))
+            writers.kill_one()
+            if writers.killed % 20 == 0:
+                seen += 1
+                # Opened for this look alone: the writers are forked while nobody here has the store open.
+                with EpisodeStore(folder / "store") as store:
                     check_batches(store, checks)
-                    seen += 1
-        finally:
-            writers.kill_all()
+    finally:
+        writers.kill_all()
+    with EpisodeStore(folder / "store") as store:
         check_batches(store, checks)
         check_acknowledged(store, folder, checks)
         damage = list(store.check())

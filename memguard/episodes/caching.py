@@ -60,6 +60,10 @@ class ByteCache(Generic[_K, _V]):
             if found is not None:
                 self.held_bytes -= found[1]
 
+    def renew_lock(self) -> None:
+        """Take a new lock, as a forked copy must."""
+        self._lock = threading.RLock()
+
     def clear(self) -> int:
         """Let go of everything; return the bytes that were held."""
         with self._lock:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+from weakref import WeakSet
 
 import apsw
 
@@ -39,7 +41,7 @@ class StoreCore:
         read_only: bool = False,
         embedder: Embedder | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self._durability = Durability(durability)
         self._most_text_bytes = parse_bytes(max_text_bytes)
         self._cache: ByteCache[int, Stored] = ByteCache(cache_entries, parse_bytes(cache_bytes))
@@ -50,6 +52,7 @@ class StoreCore:
         )
         self.embedder = embedder
         self._group = Group()
+        _stores.add(self)
         self._forget_sheddable = register_sheddable(self)
 
     # What a pool says of itself, for `memguard.memory.Sheddable`.
@@ -104,3 +107,20 @@ class StoreCore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def renew_locks(self) -> None:
+        """Take new locks in a forked copy: threads that do not exist there may hold the old ones."""
+        self._files_lock = threading.Lock()
+        self._cache.renew_lock()
+        self._group.renew()
+
+
+_stores: Final[WeakSet[StoreCore]] = WeakSet()
+
+
+def _renew_in_child() -> None:
+    for store in list(_stores):
+        store.renew_locks()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ _MOST_READERS: Final = 4
 _CHECKPOINT_PAGES: Final = 2048
 # What a reader waits for the moments in which SQLite itself starts or recovers a log.
 _BUSY_MS: Final = 10_000
+# What a fork waits for reads and writes of other threads to end.
+_FORK_WAIT_S: Final = 2.0
 
 
 class Database:
@@ -91,11 +94,10 @@ class Database:
         _databases.add(self)
 
     def _start_over(self) -> None:
-        self._pid = os.getpid()
         self._idle: deque[apsw.Connection] = deque()
         self._room = threading.BoundedSemaphore(_MOST_READERS)
         self._writing: apsw.Connection | None = None
-        self._is_closed = False
+        self._is_closed = self._is_to_shrink = self._is_paused = False
 
     def _first_look(self) -> None:
         if self.read_only:
@@ -114,7 +116,7 @@ class Database:
         """
         self._check_open()
         with self._room, translated(self.path):
-            connection = self._idle.popleft() if self._idle else self._opened(_READER_CACHE)
+            connection = self._idle_one() or self._opened(_READER_CACHE)
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -122,6 +124,12 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 self._idle.append(connection)
+
+    def _idle_one(self) -> apsw.Connection | None:
+        try:
+            return self._idle.popleft()
+        except IndexError:
+            return None
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -155,6 +163,7 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
+                self._shrink_where_asked()
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -168,6 +177,8 @@ class Database:
     def _opened(self, cache: int) -> apsw.Connection:
         writes = not self.read_only
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+        if writes and not self.path.exists():
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
         connection.set_busy_timeout(_BUSY_MS)
         if writes:
@@ -176,7 +187,6 @@ class Database:
             connection.pragma("synchronous", _SYNCHRONOUS[self._durability])
             connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
             connection.pragma("secure_delete", 1)  # what was purged is not left lying in the file
-            os.chmod(self.path, 0o600)
         connection.pragma("cache_size", cache)
         connection.pragma("temp_store", "file")
         return connection
@@ -188,6 +198,12 @@ class Database:
         return f"file:{quoted}{'?immutable=1' if cannot else ''}"
 
     def _check_open(self) -> None:
+        if str(self.path) in _tainted:
+            raise EpisodeStoreError(
+                f"the store in {self.folder} was being read or written when this process was forked, and cannot be "
+                "used in it; fork between uses, or start the process anew (multiprocessing: spawn or forkserver)",
+                path=str(self.folder),
+            )
         if self._is_closed:
             raise EpisodeStoreError(f"the store in {self.folder} was closed", path=str(self.folder))
 
@@ -197,45 +213,96 @@ class Database:
         return self._is_closed
 
     def give_back(self) -> None:
-        """Give SQLite's page caches of this process back; each connection goes on."""
-        for connection in [*self._idle, self._writing]:
+        """Give SQLite's page caches of this process back; of a connection that is in use when it is done."""
+        for _ in range(len(self._idle)):
+            connection = self._idle_one()
             if connection is not None:
-                with contextlib.suppress(apsw.Error):  # in use by another thread just now
-                    connection.pragma("shrink_memory")
+                connection.pragma("shrink_memory")
+                self._idle.append(connection)
+        self._is_to_shrink = True
+        if self.lock is not None and self.lock.pause(0):
+            try:
+                self._shrink_where_asked()
+            finally:
+                self.lock.resume()
+
+    def _shrink_where_asked(self) -> None:
+        if self._is_to_shrink and self._writing is not None:
+            self._is_to_shrink = False
+            self._writing.pragma("shrink_memory")
 
     def checkpoint(self) -> None:
         """Put the log into the database and empty it, as far as no reader needs it."""
-        with self._lock.held(), translated(self.path), contextlib.suppress(apsw.BusyError):
-            if self._writing is not None:
-                self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with self._lock.held(), translated(self.path):
+            if self._writing is None:
+                return
+            self._writing.set_busy_timeout(0)  # a reader may need the log for a long time
+            try:
+                with contextlib.suppress(apsw.BusyError):
+                    self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self._writing.set_busy_timeout(_BUSY_MS)
 
     def vacuum(self) -> None:
-        """Write the database anew without its free pages; needs as much room again meanwhile."""
+        """Write the database anew without its free pages; needs up to twice as much room again meanwhile."""
         with self._lock.held(), translated(self.path):
             assert self._writing is not None
             self._writing.execute("VACUUM")
-            self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.checkpoint()
 
     def close(self) -> None:
         """Close all connections; of no use afterwards."""
         self._is_closed = True
-        if self._pid != os.getpid():
-            return
+        self._let_go()
+        if getattr(self, "lock", None) is not None:
+            assert self.lock is not None
+            self.lock.close()
+
+    def _let_go(self) -> None:
         writing, self._writing = self._writing, None
         for connection in [*self._idle, writing]:
             if connection is not None:
                 connection.close()
         self._idle.clear()
-        if getattr(self, "lock", None) is not None:
-            assert self.lock is not None
-            self.lock.close()
 
-    def forget(self) -> None:
-        """Start over in a forked copy: connections must not be used there, nor even closed."""
-        _inherited.extend([*self._idle, self._writing])
-        was_closed = self._is_closed
+    def pause(self) -> None:
+        """Close all connections before a fork, and let nobody open one until it is over.
+
+        SQLite keeps in memory which locks this process has on a file. A copy would believe that it has them, take none
+        of its own, and what it commits could be lost.
+        """
+        until_s = time.monotonic() + _FORK_WAIT_S
+        taken = 0
+        while taken < _MOST_READERS and self._room.acquire(timeout=max(0.0, until_s - time.monotonic())):
+            taken += 1
+        self._is_paused = taken == _MOST_READERS and (
+            self.lock is None or self.lock.pause(max(0.0, until_s - time.monotonic()))
+        )
+        if self._is_paused:
+            self._let_go()
+        else:
+            self._give_room(taken)
+
+    def resume(self) -> None:
+        """Go on in the process that forked."""
+        if self._is_paused:
+            self._is_paused = False
+            if self.lock is not None:
+                self.lock.resume()
+            self._give_room(_MOST_READERS)
+
+    def _give_room(self, permits: int) -> None:
+        for _ in range(permits):
+            self._room.release()
+
+    def begin_in_copy(self) -> None:
+        """Go on in the copy, with connections of its own; not at all where the fork met it at work."""
+        was_closed, was_paused, inherited = self._is_closed, self._is_paused, [*self._idle, self._writing]
         self._start_over()
         self._is_closed = was_closed
+        if not was_paused and not was_closed:
+            _inherited.extend(inherited)
+            _tainted.add(str(self.path))
 
 
 class _Untouchable:
@@ -313,13 +380,26 @@ def translated(path: Path) -> Iterator[None]:
 
 
 _databases: Final[WeakSet[Database]] = WeakSet()
-# Connections of the parent, kept from being closed: that would let go of locks in this process's view of the file.
+# Of a copy that was forked in the midst of a use: connections that must not even be closed, and the databases they are
+# of, which SQLite in this process would lock wrongly.
 _inherited: Final[list[apsw.Connection | None]] = []
+_tainted: Final[set[str]] = set()
 
 
-def _forget_in_child() -> None:
+def _before_fork() -> None:
     for database in list(_databases):
-        database.forget()
+        if not database.is_closed:
+            database.pause()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+def _after_fork() -> None:
+    for database in list(_databases):
+        database.resume()
+
+
+def _begin_in_copy() -> None:
+    for database in list(_databases):
+        database.begin_in_copy()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_in_copy)

@@ -6,13 +6,14 @@ disk, and the disk takes no longer for a hundred than for one.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from memguard.episodes.preparing import Prepared
+from memguard.errors import EpisodeStoreError
 
 __all__ = ["Group", "Share"]
 
@@ -39,8 +40,9 @@ class Share:
         self._done.acquire()
 
     def end(self) -> None:
-        """Wake who waits for it."""
-        self._done.release()
+        """Wake who waits for it, if anybody still does."""
+        with contextlib.suppress(RuntimeError):  # woken before
+            self._done.release()
 
     def wait(self) -> None:
         """Wait until it is written or refused, or until it is this caller's turn to write."""
@@ -59,13 +61,12 @@ class Group:
     """The callers of this process."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
         self._start_over()
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Share] = deque()
-        self._is_led = False
+        self._leader: Share | None = None
 
     def add(self, batch: Sequence[Prepared], write: Write) -> list[str]:
         """Write a batch, with those of others, and return its ids.
@@ -77,57 +78,67 @@ class Group:
         Raises:
             Exception: what is wrong with the batch, or with all that were written with it.
         """
-        if os.getpid() != self._pid:
-            # In a forked copy nobody leads, whatever was so in the parent.
-            self._pid = os.getpid()
-            self._start_over()
         share = Share(batch)
-        with self._lock:
-            self._waiting.append(share)
-            leads, self._is_led = not self._is_led, True
-        if not leads:
-            share.wait()
-        if not share.is_done:
-            self._lead(share, write)
+        try:
+            self._join(share)
+            if self._leader is not share:
+                share.wait()
+            while not share.is_done:
+                self._write_some(write)
+        finally:
+            # Also where an interrupt came while it waited: whoever is next must not wait for ever.
+            self._leave(share)
         if share.error is not None:
             raise share.error
         assert share.ids is not None
         return share.ids
 
-    def _lead(self, own: Share, write: Write) -> None:
-        """Write until the own share is done, then let the next caller lead."""
-        try:
-            while not own.is_done:
-                self._write_some(write)
-        finally:
-            with self._lock:
-                if not own.is_done and own in self._waiting:
-                    self._waiting.remove(own)  # an interrupt came before its turn
-                following = self._waiting[0] if self._waiting else None
-                self._is_led = following is not None
-            if following is not None:
-                following.end()
+    def _join(self, share: Share) -> None:
+        with self._lock:
+            self._waiting.append(share)
+            if self._leader is None:
+                self._leader = share
+
+    def _leave(self, share: Share) -> None:
+        """Take a share out of the line, and let the next caller lead if its own did."""
+        with self._lock:
+            if share in self._waiting:
+                self._waiting.remove(share)
+            if self._leader is not share:
+                return
+            self._leader = following = self._waiting[0] if self._waiting else None
+        if following is not None:
+            following.end()
 
     def _write_some(self, write: Write) -> None:
-        shares = self._taken()
+        shares: list[Share] = []
         try:
+            self._take(shares)
             write(shares)
         except BaseException as error:
+            mine = error if isinstance(error, Exception) else _cut_off(error)
             for share in shares:
                 if not share.is_done:
-                    share.error = error
+                    share.error = mine
             if not isinstance(error, Exception):
                 raise
         finally:
             for share in shares:
                 share.end()
 
-    def _taken(self) -> list[Share]:
-        taken: list[Share] = []
+    def _take(self, taken: list[Share]) -> None:
         count = 0
         with self._lock:
             while self._waiting and count < _MOST_EPISODES:
-                share = self._waiting.popleft()
-                taken.append(share)
-                count += len(share.batch)
-        return taken
+                taken.append(self._waiting[0])  # first, so that an interrupt loses nobody
+                self._waiting.popleft()
+                count += len(taken[-1].batch)
+
+    def renew(self) -> None:
+        """Start over in a forked copy: nobody leads there, whatever was so in the parent."""
+        self._start_over()
+
+
+def _cut_off(error: BaseException) -> EpisodeStoreError:
+    told = f"the thread that was writing for others was cut off ({type(error).__name__}); nothing was stored"
+    return EpisodeStoreError(told, path="")

@@ -101,8 +101,17 @@ class WriterLock:
                 told = f"{self._path} cannot be locked ({error.strerror}); keep the store on a local disk"
                 raise EpisodeStoreError(told, path=str(self._path)) from error
             raise
-        os.pwrite(self._fd, f"{os.getpid():>10}".encode(), 0)
+        with contextlib.suppress(OSError):  # told to who waits, and no more
+            os.pwrite(self._fd, f"{os.getpid():>10}".encode(), 0)
         return True
+
+    def pause(self, wait_s: float) -> bool:
+        """Keep all threads of this process from writing until `resume`; returns whether that could be had."""
+        return self._threads.acquire(timeout=wait_s)
+
+    def resume(self) -> None:
+        """Let threads write again."""
+        self._threads.release()
 
     def _holder(self) -> str:
         with contextlib.suppress(OSError, ValueError):
@@ -126,7 +135,8 @@ class WriterLock:
         """Open the file anew in a forked copy: there the descriptor's lock would be its parent's."""
         self._threads = threading.Lock()
         if self._fd >= 0:
-            os.close(self._fd)
+            former, self._fd = self._fd, -1
+            os.close(former)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 

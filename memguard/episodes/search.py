@@ -27,6 +27,8 @@ __all__ = ["Scored", "by_rank", "by_vector", "by_words", "hits_for"]
 _FUSION_CONSTANT: Final = 60
 # One vector in so many is read by itself; of more, all are read in order.
 _SPARSE: Final = 50
+# SQLite binds 32,766 values at the most.
+_AT_ONCE: Final = 500
 # More are found than are wanted, since some of them may be deleted.
 _SPARE: Final = 4
 
@@ -56,7 +58,7 @@ class VectorSearch:
     Args:
         connection: inside one look at the store.
         namespace: as it is in that look; it has vectors.
-        files: of the namespace.
+        files_of: gives the files of the namespace.
         query: shape (dimension,).
         condition: on what may be found.
     """
@@ -65,15 +67,20 @@ class VectorSearch:
         self,
         connection: apsw.Connection,
         namespace: Namespace,
-        files: VectorFiles,
+        files_of: Callable[[Namespace], VectorFiles],
         query: NDArray[np.float32],
         condition: Condition,
     ) -> None:
-        self._connection, self._namespace, self._files = connection, namespace, files
+        self._connection, self._namespace = connection, namespace
         self._query, self._condition = query, condition
+        # A reader finds no files before the first vectors were filed.
+        if namespace.filed_place:
+            self._files = files_of(namespace)
 
     def best(self, top_k: int, *, exact: bool) -> Scored:
         """Return the nearest rows with their cosines, best first."""
+        if not self._namespace.filed_place:
+            return sorted(self._unfiled(), key=lambda each: (-each[1], each[0]))[:top_k]
         is_bound = exact or bool(self._condition.sql)
         filed = self._among_allowed(top_k, exact=exact) if is_bound else self._among_all(top_k)
         return sorted([*filed, *self._unfiled()], key=lambda each: (-each[1], each[0]))[:top_k]
@@ -103,8 +110,8 @@ class VectorSearch:
 
     def _live(self, places: NDArray[np.int64], scores: NDArray[np.float32], top_k: int) -> Scored:
         live: Scored = []
-        for start in range(0, len(places), 4 * top_k):
-            some = [self._namespace.row(place) for place in places[start : start + 4 * top_k].tolist()]
+        for start in range(0, len(places), _AT_ONCE):
+            some = [self._namespace.row(place) for place in places[start : start + _AT_ONCE].tolist()]
             marks = ", ".join("?" * len(some))
             asked = f"SELECT row FROM episode WHERE row IN ({marks}) AND is_live AND has_vector"
             known = {row for (row,) in self._connection.execute(asked, some)}
@@ -189,7 +196,7 @@ def by_vector(
     if namespace is None or namespace.dimension is None:
         return []
     check_dimension(namespace, len(query), "the query")
-    search = VectorSearch(connection, namespace, files_of(namespace), query, condition)
+    search = VectorSearch(connection, namespace, files_of, query, condition)
     return search.best(top_k, exact=exact)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore, vectors, writing
-from memguard.errors import EpisodeInvalid, EpisodeStoreBusy
+from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore, database, vectors, writing
+from memguard.episodes.grouping import Share
+from memguard.errors import EpisodeInvalid, EpisodeStoreBusy, EpisodeStoreError
 from tests.support.dying import deaths
 from tests.support.episodes import episode
 
@@ -122,6 +123,109 @@ def test_parent_and_forked_child_use_one_object(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert len(store) == 801
         assert not list(store.check())
+
+
+@pytest.mark.requirement("E8", "E14")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_what_a_child_adds_outlives_its_parents_store(tmp_path: Path) -> None:
+    """A forked child goes on adding while its parent closes the store: what it was acknowledged is there for others."""
+    store = EpisodeStore(tmp_path / "store")
+    store.add_episodes(episode(number, id=f"p{number}") for number in range(3))
+    (child_reads, parent_tells), (parent_reads, child_tells) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            store.add_episode(episode(0, id="c0"))
+            os.write(child_tells, b"1")
+            os.read(child_reads, 1)
+            for number in range(1, 4):
+                store.add_episode(episode(number, id=f"c{number}"))
+            with EpisodeStore(tmp_path / "store") as second:
+                second.add_episode(episode(4, id="c4"))
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(parent_reads, 1)
+    store.close()
+    os.write(parent_tells, b"1")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for each in (child_reads, parent_tells, parent_reads, child_tells):
+        os.close(each)
+    with EpisodeStore(tmp_path / "store") as reader:
+        assert sorted(each.id for each in reader.episodes()) == [
+            *(f"c{number}" for number in range(5)), *(f"p{number}" for number in range(3))
+        ]  # fmt: skip
+        assert list(reader.check()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_in_the_midst_of_a_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child cannot use the store, nor open it anew, and says why; the parent goes on."""
+    monkeypatch.setattr(database, "_FORK_WAIT_S", 0.05)
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episode(episode(1))
+        with store._look():
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    for act in (lambda: len(store), lambda: EpisodeStore(tmp_path / "store")):
+                        with pytest.raises(EpisodeStoreError, match="when this process was forked"):
+                            act()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        store.add_episode(episode(2))
+        assert len(store) == 2
+
+
+def test_an_interrupt_of_who_waits_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A caller that is interrupted while another writes leaves the line; the others, and those after them, are written."""
+    with EpisodeStore(tmp_path / "store") as store:
+        entered, go_on = threading.Event(), threading.Event()
+
+        def slowly(shares: list[Share]) -> None:
+            entered.set()
+            go_on.wait()
+            store.write_shares(shares)
+
+        leader = threading.Thread(target=lambda: store._group.add(store.prepared([episode(1)]), slowly))
+        leader.start()
+        entered.wait()
+        follower = Share(store.prepared([episode(2)]))
+        store._group._join(follower)  # as one that waits
+        store._group._leave(follower)  # as one that is interrupted
+        go_on.set()
+        leader.join()
+        store.add_episode(episode(3))
+        assert [each.metadata["number"] for each in store.episodes()] == [1, 3]
+
+
+def test_caches_are_given_back_while_others_read_and_write(tmp_path: Path) -> None:
+    """Shedding meets no connection that is in use."""
+    with EpisodeStore(tmp_path / "store") as store:
+        ids = store.add_episodes(episode(number) for number in range(50))
+        stop, errors = threading.Event(), []
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    store.get_episode(ids[7])
+                    store.add_episode(episode(1))
+            except Exception as error:  # noqa: BLE001 - told below
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for each in threads:
+            each.start()
+        for _ in range(3000):
+            store.shed(1)
+        stop.set()
+        for each in threads:
+            each.join()
+        assert errors == []
 
 
 HOLDER = """
