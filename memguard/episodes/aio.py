@@ -52,7 +52,11 @@ class AsyncEpisodeStore:
 
         A task that is cancelled meanwhile may have added or not.
         """
-        share = Share(self.store.prepared(episodes))
+        given = list(episodes)
+        # An embedder may take long; without one it takes less than to ask a thread.
+        embeds = self.store.embedder is not None and any(each.vector is None for each in given)
+        prepare = functools.partial(self.store.prepared, given)
+        share = Share(await self._aside(self._readers, prepare) if embeds else prepare())
         if not share.batch:
             return []
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()

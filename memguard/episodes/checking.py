@@ -76,7 +76,7 @@ class _Rows:
 
     def findings(self) -> Iterator[Finding]:
         asked = (
-            "SELECT row, id, version, has_vector, checksum, metadata, text FROM episode "
+            "SELECT row, id, version, has_vector, checksum, CAST(metadata AS BLOB), CAST(text AS BLOB) FROM episode "
             f"WHERE row > ? AND row <= ? AND op IN ({ADDED}, {UPDATED}) ORDER BY row"
         )
         after, last = self._namespace.row(0), self._namespace.row(self._namespace.last_place)
@@ -100,7 +100,7 @@ class _Rows:
         vectors = dict(zip(filed, self._files.read(filed), strict=True)) if self._files and filed else {}
         for row, episode_id, version, has_vector, stored, metadata, text in rows:
             vector = self._vector(row, vectors) if has_vector else None
-            if checksum(text.encode(), metadata.encode(), vector) != stored:
+            if checksum(text, metadata, vector) != stored:
                 yield self._damaged(episode_id, version)
         if self._files is not None and filed:
             yield from self._of_codes(filed, np.stack([vectors[place] for place in filed]))

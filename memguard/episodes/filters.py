@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -17,6 +18,10 @@ from memguard.errors import EpisodeInvalid
 
 __all__ = ["Condition", "Conditions", "condition_for"]
 
+# What SQLite's paths into JSON would take for something else, and half surrogate pairs.
+_NOT_IN_PATHS: Final = re.compile(r'["\\\x00\ud800-\udfff]')
+# Within what SQLite's integers hold in microseconds.
+_LATEST_S: Final = 9e12
 _KNOWN: Final = "where, kind, since_s and until_s"
 _DEEPEST: Final = 20
 # SQLite binds 32,766 values to a statement.
@@ -78,14 +83,15 @@ def condition_for(conditions: Conditions) -> Condition:
             parts.append(f"happened_us {sign} ?")
             values.append(_moment(moment))
     if where is not None:
-        parts.append(_mapping(where, values, 0))
+        # Where a bit turned, the metadata may be no JSON any more: that episode meets nothing.
+        parts.append(f"CASE WHEN json_valid(metadata) THEN {_mapping(where, values, 0)} ELSE 0 END")
     if len(values) > _MOST_VALUES:
         raise EpisodeInvalid(f"the filter has {len(values)} values, more than {_MOST_VALUES}")
     return Condition(" AND ".join(parts), tuple(values))
 
 
 def _moment(seconds: float) -> int:
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if not isinstance(seconds, int | float) or not abs(seconds) < _LATEST_S:
         raise EpisodeInvalid(f"no moment in seconds since 1970: {seconds!r}")
     return round(seconds * 1_000_000)
 
@@ -103,11 +109,11 @@ def _entry(key: Any, asked: Any, values: list[Any], depth: int) -> str:
     if key in ("and", "or"):
         if not isinstance(asked, list | tuple) or not asked:
             raise EpisodeInvalid(f"{key!r} takes a list of filters, not {asked!r}")
-        return f"({f' {key.upper()} '.join(_mapping(each, values, depth + 1) for each in asked)})"
+        return _joined(key.upper(), [_mapping(each, values, depth + 1) for each in asked])
     if key == "not":
         return f"NOT {_mapping(asked, values, depth + 1)}"
-    if not isinstance(key, str) or '"' in key:
-        raise EpisodeInvalid(f"a key of metadata is a text without quotes, not {key!r}")
+    if not isinstance(key, str) or _NOT_IN_PATHS.search(key):
+        raise EpisodeInvalid(f"a key in a filter is a text without quotes, backslashes and NUL, not {key!r}")
     return _of_key(f'$."{key}"', asked, values)
 
 
@@ -152,7 +158,15 @@ def _differs(path: str, value: Any, values: list[Any]) -> str:
 def _is_in(path: str, value: Any, values: list[Any]) -> str:
     if not isinstance(value, list | tuple):
         raise EpisodeInvalid(f"'in' takes a list of values, not {value!r}")
-    return f"({' OR '.join(_equals(path, each, values) for each in value) or '0'})"
+    return _joined("OR", [_equals(path, each, values) for each in value]) if value else "0"
+
+
+def _joined(word: str, parts: list[str]) -> str:
+    """Join conditions as a balanced tree: SQLite takes none deeper than 1,000."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_joined(word, parts[:middle])} {word} {_joined(word, parts[middle:])})"
 
 
 def _compares(sign: str) -> Callable[[str, Any, list[Any]], str]:
@@ -226,7 +240,12 @@ def _number(value: float) -> float:
     if isinstance(value, float) and not math.isfinite(value):
         raise EpisodeInvalid(f"{value!r} is no number that metadata can hold")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        return float(value)  # as SQLite has it of a number in JSON that is too large
+        try:
+            return float(value)  # as SQLite has it of a number in JSON that is too large
+        except OverflowError as error:
+            raise EpisodeInvalid(
+                f"a number of {len(str(value))} digits is none that metadata can hold"
+            ) from error
     return value
 
 

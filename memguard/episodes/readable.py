@@ -17,7 +17,7 @@ from memguard.episodes.reading import Reading
 from memguard.episodes.records import Change, Episode, Hit, NamespaceStatistics, StoreStatistics
 from memguard.episodes.search import Scored, by_rank, by_vector, by_words, hits_for
 from memguard.episodes.words import index_some
-from memguard.errors import EpisodeInvalid, EpisodeMissing
+from memguard.errors import EpisodeInvalid, EpisodeMissing, EpisodeStoreError
 
 __all__ = ["ReadableStore"]
 
@@ -183,10 +183,13 @@ class ReadableStore(StoreCore):
                 space = find_namespace(connection, name)
             if space is None or space.indexed_place == space.last_place:
                 return
-            with self._database.transaction_if_free() as writer:
-                if writer is None:
-                    return
-                index_some(writer, numbered(writer, space.number), _INDEXED_AT_ONCE)
+            try:
+                with self._database.transaction_if_free() as writer:
+                    if writer is None:
+                        return
+                    index_some(writer, numbered(writer, space.number), _INDEXED_AT_ONCE)
+            except EpisodeStoreError:
+                return  # a full disk: nothing is lost, and searching goes on without
 
     def episodes(
         self,
@@ -224,9 +227,8 @@ class ReadableStore(StoreCore):
             after: int | None = space.row(0)
             while after is not None:
                 with self._look() as (_, reading):
-                    page = reading.page(space, after, condition, _PAGE, with_vectors=with_vectors)
-                yield [episode for _, episode in page]
-                after = page[-1][0] if len(page) == _PAGE else None
+                    page, after = reading.page(space, after, condition, _PAGE, with_vectors=with_vectors)
+                yield page
 
     def statistics(self) -> StoreStatistics:
         """Return the store's figures, in all namespaces."""
@@ -260,6 +262,10 @@ def _query(vector: ArrayLike) -> NDArray[np.float32]:
 def _check_query(query: object) -> None:
     if not isinstance(query, str):
         raise EpisodeInvalid(f"a query is a text, not a {type(query).__name__}")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise EpisodeInvalid("half of a surrogate pair is no character that could be found") from error
 
 
 def _check_top_k(top_k: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -16,11 +17,14 @@ from memguard.episodes.namespaces import Namespace, numbered
 from memguard.episodes.records import Change, Episode
 from memguard.episodes.schema import PLACES
 from memguard.episodes.writing import ADDED, DELETED, PURGED, UPDATED, FilesOf
+from memguard.errors import EpisodeStoreError
 
 __all__ = ["Reading", "Stored", "episodes_in"]
 
+# The last two as bytes: one bit that turned makes a text that is none, and only its own episode is to suffer from it.
 _COLUMNS: Final = (
-    "row, id, version, op, is_live, has_vector, happened_us, noted_us, checksum, kind, metadata, text"
+    "row, id, version, op, is_live, has_vector, happened_us, noted_us, checksum, kind, "
+    "CAST(metadata AS BLOB), CAST(text AS BLOB)"
 )
 _WORDS_FOR: Final = {ADDED: "added", UPDATED: "updated", DELETED: "deleted", PURGED: "purged"}
 # Rows are asked for this many at a time; SQLite binds 32,766 values at the most.
@@ -91,15 +95,15 @@ class Reading:
 
     def by_rows(self, rows: Sequence[int], condition: Condition) -> dict[int, Episode]:
         """Return the live episodes of some rows that meet a condition, without vectors."""
-        found = {}
+        found: dict[int, Episode] = {}
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             asked = (
                 f"SELECT {_COLUMNS} FROM episode WHERE row IN ({', '.join('?' * len(some))}) AND is_live"
                 f"{condition.conjunct}"
             )
-            for row in self._connection.execute(asked, (*some, *condition.values)):
-                found[row[0]] = self._episode(row, with_vector=False)
+            stored: Any = self._connection.execute(asked, (*some, *condition.values)).fetchall()
+            found.update(self._whole(stored, with_vectors=False))
         return found
 
     def vector(self, namespace: Namespace, row: int) -> NDArray[np.float32]:
@@ -125,23 +129,36 @@ class Reading:
     def _episode(self, row: tuple[Any, ...], *, with_vector: bool) -> Episode:
         number, episode_id, version, _, _, has_vector, happened_us, noted_us, _, kind, metadata, text = row
         namespace = self._namespace(number)
+        try:
+            told, known = text.decode(), {} if metadata == b"{}" else json.loads(metadata)
+        except ValueError as error:
+            raise EpisodeStoreError(
+                f"episode {episode_id} is damaged ({error}); `memguard episodes check` looks for more",
+                path=self._connection.filename,
+            ) from error
         vector = self.vector(namespace, number) if with_vector and has_vector else None
-        known = {} if metadata == "{}" else json.loads(metadata)
         return Episode(
-            text, vector, known, namespace.name, kind, happened_us / 1e6, episode_id, version, noted_us / 1e6
+            told, vector, known, namespace.name, kind, happened_us / 1e6, episode_id, version, noted_us / 1e6
         )
+
+    def _whole(self, rows: Iterable[Any], *, with_vectors: bool) -> Iterator[tuple[int, Episode]]:
+        """Give the episodes of rows, but for those that are damaged, which `check` names."""
+        for row in rows:
+            with contextlib.suppress(EpisodeStoreError):
+                yield row[0], self._episode(row, with_vector=with_vectors)
 
     def page(
         self, namespace: Namespace, after_row: int, condition: Condition, limit: int, *, with_vectors: bool
-    ) -> list[tuple[int, Episode]]:
-        """Return the next live episodes behind a row that meet a condition, with their rows."""
+    ) -> tuple[list[Episode], int | None]:
+        """Return the next live episodes behind a row that meet a condition, and behind which row to go on, if so."""
         asked = (
             f"SELECT {_COLUMNS} FROM episode WHERE row > ? AND row <= ? AND is_live{condition.conjunct} "
             "ORDER BY row LIMIT ?"
         )
         values = (after_row, namespace.rows[1], *condition.values, limit)
         rows: Any = self._connection.execute(asked, values).fetchall()
-        return [(row[0], self._episode(row, with_vector=with_vectors)) for row in rows]
+        last = rows[-1][0] if len(rows) == limit else None
+        return [episode for _, episode in self._whole(rows, with_vectors=with_vectors)], last
 
 
 def episodes_in(rows: Sequence[int], found: dict[int, Episode]) -> Iterator[tuple[int, Episode]]:

@@ -55,6 +55,7 @@ CREATE TABLE episode(
 );
 CREATE UNIQUE INDEX episode_id ON episode(id, version);
 CREATE TABLE unfiled(row INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE blank(row INTEGER PRIMARY KEY);
 CREATE TABLE mark(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 # Texts are folded before they come here (`folding.py`), so the tokenizer has only to part at what is no letter, digit

@@ -107,7 +107,7 @@ class EpisodeStore(ReadableStore):
     def _index_behind(self, connection: apsw.Connection, namespaces: Iterable[Namespace]) -> None:
         """Keep the text index so near behind the writes that a search can catch up with it."""
         for namespace in namespaces:
-            if namespace.last_place - namespace.indexed_place > _MOST_UNINDEXED:
+            while namespace.last_place - namespace.indexed_place > _MOST_UNINDEXED:
                 index_some(connection, namespace, _INDEXED_AT_ONCE)
 
     def update(
@@ -139,6 +139,7 @@ class EpisodeStore(ReadableStore):
             writing = self._writing(connection)
             writing.replace(new, version, row)
             writing.finish()
+            self._index_behind(connection, writing.namespaces)
         self._cache.drop(row)
         return version + 1
 
@@ -189,7 +190,12 @@ class EpisodeStore(ReadableStore):
             writing.finish()
         self._cache.drop(row)
         if purge:
+            self._blank()
             self._database.checkpoint()
+
+    def _blank(self) -> None:
+        with self._database.transaction() as connection:
+            self._writing(connection).blank()
 
     def set_namespace(
         self, name: str, *, budget: str | int | object | None = _KEEP, embedder: str | object = _KEEP
@@ -286,6 +292,8 @@ class EpisodeStore(ReadableStore):
         try:
             if not self._database.read_only:
                 with self._database.transaction() as connection:
-                    self._writing(connection).file_all()
+                    writing = self._writing(connection)
+                    writing.blank()
+                    writing.file_all()
         finally:
             super().close()

@@ -46,10 +46,13 @@ def _index(source: apsw.Connection, target: apsw.Connection, after: int, last: i
 
 
 def _batches(connection: apsw.Connection, after: int, last: int) -> Iterator[list[tuple[int, str]]]:
-    asked = "SELECT row, text FROM episode WHERE row > ? AND row <= ? AND is_live AND text != ''"
+    asked = (
+        "SELECT row, CAST(text AS BLOB) FROM episode WHERE row > ? AND row <= ? AND is_live AND text != ''"
+    )
     batch, size = [], 0
-    for row, text in connection.execute(asked, (after, last)):
-        batch.append((row, fold(text)))
+    rows: Any = connection.execute(asked, (after, last))
+    for row, text in rows:
+        batch.append((row, fold(text.decode(errors="replace"))))
         size += len(text)
         if size >= _TEXT_AT_ONCE:
             yield batch

@@ -90,6 +90,11 @@ class Writing:
         for each in batch:
             known = here.get(each.id)
             if each.is_given and (known is not None or each.id in stored):
+                if known is None and None in stored[each.id]:
+                    raise EpisodeConflict(
+                        f"the episode {each.id!r} was deleted, and its id is not used again; give another",
+                        episode_id=each.id,
+                    )
                 same = _is_same(each, known) if known is not None else _contents(each) in stored[each.id]
                 if not same:
                     raise EpisodeConflict(
@@ -101,17 +106,18 @@ class Writing:
             fresh.append(each)
         return fresh
 
-    def _stored(self, ids: list[str]) -> dict[str, set[tuple[object, ...]]]:
-        """Return what the store has under ids, in all its versions."""
-        found: dict[str, set[tuple[object, ...]]] = {}
+    def _stored(self, ids: list[str]) -> dict[str, set[tuple[object, ...] | None]]:
+        """Return what the store has under ids, in all its versions; ``None`` for that it was deleted."""
+        found: dict[str, set[tuple[object, ...] | None]] = {}
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
             asked = (
-                "SELECT id, namespace.name, kind, checksum, has_vector, metadata, text FROM episode "
+                "SELECT id, op, namespace.name, kind, checksum, has_vector, metadata, text FROM episode "
                 f"JOIN namespace ON number = row / {PLACES} WHERE id IN ({', '.join('?' * len(some))})"
             )
-            for episode_id, *content, metadata, text in self._connection.execute(asked, some):
-                found.setdefault(episode_id, set()).add((*content, hash(metadata), hash(text)))
+            for episode_id, op, *content, metadata, text in self._connection.execute(asked, some):
+                known = None if op == DELETED else (*content, hash(metadata), hash(text))
+                found.setdefault(str(episode_id), set()).add(known)
         return found
 
     def _check_dimensions(self, batch: Iterable[Prepared]) -> None:
@@ -222,7 +228,8 @@ class Writing:
             )
             place = row - namespace.row(0)
             if has_vector and place <= namespace.filed_place:
-                self._files_of(namespace).blank(place)
+                # Overwritten when this is committed: before, a death would leave an episode without its vector.
+                self._connection.execute("INSERT INTO blank VALUES (?)", (row,))
             self._connection.execute("DELETE FROM unfiled WHERE row = ?", (row,))
             namespace.unfiled -= self._connection.changes()
             self._connection.execute(
@@ -235,6 +242,14 @@ class Writing:
             namespace.used_bytes -= text + metadata + has_vector * 4 * (namespace.dimension or 0)
         # A deleted text's words stay in the index until its parts are merged.
         self._connection.execute("INSERT INTO words(words) VALUES ('optimize')")
+
+    def blank(self) -> None:
+        """Overwrite the vectors of what former transactions purged."""
+        due: Any = self._connection.execute("SELECT row FROM blank").fetchall()
+        for (row,) in due:
+            namespace = self.of_row(row)
+            self._files_of(namespace).blank(row - namespace.row(0))
+        self._connection.execute("DELETE FROM blank")
 
     def finish(self) -> None:
         """Write what was taken; the transaction can be committed then."""
