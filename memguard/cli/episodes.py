@@ -230,7 +230,8 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
     """Add the episodes of FILE: JSON lines (.jsonl) or Parquet, with text, and vector, metadata, id where there are.
 
     What was imported before is not added again, and an import that was cut off, however it was, goes on where it
-    was: call it again. Others may read and write the store meanwhile.
+    was: call it again. Of a file that was mended or became longer only the changed lines are added. Others may read
+    and write the store meanwhile.
     """
     with _opened(folder) as store:
         moving = importlib.import_module("memguard.episodes.moving")
@@ -244,7 +245,9 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
                 on_progress=advance,
             )
             if work.begun:
-                say(f"going on behind record {work.begun:,}, where the last import of this file ended")
+                say(
+                    f"the last import of this file ended behind record {work.begun:,}; going on there if it is the same"
+                )
             done = work.run()
     if as_json:
         show(json.dumps({"schema": "memguard.episodes-imported/1", **asdict(done)}))

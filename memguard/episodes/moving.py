@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from memguard.episodes.records import Episode
 from memguard.episodes.store import EpisodeStore
-from memguard.errors import DataError, EpisodeConflict, EpisodeInvalid, MissingExtra
+from memguard.errors import DataError, EpisodeConflict, EpisodeInvalid, EpisodeMissing, MissingExtra
 
 __all__ = ["Import", "Imported", "Source", "as_line", "episode_of"]
 
@@ -34,6 +34,28 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "happened_at_s": ("happened_at_s", "happened_at", "timestamp", "created_at"),
 }
 _REMEDY: Final = "mend it, or leave such lines out with --skip-bad"
+
+
+class Record(NamedTuple):
+    """A record of a file.
+
+    Attributes:
+        number: from 1.
+        read_bytes: how far the file was read with it.
+        content: what it holds; a `DataError` where that cannot be told.
+        digest: of the record.
+        proof: of the file up to it.
+    """
+
+    number: int
+    read_bytes: int
+    content: Any
+    digest: str
+    proof: str
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +72,9 @@ class Source:
 
     @property
     def mark(self) -> str:
-        """What tells this file, as it is now, from others: the start of its ids, and the name of its mark."""
-        try:
-            stat = self.path.stat()
-            with self.path.open("rb") as file:
-                start = file.read(1 << 16)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        told = hashlib.blake2b(start, digest_size=10, person=b"memguard-import")
-        told.update(f"{stat.st_size} {self.namespace}".encode())
+        """What tells this file, by its place, from others that go to the same namespace."""
+        told = hashlib.blake2b(str(self.path.absolute()).encode("utf-8", "surrogateescape"), digest_size=10)
+        told.update(f"\0{self.namespace}".encode())
         return told.hexdigest()
 
     @property
@@ -71,10 +87,12 @@ class Source:
         what = "there is no such file" if missing else f"cannot be read: {error.strerror}"
         return DataError(what, subject=str(self.path), remedy="name a file of JSON lines or a Parquet file")
 
-    def records(self, after: int = 0) -> Iterator[tuple[int, int, Any]]:
-        """Give number (from 1), how far the file was read, and content of each record behind some.
+    def records(self, after: int = 0, proof: str = "") -> Iterator[Record]:
+        """Give the records behind some, if what lies before them is still what it was; else all.
 
-        A content that is a `DataError` is what is wrong with that record.
+        Args:
+            after: how many to pass over.
+            proof: of the last of them, as it was when it was read.
 
         Raises:
             DataError: if the file cannot be read.
@@ -82,21 +100,34 @@ class Source:
         """
         kind = self.path.suffix.lower()
         if kind == ".parquet":
-            return self._rows(after)
+            return self._behind(self._rows, after, proof)
         if kind in (".jsonl", ".ndjson", ".json"):
-            return self._lines(after)
+            return self._behind(self._lines, after, proof)
         raise DataError(
             f"{kind or 'a file without an ending'} is no kind of file that can be imported",
             subject=str(self.path),
             remedy="give .jsonl or .parquet",
         )
 
-    def _lines(self, after: int) -> Iterator[tuple[int, int, Any]]:
+    @staticmethod
+    def _behind(read: Callable[[int], Iterator[Record]], after: int, proof: str) -> Iterator[Record]:
+        for record in read(after):
+            if record.number == after and record.proof != proof:
+                yield from read(0)
+                return
+            if record.number > after:
+                yield record
+
+    def _lines(self, after: int) -> Iterator[Record]:
+        """Give lines, those before the last that is passed over unread."""
+        told = hashlib.blake2b(digest_size=10)
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(_bounded_lines(file), start=1):
-                    if number > after and line.strip():
-                        yield number, file.tell(), self._line(number, line)
+                    told.update(line)
+                    if number >= after and (line.strip() or number == after):
+                        content = None if number == after else self._line(number, line)
+                        yield Record(number, file.tell(), content, _digest(line), told.hexdigest())
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -108,7 +139,8 @@ class Source:
         except (ValueError, RecursionError) as error:
             return self.wrong(number, f"is not JSON: {error}")
 
-    def _rows(self, after: int) -> Iterator[tuple[int, int, Any]]:
+    def _rows(self, after: int) -> Iterator[Record]:
+        """Give rows; that the file is the same is told by its length and its time."""
         try:
             parquet: Any = importlib.import_module("pyarrow.parquet")
         except ImportError as error:
@@ -116,30 +148,36 @@ class Source:
                 "reading Parquet needs pyarrow: pip install 'automl-memguard[episodes]'", extra="episodes"
             ) from error
         try:
-            file = parquet.ParquetFile(self.path)
-            number, size = 0, self.size_bytes
-            for batch in file.iter_batches(batch_size=1000):
+            stat = self.path.stat()
+            file, number, proof = parquet.ParquetFile(self.path), 0, f"{stat.st_size} {stat.st_mtime_ns}"
+            for batch in file.iter_batches(batch_size=_AT_ONCE):
                 for row in batch.to_pylist():
                     number += 1
-                    if number > after:
-                        yield number, size * number // max(1, file.metadata.num_rows), row
-        except (OSError, ValueError) as error:
+                    if number >= after:
+                        told = json.dumps(row, default=str, sort_keys=True).encode()
+                        read = stat.st_size * number // max(1, file.metadata.num_rows)
+                        yield Record(number, read, row, _digest(told), proof)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        except ValueError as error:
             raise DataError(
                 f"cannot be read as Parquet: {error}", subject=str(self.path), remedy="look at it"
             ) from error
 
-    def episode(self, number: int, content: Any, mark: str) -> Episode:
+    def episode(self, record: Record) -> Episode:
         """Return the episode of a record.
 
         Raises:
             DataError: it names the line or row.
         """
-        if isinstance(content, DataError):
-            raise content
+        if isinstance(record.content, DataError):
+            raise record.content
         try:
-            return episode_of(content, self.namespace, f"{mark}-{number:010d}")
+            # By place and content: a line that was mended, or added at the end, is new, and the others are not.
+            made = f"{record.number:010d}-{record.digest}-{self.mark}"
+            return episode_of(record.content, self.namespace, made)
         except EpisodeInvalid as error:
-            raise self.wrong(number, str(error)) from error
+            raise self.wrong(record.number, str(error)) from error
 
     def wrong(self, number: int, what: str) -> DataError:
         """Return what is wrong with a record, with its line or row."""
@@ -245,16 +283,17 @@ class Import:
     ) -> None:
         self._store, self._source, self._skips, self._tell = store, source, skip_bad, on_bad
         self._advance, self._left_out = on_progress, 0
-        self._mark = source.mark
+        self._name = f"import {source.mark}"
 
     @property
     def begun(self) -> int:
-        """How many records of this file a former import ended behind."""
-        return int(self._store.mark(self._name) or 0)
+        """How many records of this file a former import ended behind, if it is still the same up to there."""
+        return self._begun[0]
 
     @property
-    def _name(self) -> str:
-        return f"import {self._mark}"
+    def _begun(self) -> tuple[int, str]:
+        done, _, proof = (self._store.mark(self._name) or "0").partition(" ")
+        return int(done), proof
 
     def run(self) -> Imported:
         """Add what is not there yet.
@@ -263,35 +302,43 @@ class Import:
             DataError: for a record that is no episode, unless such are skipped; all before it are in the store.
             EpisodeStoreError: if the store cannot be written.
         """
-        done, before = self.begun, len(self._store)
-        records = self._source.records(done)
+        done, proof = self._begun
+        before = len(self._store)
+        records = self._source.records(done, proof)
         while some := list(islice(records, _AT_ONCE)):
             self._add(some)
-            done = some[-1][0]
-            self._advance(some[-1][1])
+            done = some[-1].number
+            self._advance(some[-1].read_bytes)
         return Imported(done, len(self._store) - before, self._left_out)
 
-    def _add(self, some: list[tuple[int, int, Any]]) -> None:
-        last = str(some[-1][0])
+    def _add(self, some: list[Record]) -> None:
+        mark = f"{some[-1].number} {some[-1].proof}"
         try:
-            batch = [self._source.episode(number, content, self._mark) for number, _, content in some]
-            self._store.add_marked(batch, self._name, last)
+            self._store.add_marked(map(self._source.episode, some), self._name, mark)
         except (DataError, EpisodeInvalid, EpisodeConflict):
-            for number, _, content in some:
-                self._add_one(number, content)
-            self._store.add_marked([], self._name, last)
+            for record in some:
+                self._add_one(record)
+            self._store.add_marked([], self._name, mark)
 
-    def _add_one(self, number: int, content: Any) -> None:
+    def _add_one(self, record: Record) -> None:
         try:
+            episode = self._source.episode(record)
             try:
-                self._store.add_episode(self._source.episode(number, content, self._mark))
+                self._store.add_episode(episode)
             except (EpisodeInvalid, EpisodeConflict) as error:
-                raise self._source.wrong(number, str(error)) from error
+                if not self._was_deleted(episode.id):  # what was deleted is not to come back
+                    raise self._source.wrong(record.number, str(error)) from error
         except DataError as error:
             if not self._skips:
                 raise
             self._left_out += 1
             self._tell(error)
+
+    def _was_deleted(self, episode_id: str) -> bool:
+        try:
+            return self._store.history(episode_id)[-1].what == "deleted"
+        except EpisodeMissing:
+            return False
 
 
 def as_line(episode: Episode) -> str:

@@ -62,6 +62,23 @@ class TestDamage:
             assert "77" in [each.episode_id for each in store.check()]
             assert store.get_episode("78").text == "episode 78 of many"
 
+    def test_a_text_that_is_none_any_more(self, folder: Path) -> None:
+        """Where a bit made bytes that are no text, and metadata that are no JSON, every other episode is served."""
+        path = folder / "episodes.sqlite"
+        content = path.read_bytes()
+        content = content.replace(b"episode 77 of many", b"episode 7\xff of many", 1)
+        content = content.replace(b'{"even":true,"number":78}', b'{"even":true,"number":78~', 1)
+        path.write_bytes(content)
+        with EpisodeStore(folder) as store:
+            assert {each.episode_id for each in store.check() if each.episode_id} == {"77", "78"}
+            for damaged in ("77", "78"):
+                with pytest.raises(EpisodeStoreError, match=f"episode {damaged} is damaged"):
+                    store.get_episode(damaged)
+            assert len(list(store.episodes())) == COUNT - 2
+            assert len(list(store.episodes(where={"even": True}))) == COUNT // 2 - 1
+            store.rebuild()
+            assert len(store.search_episodes_by_vector(vectors(1, seed=77)[0], 1000)) == COUNT - 2
+
     def test_a_vector_file_cut_short(self, folder: Path) -> None:
         """The file is named with what is lost; texts, and the vectors before it, are served."""
         os.truncate(folder / "vectors" / "1.f32", 96 * 500 + 50)

@@ -106,8 +106,9 @@ class TestEpisodes:
         assert [hit.id for hit in store.search_episodes_by_vector(vectors(1, seed=1)[0])] == ["b"]
         last = store.history("a")[-1]
         assert (last.what, last.episode, store.get_episode("a", version=1)) == ("deleted", None, episode(1))
-        with pytest.raises(EpisodeConflict):
-            store.add_episode(episode(5, id="a"))
+        for again in (1, 5):
+            with pytest.raises(EpisodeConflict, match="was deleted"):
+                store.add_episode(episode(again, id="a"))
 
     def test_purging_leaves_no_content(self, store: EpisodeStore) -> None:
         """After a purge no byte of text, metadata or vector is in any file; that it was there stays in the history."""
@@ -244,6 +245,15 @@ def test_the_cache_keeps_to_its_bounds(tmp_path: Path) -> None:
     with EpisodeStore(tmp_path / "store", cache_bytes="1KiB") as store:
         store.get_episode(ids[0])
         assert store.held_bytes == 0
+
+
+def test_a_store_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative folder is the one that it named then."""
+    monkeypatch.chdir(tmp_path)
+    with EpisodeStore("store") as store:
+        monkeypatch.chdir("/")
+        store.add_episodes(episode(number) for number in range(300))
+        assert len(store.search_episodes_by_text("episode", 300)) == 300
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
