@@ -245,9 +245,8 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
                 on_progress=advance,
             )
             if work.begun:
-                say(
-                    f"the last import of this file ended behind record {work.begun:,}; going on there if it is the same"
-                )
+                told = f"the last import of this file ended behind record {work.begun:,}"
+                say(f"{told}; going on there, if it is the same file")
             done = work.run()
     if as_json:
         show(json.dumps({"schema": "memguard.episodes-imported/1", **asdict(done)}))

@@ -23,10 +23,11 @@ import apsw
 
 from memguard.episodes.locking import WriterLock
 from memguard.episodes.schema import migrate
-from memguard.errors import EpisodeStoreBusy, EpisodeStoreError
+from memguard.episodes.troubles import translated
+from memguard.errors import EpisodeStoreError
 from memguard.host.file_systems import file_system_of, is_network
 
-__all__ = ["Database", "Durability", "translated"]
+__all__ = ["Database", "Durability"]
 
 
 class Durability(StrEnum):
@@ -350,33 +351,6 @@ def _check_place(folder: Path) -> None:
             "sooner or later; name a folder on a local disk",
             path=str(folder),
         )
-
-
-_HINTS: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
-    (apsw.FullError, "the disk is full; free some space and add again: nothing of this was stored"),
-    (apsw.CorruptError, "is damaged; `memguard episodes check` names what, and a copy can be exported"),
-    (apsw.NotADBError, "is no database, or its beginning is damaged; restore it from a copy"),
-    (apsw.ReadOnlyError, "cannot be written to; open it with read_only=True, or change its owner or mode"),
-    (apsw.CantOpenError, "cannot be opened; is it a folder that this user may write to?"),
-    (apsw.IOError, "the disk reported an error; nothing of this was stored"),
-)
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise what SQLite or the system finds wrong as the store's own errors."""
-    try:
-        yield
-    except apsw.BusyError as error:
-        raise EpisodeStoreBusy(f"{path} stayed locked by another program: {error}", path=str(path)) from error
-    except apsw.Error as error:
-        hint = next((told for kind, told in _HINTS if isinstance(error, kind)), str(error))
-        raise EpisodeStoreError(f"{path}: {hint} ({error})", path=str(path)) from error
-    except OSError as error:
-        if isinstance(error, EpisodeStoreError):
-            raise
-        what = error.filename or path
-        raise EpisodeStoreError(f"{what}: {error.strerror or error}", path=str(what)) from error
 
 
 _databases: Final[WeakSet[Database]] = WeakSet()

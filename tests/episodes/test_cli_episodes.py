@@ -101,7 +101,7 @@ def test_an_import_that_was_killed_goes_on(call: Any, tmp_path: Path) -> None:
     ]
     importing = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     with EpisodeStore(tmp_path / "store") as store:
-        while not (done := len(store)) and importing.poll() is None:
+        while not len(store) and importing.poll() is None:
             os.sched_yield()
     importing.send_signal(signal.SIGKILL)
     importing.communicate()
