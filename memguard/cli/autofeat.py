@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,7 @@ def autofeat_command(
 
 def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
     from memguard.cli.autofeat_view import view_for  # noqa: PLC0415
+    from memguard_integrations.autofeat.engine.planning.told import LightMode  # noqa: PLC0415
     from memguard_integrations.autofeat.table_run import check_request, process_table  # noqa: PLC0415
 
     check_request(request)
@@ -201,7 +203,9 @@ def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
             with (
                 view_for(quiet=wishes.quiet) as view,
                 manager.events.subscribed(_teller_of_nearing(view)),
+                warnings.catch_warnings(),
             ):
+                warnings.simplefilter("ignore", LightMode)  # the view says it
                 run = process_table(manager, request, on_progress=view, announce=view.say)
         except JobError as error:
             if error.report is None:  # it never ran

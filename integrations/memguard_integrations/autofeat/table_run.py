@@ -24,8 +24,10 @@ from memguard_integrations.autofeat.admission import (
     as_flag,
     check_fit_rows,
     light_mode,
+    on_the_way,
     plan_said,
     summary_of,
+    tell_light,
 )
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
@@ -119,6 +121,9 @@ def process_table(
         on_progress: called while a job runs.
         announce: called with sentences: what was left out, how many rows, what it is going to need.
 
+    Warns:
+        LightMode: less is done than was asked for; an event tells it too.
+
     Raises:
         DataError: for anything in the data that cannot be worked on.
         CapacityExceeded: if the fit cannot be had in the budget; nothing has been written then.
@@ -151,7 +156,7 @@ def process_table(
     budget = format_bytes(surveyed.report.budget.limit_bytes)
     if admission.left_out:
         told = light_mode(admission, surveyed.report.budget.limit_bytes, survey)
-        manager.announce(told.event())
+        tell_light(manager, told)
         announce(f"{told}; with --light never the fit is refused instead")
     announce(
         f"estimate: {admission.estimate}, within the budget of {budget}; {admission.estimate.reasons[0]}; "
@@ -161,7 +166,9 @@ def process_table(
         announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
     if result.model.left_out != admission.left_out:
-        announce(f"light mode, on the way: {'; '.join(result.model.left_out)}")
+        told = on_the_way(result.model.left_out)
+        tell_light(manager, told)
+        announce(str(told))
     for warning in result.warnings:
         announce(warning)
     return TableRun(

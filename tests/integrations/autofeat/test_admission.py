@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from memguard.errors import CapacityExceeded, DataError
 from memguard.estimate import AutoFeatCounts
+from memguard.events import Event
 from memguard.units import GIB, MIB
+from memguard_integrations.autofeat import table_run
 from memguard_integrations.autofeat.admission import (
     FitRefused,
     admit,
@@ -17,6 +22,7 @@ from memguard_integrations.autofeat.admission import (
     check_fit_rows,
     summary_of,
 )
+from memguard_integrations.autofeat.engine import LightMode
 from memguard_integrations.autofeat.records import (
     ColumnKind,
     EncodedColumn,
@@ -28,7 +34,7 @@ from memguard_integrations.autofeat.records import (
     TableFacts,
     Task,
 )
-from memguard_integrations.autofeat.table_run import TableRequest, _rows_said
+from memguard_integrations.autofeat.table_run import TableRequest, _rows_said, process_table
 
 SETTINGS = FitSettings(Task.REGRESSION, steps=2, selection_runs=1, engine=Engine.STOCK)
 ENGINE = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
@@ -187,3 +193,30 @@ def test_the_engine_is_refused_where_not_even_the_least_fits(flights: Survey) ->
     fewer = admit(flights, ENGINE, 256 * MIB, shrink=True, setting=as_flag, capacity_bytes=24 * GIB)
     assert 0 < fewer.fit_rows < flights.usable_rows
     assert fewer.estimate.fits(256 * MIB)
+
+
+def test_what_a_file_leaves_out_on_the_way_is_told(
+    flights: Survey, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Light mode on the way through a file gives an event, a warning for who called, and a sentence without figures."""
+    told: list[Event] = []
+    said: list[str] = []
+    surveyed = SimpleNamespace(
+        value=flights, report=SimpleNamespace(budget=SimpleNamespace(limit_bytes=8 * GIB))
+    )
+    manager: Any = SimpleNamespace(
+        run=lambda *args, **settings: surveyed,
+        status=lambda: SimpleNamespace(capacity_bytes=24 * GIB),
+        announce=told.append,
+    )
+    result = SimpleNamespace(model=SimpleNamespace(left_out=("1 of 2 steps are done",)), warnings=())
+    monkeypatch.setattr(table_run, "_fit", lambda *args, **settings: (result, None))
+    (tmp_path / "in.csv").write_text("y\n1\n")
+    request = TableRequest(str(tmp_path / "in.csv"), "y", str(tmp_path / "out.parquet"), ENGINE)
+    with pytest.warns(LightMode) as caught:
+        process_table(manager, request, announce=said.append)
+    assert [(each.name, each.fields["left_out"]) for each in told] == [
+        ("memguard.light_mode_entered", "1 of 2 steps are done")
+    ]
+    assert caught[0].filename == __file__
+    assert "light mode: 1 of 2 steps are done; memory or disk ran short on the way" in said
