@@ -3,7 +3,7 @@
 Comes in: a request as counts (rows, columns, steps), and what a pilot on a few rows showed. Goes out: an
 `Estimate` with its spread, its parts and its reasons, what would fit a given budget, and what to leave out. This room
 reads no machine, runs no job and reserves nothing. Read records.py first, then autofeat.py, and engine.py for
-this project's own engine, light.py for what it leaves out.
+this project's own engine, shares.py for what that engine gets, light.py for what it leaves out.
 """
 
 from memguard.estimate.autofeat import (
@@ -17,11 +17,20 @@ from memguard.estimate.autofeat import (
     rows_that_fit,
     what_fits,
 )
-from memguard.estimate.engine import LIGHT, column_bytes, copied_bytes, estimate_engine
+from memguard.estimate.engine import LIGHT, estimate_engine
 from memguard.estimate.light import Relief, lightest_loss
 from memguard.estimate.records import Estimate
+from memguard.estimate.shares import (
+    FORMULAS_BYTES,
+    column_bytes,
+    copied_bytes,
+    engine_bytes,
+    selection_share,
+    spilled_bytes,
+)
 
 __all__ = [
+    "FORMULAS_BYTES",
     "LIGHT",
     "AutoFeatCounts",
     "AutoFeatRequest",
@@ -32,10 +41,13 @@ __all__ = [
     "column_bound",
     "column_bytes",
     "copied_bytes",
+    "engine_bytes",
     "estimate_autofeat",
     "estimate_engine",
     "lightest_loss",
     "most_rows",
     "rows_that_fit",
+    "selection_share",
+    "spilled_bytes",
     "what_fits",
 ]

@@ -11,14 +11,24 @@ The factors were fitted to guarded jobs; ``benchmarks/autofeat.py --only forecas
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from memguard.estimate.autofeat import AutoFeatCounts, AutoFeatRequest, column_bound
 from memguard.estimate.records import Estimate
+from memguard.estimate.shares import (
+    LEAST_ENGINE_BYTES,
+    budget_for,
+    column_bytes,
+    copied_bytes,
+    engine_bytes,
+    rows_selected_on,
+    screened,
+    selection_share,
+    spilled_bytes,
+)
 from memguard.units import KIB, MIB, format_bytes
 
-__all__ = ["IN_MEMORY", "LIGHT", "SPILLING", "column_bytes", "copied_bytes", "estimate_engine"]
+__all__ = ["IN_MEMORY", "LIGHT", "SPILLING", "estimate_engine"]
 
 IN_MEMORY: Final = "in memory"
 SPILLING: Final = "spilling"
@@ -35,9 +45,8 @@ _FORMULA_BYTES: Final = 4 * KIB
 # Chunks of candidates: one for each thread and one more, of 2 MiB or a column.
 _CHUNKS: Final = 3
 _CHUNK_BYTES: Final = 2 * MIB
-# What selection works with at most; see `memguard_integrations.autofeat.engine.estimators.watching`.
+# What selection works with at most.
 _SELECTION_BYTES: Final = 256 * MIB
-_SELECTION_SHARE: Final = 3
 _LEAST_SELECTION_BYTES: Final = 32 * MIB
 # Sums of five folds, of four of them, and a path's own.
 _SUMS: Final = 7
@@ -46,9 +55,6 @@ _BLOCKS_BYTES: Final = 24 * MIB
 # Rows in units of a float64: noise, and what a path of 500 steps leaves behind.
 _ROW_VALUES: Final = 450
 _ROW_VALUES_PER_COLUMN: Final = 2.7
-# A run is made on 85 % of the rows, a fold trains on four fifths of those; a second copy where there is room.
-_FOLD_ROWS: Final = 0.85 * 0.8
-_NOISE_COLUMNS: Final = 1.25
 # The model on the chosen columns: some tens of them, whatever was made; and copies of them. Below 40,000 rows it is
 # scikit-learn's own, with error curves of up to a thousand points for each row of a fold.
 _CHOSEN_COLUMNS: Final = 60
@@ -57,12 +63,7 @@ _TALL_ROWS: Final = 40_000
 _CURVE_VALUES: Final = 450
 # Of what selection took, malloc and the linear algebra keep so much for good.
 _LEFT_OVER: Final = 0.25
-_LEAST_COLUMNS_BYTES: Final = 64 * MIB
 _BYTES_PER_TABLE_ROW: Final = 10
-# Of what the budget leaves, the engine's; see `memguard_integrations.autofeat.engine_fit`. And of that, what expansion
-# needs beside its columns.
-_ENGINE_SHARE: Final = 0.6
-_FORMULAS_BYTES: Final = 32 * MIB
 # A batch of rows with its new columns, and what is made of it on its way to the file.
 _BATCH_BYTES: Final = 16 * MIB
 _BATCH_COPIES: Final = 6
@@ -83,16 +84,18 @@ def estimate_engine(request: AutoFeatRequest, counts: AutoFeatCounts, budget_byt
         counts: of its columns, from a pilot or `memguard.estimate.bound_counts`.
         budget_bytes: what the job may use.
     """
-    counts = _screened(request, counts)
-    whole, least = _Parts(request, counts), _Parts(request, counts, is_least=True)
-    spills = _high(whole.peak_bytes) > budget_bytes
-    used = _within(request, counts, budget_bytes) if spills else whole
-    expected = max(used.peak_bytes, least.peak_bytes)
-    high = max(_high(least.peak_bytes), budget_bytes) if spills else _high(whole.peak_bytes)
-    scratch = max(0, whole.columns_bytes - used.columns_bytes)
+    counts = screened(request, counts)
+    whole, least = _Parts(request, counts), _Parts(request, counts, LEAST_ENGINE_BYTES)
+    memory_bytes = engine_bytes(budget_bytes, whole.own_bytes)
+    used = _Parts(request, counts, memory_bytes)
+    scratch = spilled_bytes(request, counts, memory_bytes)
+    high = max(_high(least.peak_bytes), min(budget_bytes, _high(whole.peak_bytes)))
+    if (copies := copied_bytes(request, counts)) > memory_bytes:
+        high = max(high, budget_for(copies, whole.own_bytes))
+    expected = min(max(used.peak_bytes, least.peak_bytes), high)
     return Estimate(
         low_bytes=int(expected * _LOW_FRACTION),
-        expected_bytes=min(expected, high),
+        expected_bytes=expected,
         high_bytes=high,
         reasons=_reasons(request, counts, used, scratch),
         inputs=_inputs(request, counts, scratch),
@@ -101,39 +104,10 @@ def estimate_engine(request: AutoFeatRequest, counts: AutoFeatCounts, budget_byt
     )
 
 
-def column_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
-    """Return what all columns take, wherever they are."""
-    return _rows(request) * _screened(request, counts).generated * _FLOAT32
-
-
-def copied_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
-    """Return what selection for classes copies at least, which no disk can hold for it; 0 for a regression."""
-    if not request.classes:
-        return 0
-    return int(_FLOAT64 * _FOLD_ROWS * _rows(request) * _screened(request, counts).kept * _NOISE_COLUMNS)
-
-
-def _rows(request: AutoFeatRequest) -> int:
-    return min(request.select_rows or request.rows, request.rows)
-
-
 def _plan(request: AutoFeatRequest, scratch: int) -> str:
     if request.select_rows or request.most_columns:
         return LIGHT
     return SPILLING if scratch else IN_MEMORY
-
-
-def _screened(request: AutoFeatRequest, counts: AutoFeatCounts) -> AutoFeatCounts:
-    most = request.most_columns
-    if not most or most >= counts.kept:
-        return counts
-    return replace(counts, kept=most, generated=counts.generated - counts.kept + most)
-
-
-def _within(request: AutoFeatRequest, counts: AutoFeatCounts, budget_bytes: int) -> _Parts:
-    """Return the parts of a fit that spills: it holds what it is given."""
-    memory_bytes = max(_LEAST_COLUMNS_BYTES, int((budget_bytes - _WORKER_BYTES) * _ENGINE_SHARE))
-    return _Parts(request, counts, memory_bytes=memory_bytes)
 
 
 class _Parts:
@@ -143,29 +117,18 @@ class _Parts:
         request: the fit.
         counts: of its columns, screened.
         memory_bytes: what columns and selection may hold together; ``None`` for all that they can use.
-        is_least: with the least of columns and sums in memory.
     """
 
     def __init__(
-        self,
-        request: AutoFeatRequest,
-        counts: AutoFeatCounts,
-        memory_bytes: int | None = None,
-        *,
-        is_least: bool = False,
+        self, request: AutoFeatRequest, counts: AutoFeatCounts, memory_bytes: int | None = None
     ) -> None:
         self._request, self._counts = request, counts
-        self._rows = _rows(request)
-        if is_least:
-            memory_bytes = _LEAST_COLUMNS_BYTES
-        whole_columns = column_bytes(request, counts)
-        copies = copied_bytes(request, counts)
+        self._rows = rows_selected_on(request)
+        self.columns_bytes = column_bytes(request, counts)
         selection = _SELECTION_BYTES
-        self.columns_bytes = whole_columns
         if memory_bytes is not None:
-            selection = max(copies, min(_SELECTION_BYTES, memory_bytes // _SELECTION_SHARE))
-            others = _FORMULAS_BYTES + 2 * self._rows * request.columns * _FLOAT64
-            self.columns_bytes = min(whole_columns, max(0, memory_bytes - selection - others))
+            selection = selection_share(memory_bytes, copied_bytes(request, counts))
+            self.columns_bytes -= spilled_bytes(request, counts, memory_bytes)
         self.selection_bytes = self._selection(max(_LEAST_SELECTION_BYTES // 2, selection))
         self.phases = self._phases()
 
@@ -244,7 +207,7 @@ def _reasons(
     request: AutoFeatRequest, counts: AutoFeatCounts, parts: _Parts, scratch: int
 ) -> tuple[str, ...]:
     origin = f"a pilot on {counts.pilot_rows:,} rows" if counts.pilot_rows else "a bound, no pilot"
-    rows = _rows(request)
+    rows = rows_selected_on(request)
     matrix = format_bytes(rows * counts.kept * _FLOAT32)
     where = f"up to {format_bytes(scratch)} of it on disk" if scratch else "all of it in memory"
     peaks = ", ".join(f"{name} {format_bytes(peak)}" for name, peak in parts.phases.items())

@@ -40,7 +40,6 @@ __all__ = [
     "as_flag",
     "check_fit_rows",
     "light_mode",
-    "on_the_way",
     "plan_said",
     "summary_of",
     "tell_light",
@@ -252,11 +251,6 @@ def light_mode(admission: Admission, budget_bytes: int, survey: Survey) -> Light
     return LightMode(
         admission.left_out, whole.high_bytes, budget_bytes, "the budget has no room for all of it"
     )
-
-
-def on_the_way(left_out: tuple[str, ...]) -> LightMode:
-    """Return what is to be told of a fit that left something out after it had begun; its figures are the worker's."""
-    return LightMode(left_out, 0, 0, "memory or disk ran short on the way")
 
 
 def tell_light(manager: MemoryManager, told: LightMode) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from memguard.estimate import engine_bytes
 from memguard.host import private_bytes_now, read_process_memory
-from memguard.units import MIB
 from memguard.worker import current_job
 from memguard_integrations.autofeat.encode import Matrix, to_frame
 from memguard_integrations.autofeat.engine import AutoFeatClassifier, AutoFeatRegressor
@@ -29,9 +29,6 @@ from memguard_integrations.autofeat.releasing import release
 
 __all__ = ["count_columns", "fit"]
 
-# Of what is left of the budget; the rest is for the model on the chosen columns, and for the batches after it.
-_SHARE: Final = 0.6
-_LEAST_BYTES: Final = 64 * MIB
 # Use beyond this share of the budget is a fit that its forecast was wrong about.
 _BRINK: Final = 0.97
 _LOOK_EVERY_S: Final = 0.1
@@ -117,7 +114,7 @@ def _memory_bytes(progress: Progress) -> int | None:
     """Return what the engine may hold; ``None`` outside a guard, where nothing bounds it."""
     if progress.budget_bytes == sys.maxsize:
         return None
-    return max(_LEAST_BYTES, int((progress.budget_bytes - read_process_memory().private_bytes) * _SHARE))
+    return engine_bytes(progress.budget_bytes, read_process_memory().private_bytes)
 
 
 class _Followed:

@@ -23,15 +23,9 @@ from memguard.report import EstimateSummary, JobReport
 from memguard.units import Size
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat import jobs
-from memguard_integrations.autofeat.admission import (
-    admit,
-    as_argument,
-    light_mode,
-    on_the_way,
-    summary_of,
-    tell_light,
-)
+from memguard_integrations.autofeat.admission import admit, as_argument, light_mode, summary_of, tell_light
 from memguard_integrations.autofeat.arguments import check_duration, check_size, whole_number
+from memguard_integrations.autofeat.engine.planning.told import LightMode
 from memguard_integrations.autofeat.estimator import Estimator
 from memguard_integrations.autofeat.records import (
     DEFAULT_TRANSFORMATIONS,
@@ -185,7 +179,7 @@ class AutoFeatProcessor(Estimator):
             jobs.fit_frame, X, y, survey, settings, step="fit", estimate=summary_of(admission.estimate)
         )
         if fitted.left_out != admission.left_out:
-            tell_light(self._manager(), on_the_way(fitted.left_out))
+            tell_light(self._manager(), LightMode.on_the_way(fitted.left_out))
         self.warnings = (*survey.warnings, *fitted.warnings)
         self._fitted = fitted
         return self

@@ -24,11 +24,11 @@ from memguard_integrations.autofeat.admission import (
     as_flag,
     check_fit_rows,
     light_mode,
-    on_the_way,
     plan_said,
     summary_of,
     tell_light,
 )
+from memguard_integrations.autofeat.engine.planning.told import LightMode
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
@@ -166,7 +166,7 @@ def process_table(
         announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
     if result.model.left_out != admission.left_out:
-        told = on_the_way(result.model.left_out)
+        told = LightMode.on_the_way(result.model.left_out)
         tell_light(manager, told)
         announce(str(told))
     for warning in result.warnings:

@@ -8,14 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memguard.errors import CapacityExceeded, DataError
-from memguard.estimate import AutoFeatCounts
+from memguard.estimate import AutoFeatCounts, engine_bytes
+from memguard.estimate.engine import _Parts
 from memguard.events import Event
 from memguard.units import GIB, MIB
 from memguard_integrations.autofeat import table_run
 from memguard_integrations.autofeat.admission import (
     FitRefused,
+    _request,
     admit,
     as_argument,
     as_flag,
@@ -23,6 +27,7 @@ from memguard_integrations.autofeat.admission import (
     summary_of,
 )
 from memguard_integrations.autofeat.engine import LightMode
+from memguard_integrations.autofeat.engine.planning.needs import Room
 from memguard_integrations.autofeat.records import (
     ColumnKind,
     EncodedColumn,
@@ -43,9 +48,14 @@ ENGINE = FitSettings(Task.REGRESSION, steps=2, selection_runs=1)
 @pytest.fixture
 def flights() -> Survey:
     """The counts of the flights of 2013, eight numeric columns."""
+    return flights_of(Task.REGRESSION)
+
+
+def flights_of(task: Task) -> Survey:
+    """Survey them for a task."""
     columns = tuple(EncodedColumn(f"c{place}", f"c{place}") for place in range(8))
     kinds = tuple((column.name, ColumnKind.NUMBER) for column in columns)
-    plan = FeaturePlan(Task.REGRESSION, "y", (), columns, kinds, (), MissingPolicy.SKIP, ())
+    plan = FeaturePlan(task, "y", (), columns, kinds, (), MissingPolicy.SKIP, ())
     facts = TableFacts("flights.csv", 336_776, ())
     return Survey(facts, plan, 327_346, AutoFeatCounts(1048, 493, 1000), ())
 
@@ -220,3 +230,29 @@ def test_what_a_file_leaves_out_on_the_way_is_told(
     ]
     assert caught[0].filename == __file__
     assert "light mode: 1 of 2 steps are done; memory or disk ran short on the way" in said
+
+
+@given(
+    rows=st.integers(1_000, 500_000),
+    kept=st.integers(30, 3_000),
+    task=st.sampled_from(Task),
+    budget=st.integers(128 * MIB, 8 * GIB),
+    free=st.integers(0, 4 * GIB),
+    shrink=st.booleans(),
+)
+def test_what_is_let_in_is_had_by_the_worker(
+    *, rows: int, kept: int, task: Task, budget: int, free: int, shrink: bool
+) -> None:
+    """An admitted fit has room in what its worker gets, on the same disk, as the worker itself reckons it."""
+    survey = replace(flights_of(task), usable_rows=rows, counts=AutoFeatCounts(kept, kept, 1000))
+    survey = replace(survey, facts=replace(survey.facts, rows=rows), scratch_bytes=free)
+    settings = replace(ENGINE, task=task)
+    try:
+        let_in = admit(survey, settings, budget, shrink=shrink, setting=as_flag, capacity_bytes=24 * GIB)
+    except FitRefused:
+        return
+    request, counts = _request(survey, settings, let_in.fit_rows), survey.counts
+    own_bytes = _Parts(request, counts).own_bytes
+    if let_in.relief is not None:
+        request, counts = let_in.relief.applied(request, counts)
+    assert Room(engine_bytes(budget, own_bytes), free).has(request, counts)

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from memguard.estimate import AutoFeatCounts, AutoFeatRequest, estimate_engine
 from memguard.integrations.autofeat import AutoFeatProcessor, FitRefused, LightMode
 from memguard.units import MIB
+from memguard_integrations.autofeat.engine.expansion import expand
 from tests.support.small_disks import small_disk_of
 
 Data = tuple[pd.DataFrame, "pd.Series[float]"]
@@ -29,6 +31,20 @@ def table() -> Data:
     return frame, frame["a"] * frame["b"] + 0.1 * random.rand(len(frame))
 
 
+@pytest.fixture(scope="module")
+def budget(table: Data) -> str:
+    """The largest in which, by the forecast, 10 MiB of the columns go to disk, and the rest fits."""
+    with expand(table[0].iloc[:1000], max_steps=2) as expansion:
+        made = len(expansion.names)
+    request, counts = AutoFeatRequest(*table[0].shape, steps=2), AutoFeatCounts(made, made, 1000)
+    for mebibytes in range(1024, 64, -1):
+        forecast = estimate_engine(request, counts, mebibytes * MIB)
+        if int(forecast.inputs["scratch_bytes"] or 0) > 10 * MIB:
+            assert forecast.fits(mebibytes * MIB)
+            return f"{mebibytes}MiB"
+    raise AssertionError("everything fits everywhere")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 3 MiB."""
@@ -37,14 +53,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def processor(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoFeatProcessor]:
+def processor(small_disk: Path, budget: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoFeatProcessor]:
     """A processor whose workers put their temporary files there."""
     monkeypatch.setenv("TMPDIR", str(small_disk))
-    with AutoFeatProcessor(featsel_runs=1, memory=BUDGET) as processor:
+    with AutoFeatProcessor(featsel_runs=1, memory=budget) as processor:
         yield processor
-
-
-BUDGET = "212MiB"
 
 
 def test_a_processor_refuses_with_figures(processor: AutoFeatProcessor, table: Data) -> None:
@@ -66,9 +79,9 @@ def test_a_processor_does_less(processor: AutoFeatProcessor, table: Data, small_
     assert list(small_disk.iterdir()) == []
 
 
-def run(place: Path, small_disk: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(place: Path, small_disk: Path, budget: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command over table.csv."""
-    wanted = ("--target", "y", "--memory", BUDGET, "--selection-runs", "1", "-q", "-o", "out.parquet", *words)
+    wanted = ("--target", "y", "--memory", budget, "--selection-runs", "1", "-q", "-o", "out.parquet", *words)
     return subprocess.run(
         [sys.executable, "-m", "memguard", "autofeat", "table.csv", *wanted],
         cwd=place,
@@ -80,15 +93,15 @@ def run(place: Path, small_disk: Path, *words: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.heavy
-def test_the_command(table: Data, small_disk: Path, tmp_path_factory: Any) -> None:
+def test_the_command(table: Data, small_disk: Path, budget: str, tmp_path_factory: Any) -> None:
     """Refused in a line with status 125, or made light and told in the document, with forecasts beside the peaks."""
     place = tmp_path_factory.mktemp("command")
     table[0].assign(y=table[1]).to_csv(place / "table.csv", index=False)
-    refused = run(place, small_disk, "--light", "never")
+    refused = run(place, small_disk, budget, "--light", "never")
     assert refused.returncode == 125
     assert "of the columns go to the folder for temporary files" in refused.stderr
     assert sorted(os.listdir(place)) == ["table.csv"]
-    done = run(place, small_disk, "--json")
+    done = run(place, small_disk, budget, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["estimate"]["plan"] == "light"

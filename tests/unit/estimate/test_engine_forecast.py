@@ -13,9 +13,13 @@ from memguard.estimate import (
     AutoFeatRequest,
     bound_counts,
     copied_bytes,
+    engine_bytes,
     estimate_engine,
     lightest_loss,
+    spilled_bytes,
 )
+from memguard.estimate.engine import _Parts
+from memguard.estimate.light import _reliefs
 from memguard.units import GIB, MIB, parse_bytes
 
 ALL = ("1/", "exp", "log", "abs", "sqrt", "^2", "^3")
@@ -78,20 +82,48 @@ def test_what_is_left_out_suffices_and_is_told(request: AutoFeatRequest, budget:
     """What is chosen fits, loses something, says what it is, and nothing that fits loses less."""
     counts = bound_counts(request)
     transformations = ALL[: request.transformations]
-    seen: list[float] = []
 
     def fits(smaller: AutoFeatRequest, fewer: AutoFeatCounts) -> bool:
         return estimate_engine(smaller, fewer, budget).fits(budget)
 
     found = lightest_loss(request, counts, transformations, fits)
+    others = [
+        each.expected_loss
+        for each in _reliefs(request, counts, transformations)
+        if fits(*each.applied(request, counts))
+    ]
+    assert (found is None) == (not others)
     if found is None:
         return
-    seen.append(found.expected_loss)
+    assert found.expected_loss == min(others)
     assert fits(*found.applied(request, counts))
     assert 0 < found.expected_loss < 0.1
     assert found.left_out(request, transformations)
     assert found.steps <= request.steps
     assert set(found.transformations) <= set(transformations)
+
+
+def test_what_spills_at_the_worker_is_forecast() -> None:
+    """Between what holds all columns at the most and what the engine gets of a budget, the plan is to spill."""
+    request, counts = AutoFeatRequest(200_000, 8), AutoFeatCounts(584, 584, 1000)
+    free = estimate_engine(request, counts, 16 * GIB)
+    assert free.plan == "in memory"
+    tight = estimate_engine(request, counts, free.high_bytes)
+    assert (tight.plan, tight.fits(free.high_bytes)) == ("spilling", True)
+    assert tight.inputs["scratch_bytes"] == spilled_bytes(
+        request, counts, engine_bytes(free.high_bytes, _Parts(request, counts).own_bytes)
+    )
+
+
+@given(requests, budgets)
+def test_copies_have_room_in_what_the_engine_gets(request: AutoFeatRequest, budget: int) -> None:
+    """What fits has room for copies of classes' rows in the engine's part; the budget proposed otherwise would do."""
+    counts = bound_counts(request)
+    forecast = estimate_engine(request, counts, budget)
+    if forecast.fits(budget):
+        assert copied_bytes(request, counts) <= engine_bytes(budget, _Parts(request, counts).own_bytes)
+    else:
+        assert estimate_engine(request, counts, forecast.high_bytes).fits(forecast.high_bytes)
 
 
 def test_rows_are_left_out_first_and_a_step_last() -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from memguard.estimate import AutoFeatCounts, AutoFeatRequest, column_bytes, copied_bytes
+from memguard.estimate import (
+    FORMULAS_BYTES,
+    AutoFeatCounts,
+    AutoFeatRequest,
+    column_bytes,
+    copied_bytes,
+    selection_share,
+    spilled_bytes,
+)
 from memguard.units import MIB
 
 __all__ = [
@@ -19,13 +27,8 @@ __all__ = [
 
 # With less than this selection passes over the columns again and again.
 LEAST_SELECTION_BYTES: Final = 16 * MIB
-# What selection works with where there is more: sums of about 1500 columns. Columns gain by all that they get.
-_MOST_FOR_SELECTION: Final = 256 * MIB
-_SELECTION_PART: Final = 3
-# Formulas, and their names, beside the columns.
-_FORMULAS_BYTES: Final = 32 * MIB
 # A fit that is to go on with less gets no less than this, if it had as much.
-LEAST_MEMORY_BYTES: Final = LEAST_SELECTION_BYTES + _FORMULAS_BYTES
+LEAST_MEMORY_BYTES: Final = LEAST_SELECTION_BYTES + FORMULAS_BYTES
 # Blocks are larger than what is in them, and others write to the disk too.
 _SCRATCH_SHARE: Final = 0.85
 
@@ -54,20 +57,8 @@ class Room:
         """Whether it can be had without the disk, if selection gets the least."""
         if self.memory_bytes is None:
             return True
-        rest = max(LEAST_SELECTION_BYTES, copied_bytes(request, counts)) + _FORMULAS_BYTES
+        rest = max(LEAST_SELECTION_BYTES, copied_bytes(request, counts)) + FORMULAS_BYTES
         return column_bytes(request, counts) + rest <= self.memory_bytes
-
-
-def selection_share(memory_bytes: int, copies_bytes: int = 0) -> int:
-    """Return what of a bound is for selection's work; the rest is for columns, which are held at the same time."""
-    return min(memory_bytes, max(copies_bytes, min(_MOST_FOR_SELECTION, memory_bytes // _SELECTION_PART)))
-
-
-def spilled_bytes(request: AutoFeatRequest, counts: AutoFeatCounts, memory_bytes: int) -> int:
-    """Return how much of the columns goes to disk."""
-    share = selection_share(memory_bytes, copied_bytes(request, counts))
-    room = max(0, memory_bytes - share - _FORMULAS_BYTES)
-    return max(0, column_bytes(request, counts) - room)
 
 
 def needed_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
@@ -75,5 +66,5 @@ def needed_bytes(request: AutoFeatRequest, counts: AutoFeatCounts) -> int:
     return (
         column_bytes(request, counts)
         + max(LEAST_SELECTION_BYTES, copied_bytes(request, counts))
-        + _FORMULAS_BYTES
+        + FORMULAS_BYTES
     )

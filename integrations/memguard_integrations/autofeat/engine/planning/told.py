@@ -38,6 +38,11 @@ class LightMode(UserWarning):
         self.had_bytes = had_bytes
         self.why = why
 
+    @classmethod
+    def on_the_way(cls, left_out: tuple[str, ...]) -> LightMode:
+        """Return what is told of a fit that left something out after it had begun; its figures are its worker's."""
+        return cls(left_out, 0, 0, "memory or disk ran short on the way")
+
     def event(self) -> Event:
         """Return what is published of it."""
         fields: dict[str, JsonScalar] = {
