@@ -110,8 +110,10 @@ class VectorSearch:
 
     def _live(self, places: NDArray[np.int64], scores: NDArray[np.float32], top_k: int) -> Scored:
         live: Scored = []
-        for start in range(0, len(places), _AT_ONCE):
-            some = [self._namespace.row(place) for place in places[start : start + _AT_ONCE].tolist()]
+        # A few more than are wanted: each row that is asked for is a page to be read.
+        step = min(_SPARE * top_k, _AT_ONCE)
+        for start in range(0, len(places), step):
+            some = [self._namespace.row(place) for place in places[start : start + step].tolist()]
             marks = ", ".join("?" * len(some))
             asked = f"SELECT row FROM episode WHERE row IN ({marks}) AND is_live AND has_vector"
             known = {row for (row,) in self._connection.execute(asked, some)}
@@ -164,7 +166,8 @@ class VectorSearch:
 
     def _unfiled(self) -> Scored:
         asked = (
-            "SELECT unfiled.row, unfiled.vector FROM unfiled JOIN episode USING (row) "
+            # CROSS: the few that wait are read first, and not every row of the namespace.
+            "SELECT unfiled.row, unfiled.vector FROM unfiled CROSS JOIN episode USING (row) "
             f"WHERE row BETWEEN ? AND ? AND is_live{self._condition.conjunct}"
         )
         values = (*self._namespace.rows, *self._condition.values)
