@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 from memguard.events import Event, EventBus
 from memguard.leaks.detector import LeakDetector
 from memguard.leaks.records import LeakReport
-from memguard.leaks.recycling import RecycledWorker, WorkerWatch
+from memguard.leaks.recycling import WorkerWatch, beside_jobs
 from memguard.leaks.registry import ModelRegistry, Survivor
 from memguard.leaks.suspects import with_suspects
 
@@ -49,6 +49,7 @@ class JobWatch:
         self._models = models
         self._jobs: deque[str] = deque(maxlen=_MOST_JOBS)
         self._detector = LeakDetector(thorough=False)
+        self._report: LeakReport | None = None
         self._unsubscribe = events.subscribe(self._take)
 
     def _take(self, event: Event) -> None:
@@ -70,16 +71,22 @@ class JobWatch:
             return self._detector.report_now()
 
     def report(self) -> LeakReport:
-        """End the watch and return its report."""
+        """End the watch and return its report; the same again if it is called again."""
+        own, jobs = self._end()
+        if self._report is None:
+            self._report = with_suspects(own, tuple(self._survivors(jobs)))
+        return self._report
+
+    def _end(self) -> tuple[LeakReport, tuple[str, ...]]:
         self._unsubscribe()
         with self._lock:
-            return with_suspects(self._detector.finish(), tuple(self._survivors()))
+            return self._detector.finish(), tuple(self._jobs)
 
-    def _survivors(self) -> Iterator[Survivor]:
+    def _survivors(self, jobs: tuple[str, ...]) -> Iterator[Survivor]:
         if self._models is None:
             return
         give_up_s = time.monotonic() + _SEARCH_S
-        for job_id in self._jobs:
+        for job_id in jobs:
             yield from self._models.survivors(job_id, within_s=max(0.0, give_up_s - time.monotonic()))
 
     def __enter__(self) -> Self:
@@ -88,7 +95,8 @@ class JobWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.report()
+        # Models are searched for only where the report is wanted: it takes up to two seconds.
+        self._end()
 
 
 class WatchedFunction(Generic[_P, _T]):
@@ -98,26 +106,25 @@ class WatchedFunction(Generic[_P, _T]):
         functools.update_wrapper(self, function)
         self._function = function
         self._share = share
-        # Made at the first call: the process that is watched is the one that calls, and not one it is sent from.
-        self._watch: WorkerWatch | None = None
-        self._found: RecycledWorker | None = None
+        # Begins at the first call: the process that is watched is the one that calls, and not one it is sent from.
+        self._watch = WorkerWatch(share)
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call it; a call that raises is an iteration too."""
+        """Call it; a call that raises is an iteration too, and what the watch fails at is logged, not raised."""
         try:
             return self._function(*args, **kwargs)
         finally:
-            self._watch = self._watch or WorkerWatch(self._share)
-            self._found = self._watch.job_ended() or self._found
+            with beside_jobs():
+                self._watch.job_ended()
 
     @property
     def should_be_recycled(self) -> bool:
         """Whether its process leaks by now; once it does, what is found is in `report`."""
-        return self._found is not None
+        return self._watch.found is not None
 
     def report(self) -> LeakReport | None:
         """End the watch in this process and return its report, with culprits; ``None`` if it was never called."""
-        return None if self._watch is None else self._watch.report()
+        return self._watch.report() if self._watch.jobs else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return watched, (self._function, self._share)

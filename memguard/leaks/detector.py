@@ -189,6 +189,10 @@ class LeakDetector:
                 self._sources.close()
         return self._report
 
+    def close(self) -> None:
+        """End the watch without a last look, for one whose report nobody wants."""
+        self._sources.close()
+
     def report(self) -> LeakReport:
         """Return the report; ends the watch if it has not ended yet."""
         return self.finish()
