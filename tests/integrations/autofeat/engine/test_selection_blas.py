@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from memguard_integrations.autofeat.engine.selection import blas
 from memguard_integrations.autofeat.engine.selection.blas import add_cross, add_own
+
+
+@pytest.fixture(params=["by address", "by SciPy's functions"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test holds for both ways to call BLAS."""
+    if request.param != "by address":
+        monkeypatch.setattr(blas, "_dsyrk", None)
+        monkeypatch.setattr(blas, "_dgemm", None)
+    else:
+        assert blas._dsyrk is not None
+        assert blas._dgemm is not None
 
 
 def block(columns: int, rows: int, seed: int = 0) -> NDArray[np.float64]:
@@ -45,3 +57,15 @@ def test_what_blas_would_take_for_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match="BLAS takes"):
         add_cross(np.zeros((3, 2)), block(3, 3), block(2, 3))
     assert not sums.any()
+
+
+def test_a_routine_of_other_integers_is_not_called() -> None:
+    """Only 32-bit integers and doubles, as many and in the order of the routine, are what it is called with."""
+    real = "__pyx_t_5scipy_6linalg_11cython_blas_d *"
+    assert blas._takes(f"void (char *, int *, {real})", "cid")
+    assert blas._takes("void (char *, int *, double *)", "cid")
+    for integer in ("long *", "int64_t *", "unsigned int *", "int"):
+        assert not blas._takes(f"void (char *, {integer}, {real})", "cid")
+    assert not blas._takes("void (char *, int *)", "cid")
+    assert not blas._takes("void (char *, int *, float *)", "cid")
+    assert not blas._takes("int (char *, int *, double *)", "cid")

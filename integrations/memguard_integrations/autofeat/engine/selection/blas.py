@@ -2,33 +2,58 @@
 
 SciPy's Python functions of the same names keep the lock while BLAS works, so threads would take turns. SciPy also
 hands out the addresses of the routines, for compiled code; called through ctypes they leave the lock to others.
+Where their arguments are of other types than here, as with a BLAS of 64-bit integers, SciPy's own functions are called.
 """
 
 from __future__ import annotations
 
 import ctypes
 from ctypes import byref, c_double, c_int, c_void_p
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cython_blas
+from scipy.linalg import blas, cython_blas
 
 __all__ = ["add_cross", "add_own"]
 
 Matrix = NDArray[np.float64]
 
 
-def _routine(name: str, arguments: int) -> Any:
-    capsule = cython_blas.__pyx_capi__[name]
-    name_of, address_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+# What each kind of argument is a pointer to, as SciPy writes it: Cython names its double "...cython_blas_d".
+_WRITTEN: Final = {"c": ("char *",), "i": ("int *",), "d": ("double *", "cython_blas_d *")}
+
+
+def _routine(name: str, kinds: str) -> Any:
+    """Return a routine of BLAS, or ``None`` if its arguments are not what they are taken for."""
+    # Handles of our own: the attributes of `ctypes.pythonapi` are everybody's.
+    python = ctypes.PyDLL(None)
+    name_of, address_of = python.PyCapsule_GetName, python.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     address_of.restype, address_of.argtypes = c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None, *[c_void_p] * arguments)(address_of(capsule, name_of(capsule)))
+    capsule = cython_blas.__pyx_capi__[name]
+    signature = name_of(capsule)
+    if not _takes(signature.decode(), kinds):
+        return None
+    return ctypes.CFUNCTYPE(None, *[c_void_p] * len(kinds))(address_of(capsule, signature))
 
 
-_dsyrk = _routine("dsyrk", 10)
-_dgemm = _routine("dgemm", 13)
+def _takes(signature: str, kinds: str) -> bool:
+    result, _, arguments = signature.removesuffix(")").partition(" (")
+    pointers = arguments.split(", ")
+    return (
+        result == "void"
+        and len(pointers) == len(kinds)
+        and all(_is_written(each, kind) for each, kind in zip(pointers, kinds, strict=True))
+    )
+
+
+def _is_written(pointer: str, kind: str) -> bool:
+    return pointer.endswith(_WRITTEN[kind]) if kind == "d" else pointer in _WRITTEN[kind]
+
+
+_dsyrk = _routine("dsyrk", "cciiddiddi")
+_dgemm = _routine("dgemm", "cciiiddididdi")
 _ONE = c_double(1.0)
 
 
@@ -43,6 +68,10 @@ def add_own(products: Matrix, values: Matrix) -> None:
         ValueError: one of them is of another kind.
     """
     _require(products, (len(values), len(values)), values)
+    if _dsyrk is None:
+        if values.size:  # SciPy refuses matrices that are empty
+            blas.dsyrk(1.0, values.T, beta=1.0, c=products, trans=1, overwrite_c=1)
+        return
     size, rows = c_int(len(values)), c_int(values.shape[1])
     # To BLAS, which goes through columns, `values` is its own transpose.
     _dsyrk(
@@ -69,6 +98,10 @@ def add_cross(products: Matrix, left: Matrix, right: Matrix) -> None:
         ValueError: one of them is of another kind.
     """
     _require(products, (len(left), len(right)), left, right)
+    if _dgemm is None:
+        if left.size and right.size:
+            blas.dgemm(1.0, left.T, right.T, beta=1.0, c=products, trans_a=1, overwrite_c=1)
+        return
     n, m, rows = c_int(len(left)), c_int(len(right)), c_int(left.shape[1])
     _dgemm(
         b"T",
