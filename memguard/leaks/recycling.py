@@ -30,7 +30,7 @@ def beside_jobs() -> Iterator[None]:
     """Log what fails within, and go on: what is done beside a job must never cost the job its result."""
     try:
         yield
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the job is worth more
         _log.warning("a watch for leaks failed; the jobs of process %d go on", os.getpid(), exc_info=True)
 
 
@@ -61,8 +61,8 @@ class WorkerWatch:
     """Counts the jobs that end in this process and says once that it leaks.
 
     Promises no time: it looks closer only when what is cheap to read gives reason to, and only as often as `share` of
-    the time allows, or once 64 MiB have grown; then it takes some 60 jobs more. Begins at the end of the first job, in
-    the process that is told of it, and may be told by several threads.
+    the time allows, or once 64 MiB have grown; then it takes some 60 jobs more. Begins at the end of the first job, or
+    at `begin`, in the process that is watched; jobs may end in several threads.
 
     Args:
         share: of the time that closer looks may take; see `LeakDetector`.
@@ -80,6 +80,15 @@ class WorkerWatch:
     def found(self) -> RecycledWorker | None:
         """What is told of this worker since it was found to leak."""
         return self._found
+
+    def begin(self) -> None:
+        """Begin now, before the first job.
+
+        Raises:
+            OSError: as `job_ended`.
+        """
+        with self._lock:
+            self._begun()
 
     def job_ended(self) -> RecycledWorker | None:
         """Count a job; return what is to be told of this worker if it should be recycled now, and only once.

@@ -1,18 +1,20 @@
-"""Dask: a worker that leaks hands its data to others, closes when its tasks are done, and its nanny starts another."""
+"""Dask: a worker that leaks hands its data to others and closes, and its nanny starts another in its place."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from distributed import Worker, WorkerPlugin
+from distributed.core import Status
 
-from memguard.leaks.recycling import RecycledWorker, WorkerWatch
+from memguard.leaks.recycling import RecycledWorker, WorkerWatch, beside_jobs
 
 __all__ = ["TOPIC", "LeakPlugin"]
 
 TOPIC: Final = "memguard-leaks"
 _RUNNING: Final = frozenset({"executing", "long-running"})
 _OVER: Final = frozenset({"memory", "error"})
+_GONE: Final = frozenset({Status.closing, Status.closed, Status.failed})
 _PAUSE_S: Final = 1.0
 
 
@@ -22,8 +24,8 @@ class LeakPlugin(WorkerPlugin):
     ``client.register_plugin(LeakPlugin())``; what was found is in ``client.get_events(TOPIC)``: documents
     ``memguard.leaks/1`` with ``worker``, ``pid``, ``jobs`` and ``recycled``. A worker without a nanny is only
     told of, since nobody would start another one in its place; one that holds results and has nobody to give them to
-    waits until it has. What tasks leave in the worker on purpose, results that
-    are waited for, grows too, and is freed with them.
+    waits until it has. Tasks that are under way when it closes are run again by others.
+    What tasks leave in the worker on purpose, results that are waited for, grows too, and is freed with them.
 
     Args:
         share: of a worker's time that closer looks may take; see `memguard.leaks.recycling.WorkerWatch`.
@@ -40,27 +42,38 @@ class LeakPlugin(WorkerPlugin):
         """Begin in a worker."""
         self._worker = worker
         self._watch = WorkerWatch(self._share)
+        with beside_jobs():
+            self._watch.begin()
+
+    def teardown(self, worker: Worker) -> None:
+        """End the watch, and leave nothing registered."""
+        if self._watch is not None:
+            self._watch.close()
 
     def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
         """Count each task that ends."""
         if self._watch is None or start not in _RUNNING or finish not in _OVER:
             return
-        found = self._watch.job_ended()
-        if found is not None:
-            self._recycle(found)
+        with beside_jobs():
+            found = self._watch.job_ended()
+            if found is not None:
+                self._recycle(found)
 
     def _recycle(self, found: RecycledWorker) -> None:
         worker = self._worker
         assert worker is not None
         is_replaced = worker.nanny is not None
         known = {"worker": worker.address, "pid": found.pid, "jobs": found.jobs, "recycled": is_replaced}
-        worker.log_event(TOPIC, known | found.report.to_json())
+        report = found.replaced().report if is_replaced else found.report
+        worker.log_event(TOPIC, known | report.to_json())
         if is_replaced:
             worker.loop.add_callback(_replace, worker)
 
 
 async def _replace(worker: Worker) -> None:
     """Close a worker once there is somebody to take its data: else it would be lost, and be computed again."""
+    if worker.status in _GONE:
+        return
     if worker.data and not await _has_others(worker):
         worker.loop.call_later(_PAUSE_S, worker.loop.add_callback, _replace, worker)
         return
@@ -69,4 +82,5 @@ async def _replace(worker: Worker) -> None:
 
 async def _has_others(worker: Worker) -> bool:
     known = await worker.scheduler.identity()
-    return any(address != worker.address for address in known["workers"])
+    others = (each for address, each in known["workers"].items() if address != worker.address)
+    return any(each["status"] == Status.running.name for each in others)

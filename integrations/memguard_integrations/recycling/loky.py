@@ -11,13 +11,14 @@ import os
 import pickle
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 
-from memguard.leaks.recycling import RecycledWorker, WorkerWatch
+from memguard.leaks.recycling import RecycledWorker, WorkerWatch, beside_jobs
 
 __all__ = ["LeakRecycling"]
 
@@ -32,7 +33,9 @@ class LeakRecycling:
     """Watches functions that workers of joblib or loky call, and has workers replaced in which they leak.
 
     ``with LeakRecycling() as recycling: Parallel(n_jobs=4)(delayed(recycling(work))(each) for each in rows)``; what was
-    found is in `recycled`. Where a call does not run in a worker of loky's (``n_jobs=1``, threads) it is only made.
+    found is in `recycled` and `leaking`. Where a call does not run in a worker of loky's (``n_jobs=1``, threads) it is
+    only made.
+    What goes wrong in watching, such as a full disk, is logged to ``memguard.leaks`` and costs no call its result.
     A worker that is replaced makes loky warn (`UserWarning`) that one stopped; results are complete all the same.
 
     Args:
@@ -51,7 +54,7 @@ class LeakRecycling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._found = self.recycled
+        self._found = self.leaking
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -70,7 +73,12 @@ class LeakRecycling:
 
     @property
     def recycled(self) -> tuple[RecycledWorker, ...]:
-        """Workers that were found to leak so far, in the order in which they were."""
+        """Workers that were found to leak so far and are replaced, in the order in which they were found."""
+        return tuple(each for each in self.leaking if each.is_replaced)
+
+    @property
+    def leaking(self) -> tuple[RecycledWorker, ...]:
+        """Workers that were found to leak so far, also those that a version of loky cannot be told to replace."""
         if self._folder is None:
             return self._found
         notes = sorted(Path(self._folder.name).glob("*.worker"), key=lambda each: each.stat().st_mtime_ns)
@@ -89,23 +97,37 @@ class _Watched(Generic[_P, _T]):
         try:
             return self._function(*args, **kwargs)
         finally:
-            loky = _loky_of_this_worker()
-            if loky is not None:
-                _count(loky, self._folder, self._share)
+            with beside_jobs():
+                loky = _loky_of_this_worker()
+                if loky is not None:
+                    _count(loky, self._folder, self._share)
 
 
 # The watch of this worker and what it was made for: joblib sends the function anew with each batch of tasks.
 _watches: dict[str, WorkerWatch] = {}
+_watches_lock: Final = threading.Lock()
 
 
 def _count(loky: ModuleType, folder: str, share: float) -> None:
-    if folder not in _watches:
-        _watches.clear()
-        _watches[folder] = WorkerWatch(share)
-    found = _watches[folder].job_ended()
-    if found is not None:
-        _retire(loky)
-        _leave_note(found, Path(folder))
+    found = _watch_for(folder, share).job_ended()
+    if found is None:
+        return
+    is_replaced = _retire(loky)
+    _leave_note(found.replaced() if is_replaced else found, Path(folder))
+    if not is_replaced:
+        warnings.warn(
+            "this worker leaks, but this version of loky cannot be told to replace it", stacklevel=2
+        )
+
+
+def _watch_for(folder: str, share: float) -> WorkerWatch:
+    with _watches_lock:
+        if folder not in _watches:
+            for former in _watches.values():
+                former.close()
+            _watches.clear()
+            _watches[folder] = WorkerWatch(share)
+        return _watches[folder]
 
 
 def _loky_of_this_worker() -> ModuleType | None:
@@ -116,14 +138,13 @@ def _loky_of_this_worker() -> ModuleType | None:
     )
 
 
-def _retire(loky: Any) -> None:
+def _retire(loky: Any) -> bool:
+    """Have this worker replaced after the task under way; return whether that can be had."""
     if not all(hasattr(loky, name) for name in _NEEDED) or not loky._USE_PSUTIL:
-        warnings.warn(
-            "this worker leaks, but this version of loky cannot be told to replace it", stacklevel=2
-        )
-        return
+        return False
     loky._MEMORY_LEAK_CHECK_DELAY = -math.inf
     loky._MAX_MEMORY_LEAK_SIZE = -math.inf
+    return True
 
 
 def _leave_note(found: RecycledWorker, folder: Path) -> None:
@@ -133,3 +154,5 @@ def _leave_note(found: RecycledWorker, folder: Path) -> None:
         beside.rename(folder / f"{os.getpid()}.worker")
     except FileNotFoundError:
         pass  # nobody waits for it any more: the block was left
+    finally:
+        beside.unlink(missing_ok=True)
