@@ -41,7 +41,7 @@ def work(number: int) -> int:
 @pytest.mark.heavy
 def test_a_worker_that_leaks_is_found_and_named() -> None:
     """Some hundred calls arouse suspicion, a closer look names the list."""
-    function = watched(keep, share=100)
+    function = watched(keep, share=1e9)
     assert [function(number) for number in range(400)] == list(range(400))
     assert function.should_be_recycled
     report = function.report()
