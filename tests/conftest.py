@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,15 @@ def heap_without_leftovers() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_pool() -> Iterator[None]:
+    """Let go of the engine's pool of blocks, which is the process's: an emergency in another file would ask it too."""
+    yield
+    engine = sys.modules.get("memguard_integrations.autofeat.engine.columns")
+    if engine is not None:
+        engine._pool = None
 
 
 @pytest.fixture(autouse=True)

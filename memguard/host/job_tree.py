@@ -27,6 +27,7 @@ _STOPPED: Final = frozenset("Tt")
 # A tree that forks as fast as it can has a few more each time; it is stopped from its root on, so this is far more
 # than it takes.
 _MOST_ROUNDS: Final = 100
+_LOOKS: Final = 2
 # A transaction takes a millisecond or two; whoever needs longer is stuck.
 _FINISH_S: Final = 0.02
 
@@ -106,11 +107,14 @@ class JobTree:
 
     def stop(self) -> None:
         """Stop all its processes, those too that are forked meanwhile; once or many times."""
+        looks = 0
         for _ in range(_MOST_ROUNDS):
             found = {pid: ticks for pid, ticks, stat in self._members() if not _is_still(stat)}
             kill_processes(found.items(), signal.SIGSTOP)
             self._stopped |= found
-            if not found:
+            # The kernel's list of children may leave one out while another one dies; it is whole when all stand still.
+            looks = 0 if found else looks + 1
+            if looks == _LOOKS:
                 return
 
     def go_on(self) -> None:

@@ -35,8 +35,11 @@ def orders() -> list[tuple[str, ...]]:
 
     Pools of the whole process, which other tests may have made, are asked by themselves.
     """
-    asked = [report.order[:-1] for report in memguard.emergency_memory_cleanup()]
-    return [each for each in asked if set(each) & {"within", "inner", "block", "outer"}]
+    own = ("within", "inner", "block", "outer")
+    asked = [
+        tuple(name for name in report.order if name in own) for report in memguard.emergency_memory_cleanup()
+    ]
+    return [each for each in asked if each]
 
 
 def test_an_emergency_reaches_blocks_and_managers_inside_and_nobody_closed() -> None:
