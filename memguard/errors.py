@@ -39,6 +39,7 @@ __all__ = [
     "OutputError",
     "ReservationTimeout",
     "SizeSyntaxError",
+    "StateMismatch",
     "TransferError",
     "WorkerStartError",
 ]
@@ -225,6 +226,20 @@ class EpisodeStoreError(MemguardError, OSError):
 
 class EpisodeStoreBusy(EpisodeStoreError, TimeoutError):
     """Another process was writing for longer than this one may wait; nothing was stored."""
+
+
+class StateMismatch(MemguardError, ValueError):
+    """A state that does not fit the part that was to take it; nothing was changed.
+
+    Attributes:
+        missing: names that it should have had.
+        unexpected: names that are not known.
+    """
+
+    def __init__(self, message: str, *, missing: tuple[str, ...], unexpected: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.missing = missing
+        self.unexpected = unexpected
 
 
 class WorkerStartError(MemguardError, RuntimeError):

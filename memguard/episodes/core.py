@@ -12,7 +12,6 @@ from weakref import WeakSet
 
 import apsw
 
-from memguard.episodes.caching import ByteCache
 from memguard.episodes.database import Database, Durability
 from memguard.episodes.embedding import Embedder
 from memguard.episodes.grouping import Group
@@ -20,6 +19,7 @@ from memguard.episodes.namespaces import Namespace
 from memguard.episodes.reading import Reading, Stored
 from memguard.episodes.vectors import VectorFiles
 from memguard.episodes.writing import Writing
+from memguard.memory.cache import ByteCache
 from memguard.memory.shedding import register_sheddable
 from memguard.units import MIB, parse_bytes
 
@@ -69,7 +69,7 @@ class StoreCore:
     def shed(self, wanted_bytes: int) -> int:
         """Give the caches back and go on from the disk; return the bytes that its own cache held."""
         self._database.give_back()
-        return self._cache.clear()
+        return self._cache.shed()
 
     def _writing(self, connection: apsw.Connection) -> Writing:
         return Writing(connection, self._files_of, syncs=self._durability is Durability.POWER_LOSS)

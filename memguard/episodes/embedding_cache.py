@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memguard.episodes.caching import ByteCache
 from memguard.episodes.embedding import Embedder
+from memguard.memory.cache import ByteCache
 from memguard.memory.shedding import register_sheddable
 from memguard.units import MIB, parse_bytes
 
@@ -74,7 +74,7 @@ class EmbeddingCache:
 
     def shed(self, wanted_bytes: int) -> int:
         """Let go of what is in memory; return the bytes that were."""
-        return self._memory.clear()
+        return self._memory.shed()
 
     @staticmethod
     def key_of(identifier: Any) -> str:

@@ -15,6 +15,7 @@ from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedd
 from memguard.episodes.preparing import vector_bytes
 from memguard.episodes.reading import Reading
 from memguard.episodes.records import Change, Episode, Hit, NamespaceStatistics, StoreStatistics
+from memguard.episodes.schema import PLACES
 from memguard.episodes.search import Scored, by_rank, by_vector, by_words, hits_for
 from memguard.episodes.words import index_some
 from memguard.errors import EpisodeInvalid, EpisodeMissing, EpisodeStoreError
@@ -57,7 +58,7 @@ class ReadableStore(StoreCore):
         stored = self._cache.get(row)
         if stored is None:
             stored = reading.stored(row)
-            self._cache.put(row, stored, stored.weight_bytes)
+            self._cache.put(row, stored, stored.weight_bytes, tenant=str(row // PLACES))
         return reading.made_of(stored)
 
     def history(self, episode_id: str) -> tuple[Change, ...]:
@@ -242,6 +243,7 @@ class ReadableStore(StoreCore):
             self._cache.hits,
             self._cache.misses,
             tuple(_statistics(each) for each in spaces),
+            self._cache.statistics().hit_rate,
         )
 
     def __len__(self) -> int:

@@ -131,6 +131,7 @@ class StoreStatistics:
         cache_hits: how often an episode was asked for that the cache had.
         cache_misses: and had not.
         namespaces: each by itself, by name.
+        cache_hit_rate: hits among all that was asked for, 0 to 1; ``None`` before anything was.
     """
 
     folder: str
@@ -140,3 +141,4 @@ class StoreStatistics:
     cache_hits: int
     cache_misses: int
     namespaces: tuple[NamespaceStatistics, ...]
+    cache_hit_rate: float | None = None

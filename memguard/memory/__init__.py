@@ -5,9 +5,11 @@ every row once. Does not reserve memory and does not measure it: the caller says
 """
 
 from memguard.memory.batches import BatchHooks, iterate_batches, map_batches
+from memguard.memory.cache import ByteCache, CacheStatistics
 from memguard.memory.controller import BatchController, BatchDecision, BatchReason
 from memguard.memory.results import BatchFailure, BatchResult
 from memguard.memory.shedding import Sheddable, ShedResult, Sheds, register_sheddable, shed_all, shed_each
+from memguard.memory.state import StateDifference
 
 __all__ = [
     "BatchController",
@@ -16,9 +18,12 @@ __all__ = [
     "BatchHooks",
     "BatchReason",
     "BatchResult",
+    "ByteCache",
+    "CacheStatistics",
     "ShedResult",
     "Sheddable",
     "Sheds",
+    "StateDifference",
     "iterate_batches",
     "map_batches",
     "register_sheddable",

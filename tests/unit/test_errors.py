@@ -32,6 +32,7 @@ from memguard.errors import (
     OutputError,
     ReservationTimeout,
     SizeSyntaxError,
+    StateMismatch,
     TransferError,
     WorkerStartError,
 )
@@ -55,6 +56,11 @@ EXAMPLES: list[tuple[MemguardError, type[BaseException], dict[str, object]]] = [
         {"requested_bytes": 9, "free_bytes": 4, "holders": ("train: 5 GiB",)},
     ),
     (EpisodeInvalid("no vector"), ValueError, {}),
+    (
+        StateMismatch("other", missing=("a",), unexpected=()),
+        ValueError,
+        {"missing": ("a",), "unexpected": ()},
+    ),
     (EpisodeConflict("is there", episode_id="a"), ValueError, {"id": "a"}),
     (EpisodeMissing("is not there", episode_id="a"), KeyError, {"id": "a"}),
     (EpisodeStoreError("full", path="store"), OSError, {"path": "store"}),
