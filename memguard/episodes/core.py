@@ -15,6 +15,7 @@ import apsw
 from memguard.episodes.database import Database, Durability
 from memguard.episodes.embedding import Embedder
 from memguard.episodes.grouping import Group
+from memguard.episodes.living import Living
 from memguard.episodes.namespaces import Namespace
 from memguard.episodes.reading import Reading, Stored
 from memguard.episodes.vectors import VectorFiles
@@ -46,6 +47,7 @@ class StoreCore:
         self._most_text_bytes = parse_bytes(max_text_bytes)
         self._cache: ByteCache[int, Stored] = ByteCache(cache_entries, parse_bytes(cache_bytes))
         self._files: dict[int, VectorFiles] = {}
+        self._living: dict[int, Living] = {}
         self._files_lock = threading.Lock()
         self._database = Database(
             self.folder, self._durability, read_only=read_only, write_wait_s=write_wait_s
@@ -92,6 +94,9 @@ class StoreCore:
                 known = VectorFiles(folder, namespace.number, namespace.dimension, read_only=read_only)
                 self._files[namespace.number] = known
             return known
+
+    def _living_of(self, namespace: Namespace) -> Living:
+        return self._living.setdefault(namespace.number, Living())
 
     def close(self) -> None:
         """Let go of everything."""

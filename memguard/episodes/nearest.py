@@ -20,7 +20,16 @@ try:
 except ImportError:  # not for this processor, or left out
     simsimd = None  # type: ignore[assignment]
 
-__all__ = ["Found", "Mask", "candidates_for", "cosines", "nearest", "nearest_exactly"]
+__all__ = [
+    "Found",
+    "Mask",
+    "candidates_for",
+    "compared",
+    "cosines",
+    "first_look",
+    "nearest",
+    "nearest_exactly",
+]
 
 # At 100,000 vectors 300 candidates found 0.989 of the true ten of real sentence embeddings, at 1,000,000 3,000 found
 # 0.996 (1,000: 0.976); between and beyond it goes with the number.
@@ -112,11 +121,18 @@ def nearest(
         candidates: how many are looked at again with their float values.
         mask: which places may be found.
     """
+    return compared(files, query, first_look(files, query, last_place, candidates, mask), top_k)
+
+
+def first_look(
+    files: VectorFiles, query: NDArray[np.float32], last_place: int, candidates: int, mask: Mask
+) -> NDArray[np.int64]:
+    """Return the places whose bits differ least from a query's, rising; arguments as of `nearest`."""
     code = codes_of(query.reshape(1, -1))
     best = _Best(candidates)
     for first, block in files.code_blocks(last_place):
         _offer(best, first, _differing(code, block), mask.among(first, len(block)))
-    return _again(files, query, np.sort(best.sorted()[0]), top_k)
+    return np.sort(best.sorted()[0])
 
 
 def nearest_exactly(
@@ -130,7 +146,8 @@ def nearest_exactly(
     return places, -distances
 
 
-def _again(files: VectorFiles, query: NDArray[np.float32], places: NDArray[np.int64], top_k: int) -> Found:
+def compared(files: VectorFiles, query: NDArray[np.float32], places: NDArray[np.int64], top_k: int) -> Found:
+    """Return the nearest of some places and their cosines, best first; the vector of each is read by itself."""
     scores = np.empty(len(places), np.float32)
     buffer = np.empty((_AT_ONCE, files.dimension), np.float32)
     for start in range(0, len(places), _AT_ONCE):

@@ -102,8 +102,9 @@ class ReadableStore(StoreCore):
         with self._look() as (connection, reading):
             space = find_namespace(connection, namespace)
             found = by_vector(
-                connection, space, self._files_of, query, top_k=top_k, condition=condition, exact=exact
-            )
+                connection, space, self._files_of, self._living_of, query,
+                top_k=top_k, condition=condition, exact=exact,
+            )  # fmt: skip
             return hits_for(reading, found)
 
     def search_episodes_by_text(
@@ -144,6 +145,7 @@ class ReadableStore(StoreCore):
         top_k: int = 10,
         *,
         namespace: str = "default",
+        exact: bool = False,
         **conditions: Unpack[Conditions],
     ) -> list[Hit]:
         """Return what both searches find, joined by rank (reciprocal rank fusion), best first.
@@ -162,10 +164,11 @@ class ReadableStore(StoreCore):
                 check_embedder(space, embedder)
             rankings: list[Scored] = [
                 by_vector(
-                    connection, space, self._files_of, asked, top_k=deep, condition=condition, exact=False
+                    connection, space, self._files_of, self._living_of, asked,
+                    top_k=deep, condition=condition, exact=exact,
                 ),
                 by_words(connection, space, query, deep, condition),
-            ]
+            ]  # fmt: skip
             return hits_for(reading, by_rank(rankings, top_k))
 
     def _embedded(self, query: str) -> tuple[NDArray[np.float32], str]:

@@ -14,8 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memguard.episodes.filters import Condition
+from memguard.episodes.living import Everything, Living, Places
 from memguard.episodes.namespaces import Namespace, check_dimension
-from memguard.episodes.nearest import candidates_for, cosines, nearest, nearest_exactly
+from memguard.episodes.nearest import (
+    Found,
+    Mask,
+    candidates_for,
+    compared,
+    cosines,
+    first_look,
+    nearest,
+    nearest_exactly,
+)
 from memguard.episodes.reading import Reading, episodes_in
 from memguard.episodes.records import Hit
 from memguard.episodes.vectors import VectorFiles
@@ -27,29 +37,12 @@ __all__ = ["Scored", "by_rank", "by_vector", "by_words", "hits_for"]
 _FUSION_CONSTANT: Final = 60
 # One vector in so many is read by itself; of more, all are read in order.
 _SPARSE: Final = 50
+# Where a condition is looked at afterwards so many times the candidates are taken, since its share is a guess.
+_MORE: Final = 1.25
 # SQLite binds 32,766 values at the most.
 _AT_ONCE: Final = 500
-# More are found than are wanted, since some of them may be deleted.
-_SPARE: Final = 4
 
 Scored = list[tuple[int, float]]
-
-
-class _Some:
-    """A mask with a byte for each place: 1 MB for a million."""
-
-    def __init__(self, allowed: NDArray[np.bool_]) -> None:
-        self._allowed = allowed
-
-    def among(self, first: int, count: int) -> NDArray[np.bool_]:
-        return self._allowed[first : first + count]
-
-
-class _All:
-    """A mask that lets everything pass."""
-
-    def among(self, first: int, count: int) -> None:
-        return None
 
 
 class VectorSearch:
@@ -59,19 +52,21 @@ class VectorSearch:
         connection: inside one look at the store.
         namespace: as it is in that look; it has vectors.
         files_of: gives the files of the namespace.
+        living: of the namespace.
         query: shape (dimension,).
         condition: on what may be found.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each of another kind
         self,
         connection: apsw.Connection,
         namespace: Namespace,
         files_of: Callable[[Namespace], VectorFiles],
+        living: Living,
         query: NDArray[np.float32],
         condition: Condition,
     ) -> None:
-        self._connection, self._namespace = connection, namespace
+        self._connection, self._namespace, self._living = connection, namespace, living
         self._query, self._condition = query, condition
         # A reader finds no files before the first vectors were filed.
         if namespace.filed_place:
@@ -79,90 +74,74 @@ class VectorSearch:
 
     def best(self, top_k: int, *, exact: bool) -> Scored:
         """Return the nearest rows with their cosines, best first."""
-        if not self._namespace.filed_place:
-            return sorted(self._unfiled(), key=lambda each: (-each[1], each[0]))[:top_k]
-        is_bound = exact or bool(self._condition.sql)
-        filed = self._among_allowed(top_k, exact=exact) if is_bound else self._among_all(top_k)
+        filed: Scored = []
+        if self._namespace.filed_place:
+            places, scores = self._filed(top_k, exact=exact)
+            filed = [
+                (self._namespace.row(place), score)
+                for place, score in zip(places.tolist(), scores.tolist(), strict=True)
+            ]
         return sorted([*filed, *self._unfiled()], key=lambda each: (-each[1], each[0]))[:top_k]
 
-    def _among_all(self, top_k: int) -> Scored:
-        """Search without asking which rows are live first; where too many are not, ask."""
+    def _filed(self, top_k: int, *, exact: bool) -> Found:
         space = self._namespace
-        assert space.dimension is not None
-        candidates = candidates_for(space.vectors, space.dimension, top_k)
-        if candidates >= space.vectors:
-            found = nearest_exactly(
-                self._files, self._query, space.filed_place, top_k=_SPARE * top_k, mask=_All()
-            )
-        else:
-            found = nearest(
-                self._files,
-                self._query,
-                space.filed_place,
-                top_k=candidates,
-                candidates=candidates,
-                mask=_All(),
-            )
-        live = self._live(*found, top_k)
-        if len(live) >= top_k:
-            return live
-        return self._among_allowed(top_k, exact=False)
+        if not self._condition.sql:
+            if (
+                space.live == space.vectors == space.last_place
+            ):  # no version without a vector, and none that ended
+                return self._among(Everything(), space.last_place, top_k, exact=exact)
+            return self._of(self._living.places(self._connection, space), top_k, exact=exact)
+        meeting = None if exact else self._meeting_of_candidates(top_k)
+        if meeting is not None:
+            return compared(self._files, self._query, meeting, top_k)
+        every = np.fromiter(self._meeting(None), np.int64)
+        return self._of(Places.of(every, space.filed_place), top_k, exact=exact)
 
-    def _live(self, places: NDArray[np.int64], scores: NDArray[np.float32], top_k: int) -> Scored:
-        live: Scored = []
-        # A few more than are wanted: each row that is asked for is a page to be read.
-        step = min(_SPARE * top_k, _AT_ONCE)
-        for start in range(0, len(places), step):
-            some = [self._namespace.row(place) for place in places[start : start + step].tolist()]
-            marks = ", ".join("?" * len(some))
-            asked = f"SELECT row FROM episode WHERE row IN ({marks}) AND is_live AND has_vector"
-            known = {row for (row,) in self._connection.execute(asked, some)}
-            live += [(row, float(scores[start + at])) for at, row in enumerate(some) if row in known]
-            if len(live) >= top_k:
-                break
-        return live[:top_k]
+    def _of(self, places: Places, top_k: int, *, exact: bool) -> Found:
+        last = self._namespace.filed_place
+        if places.count * _SPARSE < last:
+            return compared(self._files, self._query, places.upto(last), top_k)
+        return self._among(places, places.count, top_k, exact=exact)
 
-    def _among_allowed(self, top_k: int, *, exact: bool) -> Scored:
-        space = self._namespace
-        allowed = np.zeros(space.filed_place + 1, np.bool_)
-        asked = (
-            "SELECT row FROM episode WHERE row > ? AND row <= ? AND is_live AND has_vector"
-            f"{self._condition.conjunct}"
-        )
-        bounds = space.row(0), space.row(space.filed_place)
-        rows: Any = self._connection.execute(asked, (*bounds, *self._condition.values))
-        for (row,) in rows:
-            allowed[row - bounds[0]] = True
-        count = int(np.count_nonzero(allowed))
-        assert space.dimension is not None
-        candidates = candidates_for(count, space.dimension, top_k)
-        if count * _SPARSE < space.filed_place:
-            found = self._compared(np.flatnonzero(allowed))
-        elif exact or candidates >= count:
-            found = nearest_exactly(
-                self._files, self._query, space.filed_place, top_k=top_k, mask=_Some(allowed)
-            )
-        else:
-            found = nearest(
-                self._files,
-                self._query,
-                space.filed_place,
-                top_k=top_k,
-                candidates=candidates,
-                mask=_Some(allowed),
-            )
-        return [
-            (space.row(place), score)
-            for place, score in zip(found[0].tolist(), found[1].tolist(), strict=True)
-        ][:top_k]
+    def _among(self, mask: Mask, count: int, top_k: int, *, exact: bool) -> Found:
+        """Search some places; their number tells how many are looked at twice."""
+        files, query, last = self._files, self._query, self._namespace.filed_place
+        candidates = candidates_for(count, files.dimension, top_k)
+        if exact or candidates >= count:
+            return nearest_exactly(files, query, last, top_k=top_k, mask=mask)
+        return nearest(files, query, last, top_k=top_k, candidates=candidates, mask=mask)
 
-    def _compared(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        scores = np.empty(len(places), np.float32)
-        for start in range(0, len(places), 256):
-            some = places[start : start + 256]
-            scores[start : start + 256] = cosines(self._files.read(some.tolist()), self._query)
-        order = np.argsort(-scores, kind="stable")
-        return places[order], scores[order]
+    def _meeting_of_candidates(self, top_k: int) -> NDArray[np.int64] | None:
+        """Return those of the candidates of all places that meet the condition, if they are enough.
+
+        Enough are as many as there were to be, if of all places such a share met it. Each is a row to be read, but
+        where they are too few every row is.
+        """
+        living = self._living.places(self._connection, self._namespace)
+        candidates = round(_MORE * candidates_for(living.count, self._files.dimension, top_k))
+        if candidates >= living.count:
+            return None
+        looked = first_look(self._files, self._query, self._namespace.filed_place, candidates, living)
+        meeting = np.fromiter(self._meeting(looked.tolist()), np.int64)
+        share = living.count * len(meeting) // candidates
+        enough = max(4 * top_k, candidates_for(share, self._files.dimension, top_k))
+        return meeting if len(meeting) >= enough else None
+
+    def _meeting(self, places: list[int] | None) -> Iterator[int]:
+        """Give those of some places, or of all, that have a living vector and meet the condition."""
+        asked = "SELECT row FROM episode WHERE {} AND is_live AND has_vector" + self._condition.conjunct
+        first, last = self._namespace.row(0), self._namespace.row(self._namespace.filed_place)
+        if places is None:
+            for (row,) in self._connection.execute(
+                asked.format("row > ? AND row <= ?"), (first, last, *self._condition.values)
+            ):
+                yield row - first
+            return
+        for start in range(0, len(places), _AT_ONCE):
+            some = [first + place for place in places[start : start + _AT_ONCE]]
+            marked = asked.format(f"row IN ({', '.join('?' * len(some))})")
+            for (row,) in self._connection.execute(marked, (*some, *self._condition.values)):
+                yield row - first
 
     def _unfiled(self) -> Scored:
         asked = (
@@ -185,6 +164,7 @@ def by_vector(
     connection: apsw.Connection,
     namespace: Namespace | None,
     files_of: Callable[[Namespace], VectorFiles],
+    living_of: Callable[[Namespace], Living],
     query: NDArray[np.float32],
     *,
     top_k: int,
@@ -199,7 +179,7 @@ def by_vector(
     if namespace is None or namespace.dimension is None:
         return []
     check_dimension(namespace, len(query), "the query")
-    search = VectorSearch(connection, namespace, files_of, query, condition)
+    search = VectorSearch(connection, namespace, files_of, living_of(namespace), query, condition)
     return search.best(top_k, exact=exact)
 
 

@@ -2,14 +2,16 @@
 
 Comes in: rows, inside a transaction that writes; a query. Goes out: rows with scores. It is derived from the rows and
 can be built again. What is not in it yet is indexed for the length of one query, so a search sees every add that was
-acknowledged before it.
+acknowledged before it, with the score that it will have once it is in the index.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import Any, Final
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Self
+from weakref import WeakSet
 
 import apsw
 
@@ -22,6 +24,12 @@ __all__ = ["index_some", "search_words"]
 # Rows that are ranked at the most, the newest first: BM25 of a word that a fifth of a million texts have would take
 # a tenth of a second.
 _MOST_RANKED: Final = 20_000
+# Of what the index ranks so many more than are wanted are scored anew together with what lies beyond it.
+_SPARE: Final = 100
+# Of BM25, as FTS5 has them, and the least that a word counts, be it in half of all texts or more.
+_K1: Final = 1.2
+_B: Final = 0.75
+_LEAST: Final = 1e-6
 # What is read of the rows at once while they are indexed.
 _TEXT_AT_ONCE: Final = 4 << 20
 
@@ -67,61 +75,166 @@ def search_words(
     terms = terms_of(query)
     if not terms:
         return []
-    found = _with(connection, namespace, " ".join(terms), top_k, condition)
-    if len(found) >= top_k or len(terms) == 1:
-        return found
-    known = {row for row, _ in found}
-    more = _with(connection, namespace, any_of(terms), top_k + len(found), condition)
+    with _Search(connection, namespace, condition, terms) as search:
+        found = search.best(" ".join(terms), top_k)
+        if len(found) >= top_k or len(terms) == 1:
+            return found
+        known = {row for row, _ in found}
+        more = search.best(any_of(terms), top_k + len(found))
     return (found + [each for each in more if each[0] not in known])[:top_k]
 
 
-def _with(
-    connection: apsw.Connection, namespace: Namespace, match: str, top_k: int, condition: Condition
-) -> list[_Scored]:
-    indexed = _indexed(connection, namespace, match, condition)
-    beyond = _beyond(connection, namespace, match, condition)
-    return heapq.nlargest(top_k, [*indexed, *beyond], key=lambda each: (each[1], each[0]))
+class _Figures(NamedTuple):
+    """What BM25 asks of all texts.
+
+    Attributes:
+        rows: how many there are.
+        tokens: how many words they have together.
+        having: in how many each term is.
+    """
+
+    rows: int
+    tokens: int
+    having: tuple[int, ...]
+
+    def plus(self, other: _Figures) -> _Figures:
+        having = tuple(one + another for one, another in zip(self.having, other.having, strict=True))
+        return _Figures(self.rows + other.rows, self.tokens + other.tokens, having)
+
+    def score(self, size: int, counts: Sequence[int]) -> float:
+        """Return BM25 as FTS5 counts it (Robertson and others, TREC-3, 1994, with its k1 and b), above 0."""
+        damp = _K1 * (1 - _B + _B * size * self.rows / max(1, self.tokens))
+        return sum(
+            self._weight(having) * count * (_K1 + 1) / (count + damp)
+            for having, count in zip(self.having, counts, strict=True)
+        )
+
+    def _weight(self, having: int) -> float:
+        return max(_LEAST, math.log((self.rows - having + 0.5) / (having + 0.5)))
 
 
-def _indexed(
-    connection: apsw.Connection, namespace: Namespace, match: str, condition: Condition
-) -> list[_Scored]:
-    joined = "JOIN episode ON row = words.rowid AND is_live" if condition.sql else ""
-    asked = (
-        f"SELECT words.rowid, -bm25(words) FROM words {joined} WHERE words MATCH ? "
-        f"AND words.rowid BETWEEN ? AND ?{condition.conjunct} ORDER BY words.rowid DESC LIMIT {_MOST_RANKED}"
-    )
-    last = namespace.row(namespace.indexed_place)
-    found: Any = connection.execute(asked, (match, namespace.row(0), last, *condition.values)).fetchall()
-    return list(found)
+class _Search:
+    """One search: the index, and beside it, where it lags behind, a passing one of what it lacks."""
+
+    def __init__(
+        self, connection: apsw.Connection, namespace: Namespace, condition: Condition, terms: list[str]
+    ) -> None:
+        self._connection, self._namespace = connection, namespace
+        self._condition, self._terms = condition, terms
+        self._passing: apsw.Connection | None = None
+
+    def __enter__(self) -> Self:
+        first = self._namespace.row(self._namespace.indexed_place)
+        last = self._namespace.row(self._namespace.last_place)
+        if last > first:
+            self._passing = _passing_index(self._connection, first, last)
+            both = [_figures(each, self._terms) for each in (self._connection, self._passing)]
+            self._figures = both[0].plus(both[1])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._passing is not None:
+            self._passing.close()
+
+    def best(self, match: str, top_k: int) -> list[_Scored]:
+        """Return the rows that match, best first, the newer of two that are alike."""
+        indexed = self._indexed(match)
+        if self._passing is None:
+            return heapq.nlargest(top_k, indexed, key=_newest_of_best)
+        beyond = self._scored(_rows_with(self._passing, match))
+        most = heapq.nlargest(top_k + _SPARE, indexed, key=_newest_of_best)
+        again = self._scored(_counts_of(self._connection, match, [row for row, _ in most]))
+        return heapq.nlargest(top_k, [*again, *self._meeting(beyond, top_k)], key=_newest_of_best)
+
+    def _scored(self, counted: Iterator[_Counted]) -> list[_Scored]:
+        return [(row, self._figures.score(size, counts)) for row, size, counts in counted]
+
+    def _indexed(self, match: str) -> list[_Scored]:
+        joined = "JOIN episode ON row = words.rowid AND is_live" if self._condition.sql else ""
+        asked = (
+            f"SELECT words.rowid, -bm25(words) FROM words {joined} WHERE words MATCH ? AND words.rowid BETWEEN ? AND ?"
+            f"{self._condition.conjunct} ORDER BY words.rowid DESC LIMIT {_MOST_RANKED}"
+        )
+        last = self._namespace.row(self._namespace.indexed_place)
+        values = (match, self._namespace.row(0), last, *self._condition.values)
+        found: Any = self._connection.execute(asked, values).fetchall()
+        return list(found)
+
+    def _meeting(self, scored: list[_Scored], top_k: int) -> list[_Scored]:
+        """Return the best that meet the condition, which are looked at from the best on."""
+        ordered = sorted(scored, key=_newest_of_best, reverse=True)
+        if not self._condition.sql:
+            return ordered[:top_k]
+        asked = f"SELECT 1 FROM episode WHERE row = ?{self._condition.conjunct}"
+        found: list[_Scored] = []
+        for each in ordered:
+            if self._connection.execute(asked, (each[0], *self._condition.values)).fetchone():
+                found.append(each)
+                if len(found) == top_k:
+                    break
+        return found
 
 
-def _beyond(
-    connection: apsw.Connection, namespace: Namespace, match: str, condition: Condition
-) -> list[_Scored]:
-    """Search what the index does not have, in an index that lasts for this query."""
-    first, last = namespace.row(namespace.indexed_place), namespace.row(namespace.last_place)
-    if last == first:
-        return []
+def _newest_of_best(scored: _Scored) -> tuple[float, int]:
+    return scored[1], scored[0]
+
+
+def _passing_index(connection: apsw.Connection, after: int, last: int) -> apsw.Connection:
+    """Return an index of what the index does not have, in memory, made as that one is."""
     passing = apsw.Connection(":memory:")
     try:
-        passing.execute(_words_table(connection))
-        _index(connection, passing, first, last)
-        asked = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? ORDER BY rowid DESC"
-        scored: Any = passing.execute(asked, (match,)).fetchall()
-    finally:
+        made: str = next(connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'words'"))[0]
+        passing.execute(made)
+        _index(connection, passing, after, last)
+    except BaseException:
         passing.close()
-    return _meeting(connection, scored[:_MOST_RANKED], condition)
+        raise
+    return passing
 
 
-def _words_table(connection: apsw.Connection) -> str:
-    """Return how the index was made, so that a passing one parts texts in the same way."""
-    made: str = next(connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'words'"))[0]
-    return made
+# Rows with how many words they have, and how often each term.
+_Counted = tuple[int, int, list[int]]
+# FTS5 keeps every function that it is given until the connection ends, so each gets them once.
+_taught: Final[WeakSet[apsw.Connection]] = WeakSet()
 
 
-def _meeting(connection: apsw.Connection, scored: list[_Scored], condition: Condition) -> list[_Scored]:
-    if not condition.sql:
-        return scored
-    asked = f"SELECT 1 FROM episode WHERE row = ?{condition.conjunct}"
-    return [each for each in scored if connection.execute(asked, (each[0], *condition.values)).fetchone()]
+def _teach(connection: apsw.Connection) -> None:
+    if connection not in _taught:
+        connection.register_fts5_function("memguard_totals", _totals)
+        connection.register_fts5_function("memguard_counts", _counts)
+        _taught.add(connection)
+
+
+def _totals(api: apsw.FTS5ExtensionApi, /, *_: Any) -> str:
+    return f"{api.row_count} {api.column_total_size(0)}"
+
+
+def _counts(api: apsw.FTS5ExtensionApi, /, *_: Any) -> str:
+    counts = (len(api.phrase_locations(phrase)[0]) for phrase in range(api.phrase_count))
+    return f"{api.column_size(0)} {' '.join(map(str, counts))}"
+
+
+def _figures(connection: apsw.Connection, terms: list[str]) -> _Figures:
+    _teach(connection)
+    told = connection.execute("SELECT memguard_totals(words) FROM words LIMIT 1").fetchone()
+    if told is None:
+        return _Figures(0, 0, (0,) * len(terms))
+    rows, tokens = map(int, told[0].split())
+    asked = "SELECT count(*) FROM words WHERE words MATCH ?"
+    return _Figures(rows, tokens, tuple(next(connection.execute(asked, (term,)))[0] for term in terms))
+
+
+def _rows_with(connection: apsw.Connection, match: str) -> Iterator[_Counted]:
+    asked = "SELECT rowid, memguard_counts(words) FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?"
+    return map(_counted, connection.execute(asked, (match, _MOST_RANKED)))
+
+
+def _counts_of(connection: apsw.Connection, match: str, rows: Sequence[int]) -> Iterator[_Counted]:
+    asked = "SELECT rowid, memguard_counts(words) FROM words WHERE words MATCH ? AND rowid = ?"
+    for row in rows:
+        yield from map(_counted, connection.execute(asked, (match, row)))
+
+
+def _counted(told: Any) -> _Counted:
+    size, *counts = map(int, told[1].split())
+    return told[0], size, counts

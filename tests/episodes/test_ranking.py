@@ -1,0 +1,62 @@
+"""Searches by words while the index lags behind the writes: what is not in it yet ranks as it will."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memguard.episodes import Episode, EpisodeStore
+
+WORDS = [f"word{number}" for number in range(40)]
+QUERIES = [
+    "word0",
+    "word30 word3",
+    "word38",
+    "word1 nowhere",
+    "word0 word1 word2",
+    "学",
+    "学習",
+    "word39 学習",
+]
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Return texts of 3 to 40 words, of which the first are common and the last rare."""
+    draw = np.random.default_rng(seed)
+    chance = 1 / np.arange(1, 41)
+    made = []
+    for _ in range(count):
+        some = draw.choice(WORDS, size=draw.integers(3, 41), p=chance / chance.sum()).tolist()
+        made.append(" ".join([*some, *(["機械学習"] * draw.integers(0, 2))]))
+    return made
+
+
+@pytest.fixture(params=[(0, 300), (300, 40), (40, 300), (300, 1)], ids=str)
+def lagging(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EpisodeStore]:
+    """A store of which some texts are indexed and some are not, as it is read while somebody writes for long."""
+    indexed, beyond = request.param
+    with EpisodeStore(tmp_path / "store") as store:
+        if indexed:
+            store.add_episodes(map(Episode, texts(indexed, 1)))
+            store.index()
+        store.add_episodes(Episode(text=text, kind="late") for text in texts(beyond, 2))
+        yield store
+
+
+@pytest.mark.requirement("E3")
+@pytest.mark.parametrize("query", QUERIES)
+def test_what_is_not_indexed_yet_ranks_as_it_will(lagging: EpisodeStore, query: str) -> None:
+    """The same hits in the same order with the same scores, before and after the index has caught up."""
+    with EpisodeStore(lagging.folder, read_only=True) as reader:  # which indexes nothing
+        before = reader.search_episodes_by_text(query, 20)
+        late = reader.search_episodes_by_text(query, 3, kind="late")
+    lagging.index()
+    after = lagging.search_episodes_by_text(query, 20)
+    assert [hit.id for hit in before] == [hit.id for hit in after]
+    assert [hit.score for hit in before] == pytest.approx([hit.score for hit in after], rel=1e-9)
+    assert [hit.id for hit in late] == [
+        hit.id for hit in lagging.search_episodes_by_text(query, 3, kind="late")
+    ]
