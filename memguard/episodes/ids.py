@@ -17,6 +17,8 @@ _LONGEST: Final = 200
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # 12 bits under the millisecond: a counter, as RFC 9562 section 6.2 method 1 has it, that moves the clock on when full.
 _COUNTS: Final = 1 << 12
+# Of a random hexadecimal digit the one that begins with the bits 10, which tell the variant.
+_VARIANTS: Final = str.maketrans("0123456789abcdef", 4 * "89ab")
 
 
 class _Clock:
@@ -40,13 +42,20 @@ _clock: Final = _Clock()
 
 def new_ids(count: int) -> list[str]:
     """Return ``count`` new ids in rising order, each unlike any other anywhere (62 random bits)."""
-    first, noise = _clock.take(count), os.urandom(8 * count)
-    return [_id(first + each, noise[8 * each : 8 * each + 8]) for each in range(count)]
-
-
-def _id(tick: int, noise: bytes) -> str:
-    head = f"{tick >> 12:012x}7{tick & 0xFFF:03x}{0x80 | noise[0] & 0x3F:02x}{noise[1:].hex()}"
-    return f"{head[:8]}-{head[8:12]}-{head[12:16]}-{head[16:20]}-{head[20:]}"
+    first, noise = _clock.take(count), os.urandom(8 * count).hex()
+    variants = noise[::16].translate(_VARIANTS)
+    made: list[str] = []
+    while len(made) < count:
+        tick = first + len(made)
+        moment, least = f"{tick >> 12:012x}", tick & (_COUNTS - 1)
+        head = f"{moment[:8]}-{moment[8:]}-7"
+        start, end = len(made), min(count, len(made) + _COUNTS - least)
+        made += [
+            f"{head}{least + at - start:03x}-{variants[at]}{noise[16 * at + 1 : 16 * at + 4]}-"
+            f"{noise[16 * at + 4 : 16 * at + 16]}"
+            for at in range(start, end)
+        ]
+    return made
 
 
 def check_id(text: object) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Final
 
 import apsw
@@ -58,6 +59,7 @@ class Namespace:
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Namespace))
+_values: Final = attrgetter(*_COLUMNS)  # `dataclasses.astuple` copies each deeply
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM namespace"
 _INSERT: Final = f"INSERT INTO namespace({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _UPDATE: Final = f"UPDATE namespace SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE number = ?"
@@ -85,13 +87,13 @@ def namespace_for(connection: apsw.Connection, name: str) -> Namespace:
     if found is None:
         highest = next(connection.execute("SELECT coalesce(max(number), 0) FROM namespace"))[0]
         found = Namespace(highest + 1, name)
-        connection.execute(_INSERT, astuple(found))
+        connection.execute(_INSERT, _values(found))
     return found
 
 
 def save(connection: apsw.Connection, namespace: Namespace) -> None:
     """Write a namespace's row back."""
-    number, *rest = astuple(namespace)
+    number, *rest = _values(namespace)
     connection.execute(_UPDATE, (*rest, number))
 
 

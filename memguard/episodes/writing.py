@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import apsw
@@ -43,6 +45,11 @@ _INSERT: Final = (
 )
 
 FilesOf = Callable[[Namespace], VectorFiles]
+# Stretches of a batch, each for one namespace.
+_Parts = list[tuple[str, list[Prepared]]]
+_namespace_of: Final = attrgetter("namespace")
+_size_of: Final = attrgetter("size_bytes")
+_text_size_of: Final = attrgetter("text_bytes")
 
 
 class Writing:
@@ -72,12 +79,12 @@ class Writing:
             CapacityExceeded: if a namespace's budget would be passed.
         """
         fresh = self._without_known(batch)
-        self._check_dimensions(fresh)
-        self._check_budgets(fresh)
-        for each in fresh:
-            self._take(each, each.id, 1, ADDED)
-            if each.is_given:
-                self._given[each.id] = each
+        parts = [(name, list(some)) for name, some in groupby(fresh, _namespace_of)]
+        self._check_dimensions(parts)
+        self._check_budgets(parts)
+        for name, some in parts:
+            self._take(self.namespace(name), some, 1, ADDED)
+        self._given.update((each.id, each) for each in fresh if each.is_given)
         return [each.id for each in batch]
 
     def _without_known(self, batch: Sequence[Prepared]) -> list[Prepared]:
@@ -120,25 +127,23 @@ class Writing:
                 found.setdefault(str(episode_id), set()).add(known)
         return found
 
-    def _check_dimensions(self, batch: Iterable[Prepared]) -> None:
+    def _check_dimensions(self, parts: _Parts) -> None:
         first: dict[str, int] = {}
-        for each in batch:
-            if each.vector is None:
-                continue
-            dimension = len(each.vector) // 4
-            space = self.namespace(each.namespace)
-            check_embedder(space, each.embedder)
-            check_dimension(space, dimension)
-            if first.setdefault(each.namespace, dimension) != dimension:
-                raise EpisodeInvalid(
-                    f"vectors of dimension {first[each.namespace]} and {dimension} for one namespace, "
-                    f"{each.namespace!r}"
-                )
+        for name, some in parts:
+            vectors = [each.vector for each in some if each.vector is not None]
+            for embedder in sorted({each.embedder for each in some}):
+                check_embedder(self.namespace(name), embedder)
+            for size in dict.fromkeys(map(len, vectors)):
+                check_dimension(self.namespace(name), size // 4)
+                if first.setdefault(name, size) != size:
+                    raise EpisodeInvalid(
+                        f"vectors of dimension {first[name] // 4} and {size // 4} for one namespace, {name!r}"
+                    )
 
-    def _check_budgets(self, batch: Iterable[Prepared]) -> None:
+    def _check_budgets(self, parts: _Parts) -> None:
         wanted: dict[str, int] = {}
-        for each in batch:
-            wanted[each.namespace] = wanted.get(each.namespace, 0) + each.size_bytes
+        for name, some in parts:
+            wanted[name] = wanted.get(name, 0) + sum(map(_size_of, some))
         for name, size in wanted.items():
             namespace = self.namespace(name)
             budget = namespace.budget_bytes
@@ -167,25 +172,28 @@ class Writing:
         """Return the namespace that a row belongs to."""
         return self.namespace(numbered(self._connection, row // PLACES).name)
 
-    def _take(self, each: Prepared, episode_id: str, version: int, op: int) -> int:
-        namespace = self.namespace(each.namespace)
-        namespace.last_place += 1
-        row = namespace.row(namespace.last_place)
-        has_vector = each.vector is not None
-        happened_us = self._now_us if each.happened_us is None else each.happened_us
-        self._rows.append((
-            row, episode_id, version, op, 1, int(has_vector), happened_us, self._now_us, each.checksum, each.kind,
-            each.metadata, each.text,
-        ))  # fmt: skip
-        namespace.live += 1
-        namespace.text_bytes += each.text_bytes
-        namespace.used_bytes += each.size_bytes
-        if each.vector is not None:
-            namespace.dimension = len(each.vector) // 4
-            namespace.embedder = each.embedder or namespace.embedder
-            namespace.vectors += 1
-            self._vectors.setdefault(each.namespace, []).append((namespace.last_place, each.vector))
-        return row
+    def _take(self, namespace: Namespace, some: Sequence[Prepared], version: int, op: int) -> None:
+        """Take versions for one namespace, in their order."""
+        now_us, first = self._now_us, namespace.last_place + 1
+        vectors = []
+        for place, each in enumerate(some, first):
+            vector = each.vector
+            if vector is not None:
+                vectors.append((place, vector))
+            self._rows.append((
+                namespace.row(place), each.id, version, op, 1, int(vector is not None),
+                now_us if each.happened_us is None else each.happened_us, now_us, each.checksum, each.kind,
+                each.metadata, each.text,
+            ))  # fmt: skip
+        namespace.last_place += len(some)
+        namespace.live += len(some)
+        namespace.text_bytes += sum(map(_text_size_of, some))
+        namespace.used_bytes += sum(map(_size_of, some))
+        if vectors:
+            namespace.dimension = len(vectors[0][1]) // 4
+            namespace.embedder = next((each.embedder for each in some if each.embedder), namespace.embedder)
+            namespace.vectors += len(vectors)
+            self._vectors.setdefault(namespace.name, []).extend(vectors)
 
     def replace(self, each: Prepared, last_version: int, last_row: int) -> None:
         """Take a new version of an episode.
@@ -193,10 +201,11 @@ class Writing:
         Raises:
             EpisodeInvalid, CapacityExceeded: as `add`.
         """
-        self._check_dimensions([each])
-        self._check_budgets([each])
+        parts = [(each.namespace, [each])]
+        self._check_dimensions(parts)
+        self._check_budgets(parts)
         self.retire(last_row)
-        self._take(each, each.id, last_version + 1, UPDATED)
+        self._take(self.namespace(each.namespace), [each], last_version + 1, UPDATED)
 
     def bury(self, episode_id: str, last_version: int, last_row: int, kind: str) -> None:
         """Take the end of an episode: a version without content."""
