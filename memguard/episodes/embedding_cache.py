@@ -1,7 +1,9 @@
 """Embeddings that were made before, on the disk: one file each, for many processes, within bounds.
 
-Comes in: an embedder and texts. Goes out: vectors, made only where none was kept. A file is put in its place in one
-step, and one that is damaged or in the way counts as not there. What has not been used for longest goes first.
+Comes in: an embedder and texts. Goes out: vectors, made only where none was kept. A file is what `numpy.load` reads,
+with a sum over it and its name behind; it is put in its place in one step, and one that is damaged or in the way counts
+as not there. What has not been used for longest goes first. A disk that is full or cannot be written to costs the
+cache, never the vectors.
 """
 
 from __future__ import annotations
@@ -11,31 +13,62 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memguard.episodes.embedding import Embedder
-from memguard.memory.cache import ByteCache
+from memguard.memory.cache import ByteCache, CacheStatistics
 from memguard.memory.shedding import register_sheddable
 from memguard.units import MIB, parse_bytes
 
-__all__ = ["CachedEmbedder", "EmbeddingCache"]
+__all__ = ["CachedEmbedder", "EmbeddingCache", "EmbeddingCacheStatistics"]
 
-# Bounds are looked at after so many files were written: reading the folder takes longer than writing one.
+# What others wrote is looked at after so many files of one's own: reading the folder takes longer than writing one.
 _LOOK_EVERY: Final = 64
 # When a bound is passed this much of it is kept, so that the next file does not pass it again.
 _KEPT: Final = 0.9
+# Behind the array: this, and the sum. Numpy reads an array's own length and no further.
+_MARK: Final = b"\0memguard-sum-1\0"
+_SUM_BYTES: Final = 16
+# What a process that died left half written is taken away after so long; no write takes a tenth of it.
+_ABANDONED_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCacheStatistics:
+    """A cache of embeddings in figures.
+
+    Attributes:
+        entries: files in the folder, of all processes.
+        disk_bytes: how long they are together.
+        disk_hits: arrays that this object found on the disk, and not in memory.
+        misses: and found nowhere.
+        not_kept: arrays that could not be written.
+        last_error: why, the last time; ``""``: never.
+        memory: of what is kept in memory.
+    """
+
+    entries: int
+    disk_bytes: int
+    disk_hits: int
+    misses: int
+    not_kept: int
+    last_error: str
+    memory: CacheStatistics
 
 
 class EmbeddingCache:
     """Arrays by identifier, in a folder, and the last used of them in memory.
 
-    Several processes may use one folder; each keeps to the bounds, so together they may pass them by what one writes
-    between two looks.
+    Several processes may use one folder; each keeps to the bounds, so together they may pass them by the 64 files that
+    each of the others writes between two looks.
 
     Args:
         folder: where the files are; made if it is not there.
@@ -58,8 +91,11 @@ class EmbeddingCache:
         self.folder = Path(folder)
         self._most_entries, self._most_bytes = most_entries, parse_bytes(most_bytes)
         self._memory: ByteCache[str, NDArray[Any]] = ByteCache(most_entries, parse_bytes(memory_bytes))
-        self._written = 0
+        self._written, self._entries, self._bytes = 0, most_entries, 0  # as of the last look: none yet
+        self._disk_hits = self._misses = self._not_kept = 0
+        self._last_error = ""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _caches.add(self)
         register_sheddable(self)
 
     @property
@@ -83,50 +119,81 @@ class EmbeddingCache:
         Raises:
             TypeError, ValueError: if JSON cannot hold it.
         """
+        _check_keys(identifier)
         told = json.dumps(
             identifier, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True
         )
         return hashlib.sha256(told.encode()).hexdigest()
 
     def get(self, identifier: Any) -> NDArray[Any] | None:
-        """Return a copy of an array, ``None`` if it is not there."""
+        """Return a copy of an array, ``None`` if it is not there.
+
+        Raises:
+            TypeError, ValueError: if JSON cannot hold the identifier.
+        """
         key = self.key_of(identifier)
         kept = self._memory.get(key)
         if kept is None:
             kept = self._read(key)
-            if kept is not None:
-                self._memory.put(key, kept, kept.nbytes)
-        return None if kept is None else kept.copy()
+            if kept is None:
+                self._misses += 1
+                return None
+            self._disk_hits += 1
+            self._memory.put(key, kept, kept.nbytes)
+        return kept.copy()
 
     def _read(self, key: str) -> NDArray[Any] | None:
         path = self._path(key)
         try:
-            with path.open("rb") as file:
-                found: NDArray[Any] = np.load(file, allow_pickle=False)
-            os.utime(path)
+            if path.stat().st_size > self._most_bytes:
+                return None
+            found = _array_in(key, path.read_bytes())
         except (OSError, ValueError, EOFError):
             return None  # not there, gone just now, or damaged: it can be made again
+        with contextlib.suppress(OSError):  # of another user, or on a disk that is read only
+            os.utime(path)
         return found
 
-    def put(self, identifier: Any, array: NDArray[Any]) -> None:
+    def put(self, identifier: Any, array: NDArray[Any]) -> bool:
         """Keep an array; one of objects, and one larger than the bound, is not.
 
+        Returns:
+            Whether it is on the disk; where it could not be written, `statistics` says why.
+
         Raises:
-            OSError: if it cannot be written.
+            TypeError, ValueError: if JSON cannot hold the identifier.
         """
+        key = self.key_of(identifier)
         if array.dtype.hasobject or array.nbytes > self._most_bytes or not self._most_entries:
-            return
-        key, content = self.key_of(identifier), io.BytesIO()
-        np.save(content, array, allow_pickle=False)
+            return False
+        content = _content_of(key, array)
+        if len(content) > self._most_bytes:
+            return False
+        self._memory.put(key, array.copy(), array.nbytes)
+        try:
+            self._write(key, content)
+            self._keep_bounds(len(content))
+        except OSError as error:
+            self._not_kept += 1
+            self._last_error = str(error)
+            return False
+        return True
+
+    def _write(self, key: str, content: bytes) -> None:
         beside = self.folder / f".{key[:16]}.{os.urandom(4).hex()}.part"
         try:
-            beside.write_bytes(content.getbuffer())
+            beside.write_bytes(content)
             beside.replace(self._path(key))
         finally:
-            beside.unlink(missing_ok=True)
-        self._memory.put(key, array.copy(), array.nbytes)
+            with contextlib.suppress(OSError):  # its own error, if there is one, is told
+                beside.unlink(missing_ok=True)
+
+    def _keep_bounds(self, size: int) -> None:
         self._written += 1
-        if self._written % _LOOK_EVERY == 1 or self._most_entries < _LOOK_EVERY:
+        self._entries += 1
+        self._bytes += size
+        passed = self._entries > self._most_entries or self._bytes > self._most_bytes
+        if passed or self._written % _LOOK_EVERY == 0:
             self.trim()
 
     def _path(self, key: str) -> Path:
@@ -135,16 +202,44 @@ class EmbeddingCache:
     def trim(self) -> int:
         """Remove what has not been used for longest until the bounds are kept; return how many files went."""
         files = sorted(self._files())
-        total, gone = sum(size for _, size, _ in files), 0
-        if len(files) <= self._most_entries and total <= self._most_bytes:
+        self._entries, self._bytes = len(files), sum(size for _, size, _ in files)
+        self._forget_abandoned()
+        if self._entries <= self._most_entries and self._bytes <= self._most_bytes:
             return 0
-        entries = min(self._most_entries, max(1, int(_KEPT * self._most_entries)))
+        entries, gone = min(self._most_entries, max(1, int(_KEPT * self._most_entries))), 0
         for _, size, path in files:
-            if len(files) - gone <= entries and total <= _KEPT * self._most_bytes:
+            if self._entries <= entries and self._bytes <= _KEPT * self._most_bytes:
                 break
             path.unlink(missing_ok=True)
-            total, gone = total - size, gone + 1
+            self._entries, self._bytes, gone = self._entries - 1, self._bytes - size, gone + 1
         return gone
+
+    def _forget_abandoned(self) -> None:
+        for path in self.folder.glob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):  # finished just now
+                if path.stat().st_mtime < time.time() - _ABANDONED_S:
+                    path.unlink()
+
+    def statistics(self) -> EmbeddingCacheStatistics:
+        """Return its figures; the folder is read for it.
+
+        Raises:
+            OSError: if the folder cannot be read.
+        """
+        sizes = [size for _, size, _ in self._files()]
+        return EmbeddingCacheStatistics(
+            len(sizes),
+            sum(sizes),
+            self._disk_hits,
+            self._misses,
+            self._not_kept,
+            self._last_error,
+            self._memory.statistics(),
+        )
+
+    def renew_lock(self) -> None:
+        """Take a new lock in a forked copy: a thread that does not exist there may hold the old one."""
+        self._memory.renew_lock()
 
     def _files(self) -> list[tuple[int, int, Path]]:
         found = []
@@ -153,6 +248,53 @@ class EmbeddingCache:
                 stat = path.stat()
                 found.append((stat.st_mtime_ns, stat.st_size, path))
         return found
+
+
+_caches: Final[WeakSet[EmbeddingCache]] = WeakSet()
+
+
+def _renew_in_child() -> None:
+    for cache in list(_caches):
+        cache.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that are no texts: JSON makes texts of them, and two identifiers would become one."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a key in an identifier is a text")
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
+
+
+def _content_of(key: str, array: NDArray[Any]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    content.write(_MARK + _sum_of(key, content.getvalue()))
+    return content.getvalue()
+
+
+def _sum_of(key: str, content: bytes) -> bytes:
+    """Return the sum over an array as it is stored; with its name, so that no file stands in for another."""
+    return hashlib.blake2b(content, digest_size=_SUM_BYTES, key=key.encode()).digest()
+
+
+def _array_in(key: str, content: bytes) -> NDArray[Any]:
+    """Return the array of a file.
+
+    Raises:
+        ValueError: if it is not as it was written.
+    """
+    stored, told = content[: -len(_MARK) - _SUM_BYTES], content[-len(_MARK) - _SUM_BYTES :]
+    if told != _MARK + _sum_of(key, stored):
+        raise ValueError("the sum differs")
+    found: NDArray[Any] = np.load(io.BytesIO(stored), allow_pickle=False)
+    return found
 
 
 class CachedEmbedder:
@@ -178,12 +320,10 @@ class CachedEmbedder:
 
     def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
         """Return a vector for each text, shape (n, dimension); those that are not kept are made in one call."""
-        kept = [self._cache.get([self.name, text]) for text in texts]
-        missing = [at for at, found in enumerate(kept) if found is None or found.shape != (self.dimension,)]
-        for at, vector in zip(missing, self._made([texts[at] for at in missing]), strict=True):
-            self._cache.put([self.name, texts[at]], vector)
-            kept[at] = vector
-        return np.array(kept, dtype=np.float32).reshape(len(texts), self.dimension)
-
-    def _made(self, texts: list[str]) -> NDArray[np.float32]:
-        return self._embedder.embed(texts) if texts else np.empty((0, self.dimension), np.float32)
+        kept = {text: self._cache.get([self.name, text]) for text in texts}
+        missing = [text for text, found in kept.items() if found is None or found.shape != (self.dimension,)]
+        if missing:
+            for text, vector in zip(missing, self._embedder.embed(missing), strict=True):
+                self._cache.put([self.name, text], vector)
+                kept[text] = vector
+        return np.array([kept[text] for text in texts], np.float32).reshape(len(texts), self.dimension)

@@ -81,7 +81,7 @@ class TestCache:
         for _ in range(2):
             embedder = CachedEmbedder(counting, EmbeddingCache(tmp_path))
             assert embedder.embed(["a", "bb", "a"]).tolist() == [[2, 2, 3], [3, 2, 3], [2, 2, 3]]
-        assert counting.asked == ["a", "bb", "a"]
+        assert counting.asked == ["a", "bb"]
         key = EmbeddingCache.key_of(["counting", "bb"])
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
             f"{EmbeddingCache.key_of(['counting', text])}.npy" for text in ("a", "bb")
@@ -105,7 +105,6 @@ class TestCache:
         assert small.get("large") is None
         for number in range(200):
             small.put(number, np.zeros(20))
-        small.trim()
         assert sum(path.stat().st_size for path in (tmp_path / "small").iterdir()) <= 1000
 
     def test_damage_is_made_again_and_nothing_is_unpickled(self, tmp_path: Path) -> None:
@@ -118,6 +117,93 @@ class TestCache:
             embedder = CachedEmbedder(counting, EmbeddingCache(tmp_path))
             assert embedder.embed(["a"]).tolist() == [[2, 2, 3]]
         assert counting.asked == ["a"] * 3
+
+    @pytest.mark.parametrize("at", [0, 70, 130, 139, 150, -1])
+    def test_a_turned_bit_or_a_torn_end_is_found(self, tmp_path: Path, at: int) -> None:
+        """Wherever it is: in the header, in the values or in the sum itself; also where a file took another's name."""
+        counting = Counting()
+        path = tmp_path / f"{EmbeddingCache.key_of(['counting', 'a'])}.npy"
+        CachedEmbedder(counting, EmbeddingCache(tmp_path)).embed(["a", "other"])
+        whole = path.read_bytes()
+        other = (tmp_path / f"{EmbeddingCache.key_of(['counting', 'other'])}.npy").read_bytes()
+        turned = bytearray(whole)
+        turned[at] ^= 4
+        for content in (bytes(turned), whole[:at], whole[:-16], other):
+            path.write_bytes(content)
+            embedder = CachedEmbedder(counting, EmbeddingCache(tmp_path))
+            assert embedder.embed(["a"]).tolist() == [[2, 2, 3]]
+            assert path.read_bytes() == whole
+        assert counting.asked == ["a", "other", *["a"] * 4]
+
+    def test_the_count_is_kept_at_every_moment(self, tmp_path: Path) -> None:
+        """By one process, for any bound; what a dead one left half written goes after an hour."""
+        cache = EmbeddingCache(tmp_path, most_entries=70)
+        left, young = tmp_path / ".dead.1.part", tmp_path / ".writing.1.part"
+        for path in (left, young):
+            path.write_bytes(b"x")
+        os.utime(left, (0, 0))
+        for number in range(150):
+            assert cache.put(number, np.zeros(4))
+            assert len(list(tmp_path.glob("*.npy"))) <= 70
+        assert (left.exists(), young.exists()) == (False, True)
+        assert cache.get(149) is not None
+
+    def test_a_disk_that_takes_nothing_costs_no_vector(self, tmp_path: Path) -> None:
+        """Vectors are made, kept in memory, and it is said why no file was written."""
+        counting = Counting()
+        cache = EmbeddingCache(tmp_path / "cache")
+        embedder = CachedEmbedder(counting, cache)
+        (tmp_path / "cache").rmdir()
+        (tmp_path / "cache").write_bytes(b"in the way")
+        assert embedder.embed(["a"]).tolist() == embedder.embed(["a"]).tolist() == [[2, 2, 3]]
+        assert counting.asked == ["a"]
+        assert not cache.put("b", np.zeros(1))
+        (tmp_path / "cache").unlink()
+        (tmp_path / "cache").mkdir()
+        figures = cache.statistics()
+        assert (figures.not_kept, figures.entries, figures.memory.hits) == (2, 0, 1)
+        assert "Not a directory" in figures.last_error
+
+    def test_a_file_that_cannot_be_touched_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a disk that is read only, or of another user."""
+        EmbeddingCache(tmp_path).put("a", np.ones(3))
+
+        def refused(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "utime", refused)
+        assert EmbeddingCache(tmp_path).get("a") is not None
+
+    def test_identifiers_that_would_be_one_are_refused(self) -> None:
+        """A number as a key is not the text that JSON makes of it."""
+        with pytest.raises(TypeError, match="a key in an identifier is a text"):
+            EmbeddingCache.key_of(["model", {"layers": {1: 2}}])
+        with pytest.raises(ValueError, match="JSON"):
+            EmbeddingCache.key_of(float("nan"))
+
+    def test_many_processes_share_a_folder(self, tmp_path: Path) -> None:
+        """Four that write and read the same hundred keys within a bound of 40 read nothing that was not written."""
+        program = (
+            "import sys; import numpy as np; from memguard.episodes.embedding_cache import EmbeddingCache\n"
+            "cache = EmbeddingCache(sys.argv[1], most_entries=40, memory_bytes=0)\n"
+            "for number in range(250):\n"
+            "    key = number * 7 % 100\n"
+            "    found = cache.get(key)\n"
+            "    assert found is None or found.tolist() == [key] * 50\n"
+            "    cache.put(key, np.full(50, key))\n"
+            "print(cache.statistics().not_kept)\n"
+        )
+        running = [
+            subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+            for _ in range(4)
+        ]
+        assert [each.communicate()[0] for each in running] == [b"0\n"] * 4
+        EmbeddingCache(tmp_path, most_entries=40).trim()
+        names = [path.name for path in tmp_path.iterdir()]
+        assert len(names) <= 40
+        assert all(name.endswith(".npy") for name in names)
 
     def test_memory_is_given_back_on_request(self, tmp_path: Path) -> None:
         """And what is had again comes from the disk."""
