@@ -162,6 +162,28 @@ class Tenure:
         except LedgerError as error:
             self._asked_at_s, self.degraded = now_s, f"no more could be reserved: {error}"
 
+    def fit(self, used_bytes: int, wanted_bytes: int) -> bool:
+        """Tell what a cache holds, and have so much promised to it, more or less than it was; never waits.
+
+        Returns:
+            Whether it has what it wants now.
+        """
+        if self._book is None or self._held is None:
+            return True
+        self._held.note_used(used_bytes)
+        self._keep(self._book, time.monotonic())
+        wanted_bytes = min(self._limit_bytes, wanted_bytes)
+        if wanted_bytes == self._reserved_bytes:
+            return True
+        try:
+            if not self._held.grow_nowait(wanted_bytes - self._reserved_bytes):
+                return False
+        except LedgerError as error:
+            self.degraded = f"the reservation could not be changed: {error}"
+            return False
+        self._reserved_bytes = wanted_bytes
+        return True
+
     def abandon(self) -> None:
         """Let go of it without giving it back, as a forked copy must: it is its parent's."""
         self._held, self._book = None, None
@@ -196,6 +218,7 @@ def leased(
     withdrawn: Callable[[], bool] = lambda: False,
     on_bell: Callable[[Callable[[], None]], None] = lambda _: None,
     on_wait: Callable[[tuple[Lease, ...]], None] | None = None,
+    is_pool: bool = False,
 ) -> Iterator[Tenure]:
     """Reserve memory of the machine for a job, waiting for it in turn, and give it back at the end.
 
@@ -207,6 +230,7 @@ def leased(
         withdrawn: as `memguard.ledger.waiting.acquire`.
         on_bell: given what wakes the waiter, to be called when ``withdrawn`` is to be asked again.
         on_wait: as `memguard.ledger.waiting.acquire`.
+        is_pool: whether it is for a cache: it takes what is free at once, never waits, and starts nobody who watches.
 
     Raises:
         CapacityExceeded: for more than jobs can have at all.
@@ -220,7 +244,7 @@ def leased(
         wish = replace(wish, limit_bytes=limit_bytes)
         try:
             book = open_ones.enter_context(_book_in_use(settings))
-            if _blocks:
+            if _blocks or is_pool:
                 held = take(book, wish)
             else:
                 on_bell(functools.partial(_ring, wish.lease_id))
@@ -231,16 +255,18 @@ def leased(
             open_ones.close()  # the job may need the descriptors
             tenure = Tenure(None, None, limit_bytes, f"the job runs without a reservation: {error}")
         else:
-            tenure = _begin(settings, book, held, limit_bytes)
+            tenure = _begin(settings, book, held, limit_bytes, is_watched=not is_pool)
             open_ones.callback(_end, tenure)
             if is_block:
                 _blocks.add(tenure)
         yield tenure
 
 
-def _begin(settings: Settings, book: LedgerBook, held: HeldLease, limit_bytes: int) -> Tenure:
+def _begin(
+    settings: Settings, book: LedgerBook, held: HeldLease, limit_bytes: int, *, is_watched: bool
+) -> Tenure:
     watch = functools.partial(ensure_sentinel, settings, book.folder, book.domain)
-    tenure = Tenure(book, held, limit_bytes, watch=watch)
+    tenure = Tenure(book, held, limit_bytes, watch=watch if is_watched else lambda: "")
     tenure.follow(0)
     return tenure
 

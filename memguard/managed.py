@@ -29,6 +29,7 @@ from memguard.leaks.registry import ModelRegistry
 from memguard.leasing import Tenure
 from memguard.ledger.board import Ask
 from memguard.memory import BatchHooks, shed_all
+from memguard.memory.rooms import offer_room
 from memguard.nesting import Surroundings
 from memguard.redact import redact_error
 from memguard.report import CallerMemory, CleanupSummary, Evidence, JobReport, Outcome
@@ -103,6 +104,7 @@ class ManagedJob(InBatches):
         self._before_bytes = self._memory.private_bytes()
         self._highest_mark = peak_resident_bytes_now()
         self._recorder.take({"kind": "started", "fence": "cooperative"}, 0.0)
+        self._withdraw_room = offer_room(f"the budget of {self.name}", lambda: self.free_bytes)
         self._watcher.start()
 
     @property
@@ -261,6 +263,7 @@ class ManagedJob(InBatches):
             self._observe()
         finally:
             self._ended.set()
+            self._withdraw_room()
             self._watcher.join()
         duration_s = self._elapsed_s()
         cleaned = self.cleanup.close("job ended")

@@ -117,6 +117,9 @@ class AsyncEpisodeStore:
         """
         with self._call():
             given = list(episodes)
+            if len(self.store.parts(given)) > 1:  # memory is short
+                add = functools.partial(self.store.add_episodes, given)
+                return await _in_thread(self._writer, add)
             # An embedder may take long; without one it takes less than to ask a thread.
             embeds = self.store.embedder is not None and any(each.vector is None for each in given)
             prepare = functools.partial(self.store.prepared, given)

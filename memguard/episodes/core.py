@@ -12,19 +12,26 @@ from weakref import WeakSet
 
 import apsw
 
+from memguard.config import Settings, load_settings
+from memguard.episodes.affording import Affording
 from memguard.episodes.database import Database, Durability
 from memguard.episodes.embedding import Embedder
 from memguard.episodes.grouping import Group
+from memguard.episodes.holding import Holding
 from memguard.episodes.living import Living
 from memguard.episodes.namespaces import Namespace
 from memguard.episodes.reading import Reading, Stored
 from memguard.episodes.vectors import VectorFiles
 from memguard.episodes.writing import Writing
+from memguard.host.heap import trim_heap
 from memguard.memory.cache import ByteCache
 from memguard.memory.shedding import register_sheddable
 from memguard.units import MIB, parse_bytes
 
 __all__ = ["StoreCore"]
+
+# Below this a page or two of SQLite are left, which it needs, and giving back costs more than it brings.
+_WORTH_GIVING_BYTES: Final = 256 * 1024
 
 
 class StoreCore:
@@ -41,7 +48,9 @@ class StoreCore:
         write_wait_s: float = 60.0,
         read_only: bool = False,
         embedder: Embedder | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        settings = load_settings() if settings is None else settings
         self.folder = Path(folder).absolute()
         self._durability = Durability(durability)
         self._most_text_bytes = parse_bytes(max_text_bytes)
@@ -54,8 +63,10 @@ class StoreCore:
         )
         self.embedder = embedder
         self._group = Group()
+        self._affording = Affording()
         _stores.add(self)
         self._forget_sheddable = register_sheddable(self)
+        self.holding = Holding(self, settings)
 
     # What a pool says of itself, for `memguard.memory.Sheddable`.
     @property
@@ -65,19 +76,33 @@ class StoreCore:
 
     @property
     def held_bytes(self) -> int:
-        """What its cache holds in this process."""
-        return self._cache.held_bytes
+        """What its caches hold in this process, SQLite's own too."""
+        return self._cache.held_bytes + self._database.cached_bytes()
+
+    @property
+    def most_held_bytes(self) -> int:
+        """What its caches can hold in this process."""
+        return self._cache.most_bytes + self._database.most_cached_bytes
+
+    def fill_caches(self, *, fill: bool) -> None:
+        """Keep in memory what is read from now on, or do not."""
+        self._cache.pause(paused=not fill)
 
     def shed(self, wanted_bytes: int) -> int:
-        """Give the caches back and go on from the disk; return the bytes that its own cache held."""
-        self._database.give_back()
-        return self._cache.shed()
+        """Give the caches back and go on from the disk; return the bytes that they held."""
+        held = self.held_bytes
+        self._cache.shed()
+        if held >= _WORTH_GIVING_BYTES:
+            self._database.give_back()
+            trim_heap()
+        return max(0, held - self.held_bytes)
 
     def _writing(self, connection: apsw.Connection) -> Writing:
         return Writing(connection, self._files_of, syncs=self._durability is Durability.POWER_LOSS)
 
     @contextmanager
     def _look(self) -> Iterator[tuple[apsw.Connection, Reading]]:
+        self.holding.ensure()
         with self._database.reading() as connection:
             yield connection, self._reading(connection)
 
@@ -101,6 +126,7 @@ class StoreCore:
     def close(self) -> None:
         """Let go of everything."""
         self._forget_sheddable()
+        self.holding.end()
         self._database.close()
         for files in self._files.values():
             files.close()
@@ -117,6 +143,7 @@ class StoreCore:
         """Take new locks in a forked copy: threads that do not exist there may hold the old ones."""
         self._files_lock = threading.Lock()
         self._cache.renew_lock()
+        self.holding.renew_lock()
         self._group.renew()
 
 

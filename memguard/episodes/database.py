@@ -22,10 +22,10 @@ from weakref import WeakSet
 import apsw
 
 from memguard.episodes.locking import WriterLock
+from memguard.episodes.place import check_place, make_folder
 from memguard.episodes.schema import migrate
 from memguard.episodes.troubles import translated
 from memguard.errors import EpisodeStoreError
-from memguard.host.file_systems import file_system_of, is_network
 
 __all__ = ["Database", "Durability"]
 
@@ -81,10 +81,10 @@ class Database:
         self.read_only, self._durability = read_only, durability
         self._start_over()
         if not read_only:
-            _make_folder(folder)
+            make_folder(folder)
         elif not self.path.is_file():
             raise EpisodeStoreError(f"there is no store in {folder}", path=str(folder))
-        _check_place(folder)
+        check_place(folder)
         with translated(self.path):
             self.lock = None if read_only else WriterLock(folder / "writer.lock", write_wait_s)
             try:
@@ -99,6 +99,7 @@ class Database:
         self._room = threading.BoundedSemaphore(_MOST_READERS)
         self._writing: apsw.Connection | None = None
         self._is_closed = self._is_to_shrink = self._is_paused = False
+        self._writer_bytes = 0
 
     def _first_look(self) -> None:
         if self.read_only:
@@ -227,6 +228,27 @@ class Database:
             finally:
                 self.lock.resume()
 
+    def cached_bytes(self) -> int:
+        """Return what SQLite's page caches hold in this process, as far as no connection is in use."""
+        held = 0
+        for _ in range(len(self._idle)):
+            connection = self._idle_one()
+            if connection is not None:
+                held += _cached_by(connection)
+                self._idle.append(connection)
+        if self.lock is not None and self.lock.pause(0):
+            try:
+                self._writer_bytes = 0 if self._writing is None else _cached_by(self._writing)
+            finally:
+                self.lock.resume()
+        return held + self._writer_bytes
+
+    @property
+    def most_cached_bytes(self) -> int:
+        """What SQLite's page caches may hold."""
+        writer = 0 if self.read_only else _WRITER_CACHE
+        return -1024 * (writer + _MOST_READERS * _READER_CACHE)
+
     def _shrink_where_asked(self) -> None:
         if self._is_to_shrink and self._writing is not None:
             self._is_to_shrink = False
@@ -306,6 +328,10 @@ class Database:
             _tainted.add(str(self.path))
 
 
+def _cached_by(connection: apsw.Connection) -> int:
+    return connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)[0]
+
+
 class _Untouchable:
     """A connection as `migrate` wants it, which must not write: an older store cannot be read without a migration."""
 
@@ -329,28 +355,6 @@ def _has_log(path: Path) -> bool:
         return os.stat(f"{path}-wal").st_size > 0
     except FileNotFoundError:
         return False
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise EpisodeStoreError(
-            f"{folder} cannot be made: {error.strerror}; name another folder", path=str(folder)
-        ) from error
-
-
-def _check_place(folder: Path) -> None:
-    try:
-        kind = file_system_of(folder)
-    except OSError as error:
-        raise EpisodeStoreError(f"{folder}: {error.strerror}", path=str(folder)) from error
-    if is_network(kind):
-        raise EpisodeStoreError(
-            f"{folder} lies on a network file system ({kind}), where a database in use by several machines is damaged "
-            "sooner or later; name a folder on a local disk",
-            path=str(folder),
-        )
 
 
 _databases: Final[WeakSet[Database]] = WeakSet()

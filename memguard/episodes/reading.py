@@ -44,9 +44,9 @@ class Stored(NamedTuple):
 
     @property
     def weight_bytes(self) -> int:
-        """About what it takes in memory: up to four bytes a character."""
+        """About what it takes in memory; text and metadata are bytes here."""
         vector = 0 if self.vector is None else self.vector.nbytes
-        return 1024 + vector + 4 * (len(self.columns[-1]) + len(self.columns[-2]))
+        return 1024 + vector + len(self.columns[-1]) + len(self.columns[-2])
 
 
 class Reading:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 from numpy.typing import ArrayLike
 
+from memguard.episodes.affording import needed_bytes
 from memguard.episodes.checking import Finding, check_rows, check_tables, rebuild_codes
 from memguard.episodes.grouping import Share
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
@@ -48,6 +49,7 @@ class EpisodeStore(ReadableStore):
         write_wait_s: how long an add waits for other processes' before it gives up.
         read_only: change nothing; for a folder that cannot be written to as well.
         embedder: makes vectors of texts that come without one, and of queries; see `memguard.episodes.embedding`.
+        settings: where the ledger is that it holds a lease of; read from file and environment where not given.
 
     Raises:
         EpisodeStoreError: if there is no store to be had: damaged, of a newer version, on a network file system, in a
@@ -74,15 +76,47 @@ class EpisodeStore(ReadableStore):
         Raises:
             EpisodeInvalid, EpisodeConflict, CapacityExceeded, EpisodeStoreError: as `add_episode`.
         """
-        batch = self.prepared(episodes)
+        given = list(episodes)
+        parts = self.parts(given)
+        if len(parts) > 1:
+            return self._add_parts(parts)
+        batch = self._ready(given)
         return self._group.add(batch, self.write_shares) if batch else []
+
+    def parts(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
+        """Return episodes in the parts in which memory allows to prepare them: one, unless it is short.
+
+        Raises:
+            CapacityExceeded: if it does not even allow for one of them.
+        """
+        self.holding.ensure()
+        return self._affording.parts(episodes)
+
+    def _add_parts(self, parts: Iterable[Sequence[Episode]]) -> list[str]:
+        """Add in parts, under one commit: with one copy of a part in memory, and of no more."""
+        ids: list[str] = []
+        with self._database.transaction() as connection:
+            for part in parts:
+                writing = self._writing(connection)
+                ids += writing.add(self._ready(part))
+                writing.finish()
+                self._index_behind(connection, writing.namespaces)
+        return ids
 
     def prepared(self, episodes: Iterable[Episode]) -> list[Prepared]:
         """Return episodes checked and ready to be written, as `write_shares` wants them.
 
         Raises:
             EpisodeInvalid: if something is wrong with one of them by itself.
+            CapacityExceeded: if memory does not allow for all of them at once.
         """
+        given = list(episodes)
+        if len(self.parts(given)) > 1:
+            need = sum(map(needed_bytes, given))
+            raise self._affording.refused(need, len(given))
+        return self._ready(given)
+
+    def _ready(self, episodes: Iterable[Episode]) -> list[Prepared]:
         return prepare(episodes, max_text_bytes=self._most_text_bytes, embedder=self.embedder)
 
     def write_shares(self, shares: Sequence[Share]) -> None:

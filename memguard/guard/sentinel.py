@@ -22,6 +22,7 @@ from memguard.guard.gauges import Gauges, LimitNow
 from memguard.guard.journal import Journal
 from memguard.guard.ladder import Ladder
 from memguard.guard.orders import Orders
+from memguard.guard.pools import parted, pool_steps
 from memguard.guard.pressure import Pressure, PressureNow
 from memguard.guard.rungs import Job, Machine, Step, shuts_gate
 from memguard.guard.scribe import Scribe
@@ -115,17 +116,20 @@ class Sentinel:
         """Look once, and act; returns the seconds until the next look."""
         now_s = self._looked_s = boot_seconds()
         self._reading = self._watcher.look()
-        jobs = self._jobs(now_s)
+        everyone = self._jobs(now_s)
+        jobs, pools = parted(everyone)
         before, self._reading = self._reading, self._watcher.look()
-        limits = list(self._limits(jobs, {each.path: each.used_bytes for each in before.limits}))
+        limits = list(self._limits(everyone, {each.path: each.used_bytes for each in before.limits}))
         self._least_bytes = _CHANGE * min(each.capacity_bytes for each in limits)
         pressure, limit = self._gauges.observe(now_s, limits, may_burst=_may_burst(jobs))
         self._tell_pressure(pressure, limit)
         machine = Machine(limit.capacity_bytes, limit.available_bytes)
         others = self._is_another_over(limit)
+        for step in pool_steps(pressure.state, pressure.used_fraction, pools):
+            self._carry_out(step, now_s)
         for step in self._ladder.step(now_s, pressure, jobs, machine, others_over=others):
             self._carry_out(step, now_s)
-        self._finish(jobs, now_s)
+        self._finish(everyone, now_s)
         is_shut = shuts_gate(pressure.state, jobs, others_over=others)
         self._beacon.write(self._sight(now_s, pressure, limit, jobs, is_shut))
         self._settle(now_s)
@@ -140,13 +144,13 @@ class Sentinel:
         except LedgerError as error:  # those that were there last are as good a guess as any
             self._tell_fault(error)
         here = [(lease, entry) for lease, entry in self._seen if lease.domain == self._orders.domain]
-        if here:
+        if any(not lease.is_pool for lease, _ in here):  # for caches alone nobody needs to watch
             self._last_lease_s = now_s
         top = [(lease, entry) for lease, entry in self._top() if lease.domain == self._orders.domain]
         self._trees.keep(top)
         self._trees.take_over(top)
         self._free_ledger()
-        blocks = Counter(lease.owner.pid for lease, entry in top if not entry.root_pid)
+        blocks = Counter(lease.owner.pid for lease, entry in top if not (entry.root_pid or lease.is_pool))
         anew = self._has_changed()
         return [self._measured(lease, entry, anew, blocks[lease.owner.pid] > 1) for lease, entry in top]
 
@@ -168,6 +172,8 @@ class Sentinel:
         ]
 
     def _measured(self, lease: Lease, entry: Entry, anew: bool, shares_owner: bool) -> Job:
+        if lease.is_pool:  # what it tells is what it can give back
+            return Job(lease, entry)
         used = self._trees.used_bytes(lease, entry, anew=anew, shares_owner=shares_owner)
         return Job(lease if used == lease.used_bytes else replace(lease, used_bytes=used), entry)
 
@@ -194,7 +200,10 @@ class Sentinel:
         scopes = (scope_of_limit(each) for each in self._reading.limits if each.path == limit.name)
         bound = Bound(next(scopes, ""), 0)
         return any(
-            lease.domain != self._orders.domain and lease.overrun_bytes > 0 and bound.covers(lease.domain)
+            lease.domain != self._orders.domain
+            and lease.overrun_bytes > 0
+            and not lease.is_pool
+            and bound.covers(lease.domain)
             for lease, _ in self._top()
         )
 

@@ -27,7 +27,8 @@ def free_bytes(room: Room, granted: Iterable[Lease]) -> int:
     """
     holders = list(granted)
     unused = room.available_bytes - sum(lease.outstanding_bytes for lease in holders)
-    return min(unused, room.capacity_bytes - sum(lease.held_bytes for lease in holders))
+    # Of caches only the use counts: a job may have all that there is for jobs, and a cache never ends.
+    return min(unused, room.capacity_bytes - sum(each.held_bytes for each in holders if not each.is_pool))
 
 
 def in_order(waiting: Iterable[Lease], now_s: float) -> list[Lease]:
@@ -61,7 +62,7 @@ def admitted(room: Room, granted: Iterable[Lease], waiting: Iterable[Lease], now
     blocked: Lease | None = None
     sums: _Sums | None = None
     for lease in in_order(waiting, now_s):
-        if not holders and free < lease.reserved_bytes <= free + room.spare_bytes:
+        if all(each.is_pool for each in holders) and free < lease.reserved_bytes <= free + room.spare_bytes:
             chosen.append(lease)
             break
         most = free
@@ -88,7 +89,8 @@ class _Sums:
             0,
         )  # bit n: some set gives back n MiB and less than one MiB a holder more
         for lease in holders:
-            self.add(lease)
+            if not lease.is_pool:
+                self.add(lease)
 
     def add(self, lease: Lease) -> None:
         self._reachable |= self._reachable << (lease.held_bytes // MIB)

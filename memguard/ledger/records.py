@@ -8,10 +8,12 @@ from typing import Final
 
 from memguard.host.readings import ProcessIdentity
 
-__all__ = ["LEASE_VARIABLE", "Action", "Bound", "Lease", "Room", "domain_of", "scope_of"]
+__all__ = ["LEASE_VARIABLE", "POOL_PREFIX", "Action", "Bound", "Lease", "Room", "domain_of", "scope_of"]
 
 # Tells a process which lease it is part of: what it reserves itself comes out of that.
 LEASE_VARIABLE: Final = "MEMGUARD_JOB_LEASE"
+# Ids of leases for caches begin so: they give back when asked, and end with nobody's work.
+POOL_PREFIX: Final = "pool-"
 _SHARE_MARK: Final = "#"
 
 
@@ -65,6 +67,11 @@ class Lease:
     def is_granted(self) -> bool:
         """Whether it holds memory; else it waits."""
         return self.granted_at_s is not None
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether it is for a cache, which gives back when it is asked to; else it is for a job."""
+        return self.lease_id.startswith(POOL_PREFIX)
 
     @property
     def outstanding_bytes(self) -> int:

@@ -141,7 +141,7 @@ def stand(
         inside_bytes=sum(each.inside_bytes for each in mine),
         used_bytes=sum(each.used_bytes for each in mine),
         free_bytes=0 if room.is_closed else pools.pool("").free_bytes,
-        running=len(mine),
+        running=sum(not each.is_pool for each in mine),
         waiting=sum(not each.is_granted for each in living),
     )
 

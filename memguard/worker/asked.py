@@ -73,6 +73,12 @@ class Asked:
         sight = self._seat.sight() if self._seat is not None else None
         return max(1, sight.running) if sight is not None and sight.is_fresh() else 1
 
+    @property
+    def used_bytes(self) -> int | None:
+        """What the job was last seen to use; ``None`` where nobody tells."""
+        used = self._seat.entry().used_bytes if self._seat is not None else 0
+        return used or None
+
     def on_shed(self, shed: Callable[[int], object]) -> None:
         """Have something called when memory is to be given back, with how many bytes would help."""
         self._shed.append(shed)

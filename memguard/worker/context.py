@@ -57,6 +57,12 @@ class JobContext:
         """What is asked of the job because memory of the machine is short."""
         return self._asked
 
+    @property
+    def free_bytes(self) -> int | None:
+        """What is left of its budget, as its guard saw it a moment ago; ``None`` where that is not known."""
+        used = None if self._is_copy() else self._asked.used_bytes
+        return None if used is None else max(0, self.budget_bytes - used)
+
     def checkpoint(self) -> None:
         """Give the guard a chance to slow the job down here: waits while memory of the machine is short.
 
