@@ -63,6 +63,8 @@ _TALL_ROWS: Final = 40_000
 _CURVE_VALUES: Final = 450
 # Of what selection took, malloc and the linear algebra keep so much for good.
 _LEFT_OVER: Final = 0.25
+# And so much of what the model took, while rows are transformed.
+_MODEL_LEFT_OVER: Final = 0.15
 _BYTES_PER_TABLE_ROW: Final = 10
 # A batch of rows with its new columns, and what is made of it on its way to the file.
 _BATCH_BYTES: Final = 16 * MIB
@@ -180,7 +182,10 @@ class _Parts:
             "expand": engine + self.columns_bytes + chunks,
             "select": engine + self.columns_bytes + self.selection_bytes,
             "fit": left + self.model_bytes,
-            "transform": left - self.table_bytes + _BATCH_COPIES * batch,
+            "transform": left
+            - self.table_bytes
+            + int(_MODEL_LEFT_OVER * self.model_bytes)
+            + _BATCH_COPIES * batch,
         }
 
 

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LassoLarsCV, LogisticRegressionCV
 
 from memguard.errors import ConfigError, DataError
+from memguard.units import format_bytes
 from memguard_integrations.autofeat.engine.estimators.categories import fit_encoder
 from memguard_integrations.autofeat.engine.estimators.formulas import compile_formula
 from memguard_integrations.autofeat.engine.estimators.guards import GuardSettings, guard_settings
@@ -24,6 +26,7 @@ from memguard_integrations.autofeat.engine.estimators.symbols import require_dif
 from memguard_integrations.autofeat.engine.estimators.units import parse_units, pi_terms
 from memguard_integrations.autofeat.engine.estimators.varying import SomeColumns, constant_columns
 from memguard_integrations.autofeat.engine.estimators.watching import shares_of, watch_now
+from memguard_integrations.autofeat.engine.planning.needs import LEAST_MEMORY_BYTES
 
 if TYPE_CHECKING:
     import sympy
@@ -142,7 +145,19 @@ def check_arguments(estimator: Any) -> None:
         ConfigError: it names the argument.
         SizeSyntaxError: ``memory`` is no size.
     """
-    guard_settings(estimator)
+    memory = guard_settings(estimator).memory_bytes
+    if memory is not None and memory < LEAST_MEMORY_BYTES:
+        _log.warning(
+            "memory=%r is less than a fit works with, which takes up to %s all the same",
+            estimator.memory,
+            format_bytes(LEAST_MEMORY_BYTES),
+        )
+    for argument in ("feateng_steps", "featsel_runs"):
+        value = getattr(estimator, argument)
+        if not isinstance(value, Integral):
+            raise ConfigError(
+                f"{argument} is no whole number: {value!r}", setting=argument, origin="argument"
+            )
     for name in estimator.transformations:
         if name not in TRANSFORMATIONS:
             raise ConfigError(
@@ -160,7 +175,7 @@ def request_of(estimator: Any, start: Sequence[str]) -> FitRequest:
         runs=estimator.featsel_runs,
         max_gb=estimator.max_gb,
         transformations=tuple(estimator.transformations),
-        units=quantities_of(estimator.units, start, estimator.verbose),
+        units=quantities_of(estimator.units, start),
         n_jobs=estimator.n_jobs,
         verbose=estimator.verbose,
         guards=guard_settings(estimator),
@@ -172,11 +187,9 @@ def with_pi_terms(inputs: Inputs, quantities: Mapping[str, Any]) -> Inputs:
     return Inputs(inputs.encoders, pi_terms(quantities))
 
 
-def quantities_of(
-    units: Mapping[str, str] | None, columns: Sequence[str], verbose: int
-) -> dict[str, Any] | None:
+def quantities_of(units: Mapping[str, str] | None, columns: Sequence[str]) -> dict[str, Any] | None:
     """Return a quantity for each column to start from, or None without units."""
-    return parse_units(units, columns, verbose=verbose) if units else None
+    return parse_units(units, columns) if units else None
 
 
 def choose(frame: pd.DataFrame, target: NDArray[Any], start: Sequence[str], request: FitRequest) -> Chosen:

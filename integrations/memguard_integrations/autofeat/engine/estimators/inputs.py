@@ -119,6 +119,8 @@ def as_rows(X: Any, *, allow_nan: bool, estimator: Any, at_least: int = 1) -> An
         ValueError, TypeError: as scikit-learn words what it refuses.
     """
     if isinstance(X, pd.DataFrame):
+        if not X.shape[1]:  # scikit-learn tells of numpy's inability to join no arrays
+            raise ValueError(f"X has no columns (shape={X.shape})")
         return X
     return checked_array(X, allow_nan=allow_nan, estimator=estimator, ensure_min_samples=at_least)
 

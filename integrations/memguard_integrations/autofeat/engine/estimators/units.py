@@ -48,13 +48,12 @@ class PiTerm:
         return product
 
 
-def parse_units(units: Mapping[str, str], columns: Sequence[str], *, verbose: int = 0) -> dict[str, Any]:
+def parse_units(units: Mapping[str, str], columns: Sequence[str]) -> dict[str, Any]:
     """Return a pint quantity of magnitude 1 for each column; without a unit it has no dimension.
 
     Args:
-        units: pint's names of units by column; one that pint does not know counts as none.
+        units: pint's names of units by column; one that pint does not know is logged and counts as none.
         columns: which columns are to have one.
-        verbose: above 0, units that pint does not know are logged.
 
     Raises:
         MissingExtra: pint is not installed.
@@ -62,7 +61,7 @@ def parse_units(units: Mapping[str, str], columns: Sequence[str], *, verbose: in
     """
     pint = _pint()
     registry = pint.UnitRegistry(auto_reduce_dimensions=True, autoconvert_offset_to_baseunit=True)
-    return {column: _quantity(registry, column, units.get(column, ""), verbose) for column in columns}
+    return {column: _quantity(registry, column, units.get(column, "")) for column in columns}
 
 
 def _pint() -> Any:
@@ -75,14 +74,13 @@ def _pint() -> Any:
     return pint
 
 
-def _quantity(registry: Any, column: str, unit: object, verbose: int) -> Any:
+def _quantity(registry: Any, column: str, unit: object) -> Any:
     if not isinstance(unit, str):
         raise DataError(f"has a unit that is no text: {unit!r}", subject=column, remedy="write it as 'm/sec'")
     try:
         parsed = registry.parse_expression(unit)
     except _pint().UndefinedUnitError:
-        if verbose > 0:
-            _log.warning("the unit %r of the column %r is not known to pint and counts as none", unit, column)
+        _log.warning("the unit %r of the column %r is not known to pint and counts as none", unit, column)
         parsed = registry.parse_expression("")
     # A factor in the text, as in "5 m", does not count: the units are compared and not the magnitudes.
     return registry.Quantity(1.0, getattr(parsed, "units", registry.dimensionless))
