@@ -69,12 +69,17 @@ _CLASSES: dict[str, Callable[[], Table]] = {
 _QUICK = ("diabetes", "iris")
 
 
+# What counts is how many rows are left, and not which share of them.
+_ROWS_LEFT = ((2_000, "2,000 rows and more"), (1_000, "1,000 to 2,000 rows"), (500, "500 to 1,000 rows"))
+
+
 def _variants(rows: int) -> dict[str, Relief]:
+    """Return what may be left out of a fit on some rows, by what it is called; fewer rows by how many."""
     shares = {"a half": 1 / 2, "a quarter": 1 / 4, "an eighth": 1 / 8, "a sixteenth": 1 / 16}
     found = {"all": Relief(2, _ALL)}
-    for name, share in shares.items():
+    for share in shares.values():
         if rows * share >= _FEWEST_ROWS:
-            found[f"selected on {name} of the rows"] = Relief(2, _ALL, select_rows=int(rows * share))
+            found[f"{int(rows * share)}"] = Relief(2, _ALL, select_rows=int(rows * share))
     for name, share in shares.items():
         # A share of the new columns; how many that is only the expansion tells.
         found[f"{name} of the new columns"] = Relief(2, _ALL, most_columns=-int(1 / share))
@@ -91,9 +96,16 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
             continue
         scores = dict(_scores(*load(), classes=name in _CLASSES))
         for what, score in scores.items():
-            losses.setdefault(what, []).append((scores["all"] - score, name))
+            losses.setdefault(_group(what), []).append((scores["all"] - score, name))
     del losses["all"]
     return [_figure(what, each) for what, each in losses.items()]
+
+
+def _group(what: str) -> str:
+    if not what.isdecimal():
+        return what
+    left = next((name for least, name in _ROWS_LEFT if int(what) >= least), "fewer than 500 rows")
+    return f"selected on {left}"
 
 
 def _figure(what: str, losses: list[tuple[float, str]]) -> Figure:
@@ -101,7 +113,7 @@ def _figure(what: str, losses: list[tuple[float, str]]) -> Figure:
     worst, name = max(losses)
     value = (
         f"mean {statistics.mean(values):+.4f}, median {statistics.median(values):+.4f}, worst {worst:+.4f} ({name}), "
-        f"of {len(losses)} sets"
+        f"of {len(losses)}"
     )
     return Figure(f"loss of score: {what}", value, data={"losses": {name: loss for loss, name in losses}})
 
