@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,72 @@ def test_words_of_any_script_are_found(
         return
     with EpisodeStore(texts.folder, read_only=True) as reader:  # which indexes nothing
         assert {hit.id for hit in reader.search_episodes_by_text(query)} == found
+
+
+UNSPACED = {
+    "Yi": "ꆈꌠꁱꂷꀋꉬ",
+    "Javanese": "ꦲꦏ꧀ꦱꦫꦗꦮꦶ",
+    "Balinese": "ᬅᬓ᭄ᬱᬭᬩᬮᬶ",
+    "Khmer": "ភាសាខ្មែរល្អ",
+    "Lao": "ພາສາລາວດີ",
+    "Myanmar": "မြန်မာဘာသာ",
+    "Thai": "หน่วยความจำ",
+    "New Tai Lue": "ᦅᦱᧄᦺᦑ",
+    "Tai Tham": "ᨣᩤᩴᨾᩮᩬᩥᨦ",
+    "Batak": "ᯘᯮᯒᯖ᯲ᯅᯖᯂ᯲",
+    "Cham": "ꨀꨇꩉꨌꩌ",
+    "Tangut": "𗼇𗟲𗖵𗏁",
+    "hentaigana": "𛀂𛀃𛀄𛀅",
+    "kana": "いろはにほへと々",
+}
+
+
+@pytest.fixture(scope="module")
+def unspaced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EpisodeStore]:
+    with EpisodeStore(tmp_path_factory.mktemp("unspaced") / "store") as opened:
+        opened.add_episodes(Episode(text=f"x {text}! 5", id=name) for name, text in UNSPACED.items())
+        opened.add_episode(Episode(text="བོད་ཀྱི་སྐད་ཡིག་རེད།", id="Tibetan"))
+        yield opened
+
+
+@pytest.mark.requirement("E3")
+@pytest.mark.parametrize("script", UNSPACED)
+def test_any_part_of_a_script_without_spaces_is_found(unspaced: EpisodeStore, script: str) -> None:
+    """From one character on, wherever it begins."""
+    text = UNSPACED[script]
+    for length in (1, 2, 3, len(text)):
+        for start in range(len(text) - length + 1):
+            part = text[start : start + length]
+            assert script in {hit.id for hit in unspaced.search_episodes_by_text(part)}, part
+
+
+def test_tibetan_is_found_by_syllables(unspaced: EpisodeStore) -> None:
+    """By one and by several, which a mark parts; not by others in their place."""
+    for query in ("སྐད", "སྐད་ཡིག", "བོད་ཀྱི་སྐད་ཡིག"):
+        assert [hit.id for hit in unspaced.search_episodes_by_text(query)] == ["Tibetan"]
+    assert unspaced.search_episodes_by_text("ཡིག་བོད") == []
+
+
+WITHOUT = (
+    *("THAI", "LAO", "MYANMAR", "KHMER", "TAI LE", "NEW TAI LUE", "TAI THAM", "TAI VIET", "AHOM", "YI", "CJK"),
+    *("HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "TANGUT", "NUSHU", "KHITAN", "JAVANESE", "BALINESE"),
+    *("BATAK", "CHAM", "BRAHMI", "GRANTHA", "MAKASAR"),
+)
+WITH = (
+    *("LATIN", "GREEK", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "TELUGU", "SINHALA"),
+    *("GEORGIAN", "ARMENIAN", "ETHIOPIC", "MONGOLIAN", "CHEROKEE", "TIBETAN", "SYRIAC", "OSMANYA", "VAI"),
+)
+
+
+def test_letters_are_judged_by_their_script() -> None:
+    """Each letter that Python's Unicode knows of scripts without spaces, and none of those with them."""
+    for code in range(0x80, 0x32000):
+        each = chr(code)
+        name = unicodedata.name(each, "")
+        if unicodedata.category(each)[0] == "L" and unicodedata.normalize("NFKC", each) == each:
+            kept = " " not in fold(f"{each}{each}")
+            assert not (name.startswith(tuple(f"{script} " for script in WITHOUT)) and kept), name
+            assert not name.startswith(tuple(f"{script} " for script in WITH)) or kept, name
 
 
 def test_who_has_all_words_comes_before_who_has_some(tmp_path: Path) -> None:
