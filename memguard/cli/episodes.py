@@ -17,12 +17,12 @@ import click
 
 from memguard.cli.exits import EXIT_FAILED, EXIT_OK, fill_streams, printable, say, show
 from memguard.errors import EpisodeStoreError, MissingExtra
-from memguard.files import check_output, whole_file
+from memguard.files import check_output, give_up_on, whole_file
 from memguard.units import format_bytes
 
 if TYPE_CHECKING:
     from memguard.episodes import Episode, EpisodeStore, Hit
-    from memguard.episodes.moving import Source
+    from memguard.episodes.sources import Source
 
 __all__ = ["episodes_command"]
 
@@ -65,14 +65,14 @@ def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 @contextmanager
-def _opened(folder: Path, *, read_only: bool = False) -> Iterator[EpisodeStore]:
+def _opened(folder: Path, *, read_only: bool = False, must_exist: bool = False) -> Iterator[EpisodeStore]:
     try:
         room: Any = importlib.import_module("memguard.episodes.store")
     except ImportError as error:
         raise MissingExtra(
             "a store of episodes needs numpy: pip install 'automl-memguard[episodes]'", extra="episodes"
         ) from error
-    if read_only and not (folder / "episodes.sqlite").exists():
+    if (read_only or must_exist) and not (folder / "episodes.sqlite").exists():
         raise EpisodeStoreError(
             f"there is no store in {folder}; begin one with `memguard episodes add` or `import`",
             path=str(folder),
@@ -141,16 +141,18 @@ def search(
     """Search for words, in any script, or by a vector, or by both; best first."""
     if query is None and vector is None:
         raise click.UsageError("give words to search for, or --vector")
+    if exact and vector is None:
+        raise click.UsageError("--exact compares vectors, so it goes with --vector")
     conditions: dict[str, Any] = {
         "namespace": namespace, "kind": kind, "where": None if where is None else _object("--where", where),
     }  # fmt: skip
-    with _opened(folder, read_only=not os.access(folder, os.W_OK)) as store:
+    with _opened(folder, read_only=not os.access(folder, os.W_OK), must_exist=True) as store:
         if vector is None:
             hits = store.search_episodes_by_text(query or "", top_k, **conditions)
         elif query is None:
             hits = store.search_episodes_by_vector(_vector(vector), top_k, exact=exact, **conditions)
         else:
-            hits = store.search(query, _vector(vector), top_k, **conditions)
+            hits = store.search(query, _vector(vector), top_k, exact=exact, **conditions)
     show(_hits_document(hits) if as_json else "\n".join(map(_hit_line, hits)) or "nothing was found")
 
 
@@ -221,13 +223,15 @@ def history(*, folder: Path, as_json: bool, episode_id: str) -> None:
 
 
 @_command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @_NAMESPACE
 @click.option(
     "--skip-bad", is_flag=True, help="Leave out what is no episode, and say so, instead of stopping there."
 )
 def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, skip_bad: bool) -> None:
-    """Add the episodes of FILE: JSON lines (.jsonl) or Parquet, with text, and vector, metadata, id where there are.
+    """Add the episodes of FILE: .jsonl, .json (an array), .parquet, .npz (columns), or - for JSON lines from stdin.
+
+    Each has a text, and vector, metadata, id where there are. A pickle is never opened.
 
     What was imported before is not added again, and an import that was cut off, however it was, goes on where it
     was: call it again. Of a file that was mended or became longer only the changed lines are added. Others may read
@@ -235,7 +239,7 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
     """
     with _opened(folder) as store:
         moving = importlib.import_module("memguard.episodes.moving")
-        source = moving.Source(file, namespace)
+        source = moving.FileSource(file, namespace)
         with _progress(source) as advance:
             work = moving.Import(
                 store,
@@ -244,7 +248,7 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
                 on_bad=lambda error: say(f"left out: {error}"),
                 on_progress=advance,
             )
-            if work.begun:
+            if work.begun and not source.is_pipe:
                 told = f"the last import of this file ended behind record {work.begun:,}"
                 say(f"{told}; going on there, if it is the same file")
             done = work.run()
@@ -259,7 +263,7 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
 @contextmanager
 def _progress(source: Source) -> Iterator[Callable[[int], None]]:
     """Show how far it is on a terminal; elsewhere nothing."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or source.size_bytes is None:
         yield lambda _: None
         return
     with click.progressbar(length=source.size_bytes, label="importing", file=sys.stderr) as bar:
@@ -285,12 +289,20 @@ def export(
         found = store.episodes(namespace=namespace, with_vectors=not no_vectors, **conditions)
         lines = map(moving.as_line, found)
         if str(file) == "-":
-            for line in lines:
-                click.echo(line)
+            _pipe(lines)
             return
         check_output(file, force=force)
         with whole_file(file, force=force) as place, place.open("w", encoding="utf-8") as out:
             out.writelines(f"{line}\n" for line in lines)
+
+
+def _pipe(lines: Iterator[str]) -> None:
+    """Write lines to stdout until there are no more, or nobody reads them."""
+    try:
+        for line in lines:
+            click.echo(line)
+    except BrokenPipeError:
+        give_up_on(sys.stdout)
 
 
 @_command("stats")
@@ -333,7 +345,7 @@ def check(context: click.Context, *, folder: Path, as_json: bool) -> None:
 @_command("rebuild")
 def rebuild(*, folder: Path, as_json: bool) -> None:
     """Make what is derived again: the text index, and the bits that vector searches look at first."""
-    with _opened(folder) as store:
+    with _opened(folder, must_exist=True) as store:
         store.rebuild()
     show(json.dumps({"schema": "memguard.episodes-rebuilt/1"}) if as_json else "rebuilt")
 
@@ -341,7 +353,7 @@ def rebuild(*, folder: Path, as_json: bool) -> None:
 @_command("compact")
 def compact(*, folder: Path, as_json: bool) -> None:
     """Give disk space back that deleted and purged episodes took; others wait meanwhile."""
-    with _opened(folder) as store:
+    with _opened(folder, must_exist=True) as store:
         before = store.statistics().disk_bytes
         store.compact()
         after = store.statistics().disk_bytes

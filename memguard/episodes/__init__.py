@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memguard.episodes.database import Durability
     from memguard.episodes.embedding import Embedder, HashingEmbedder
     from memguard.episodes.embedding_cache import CachedEmbedder, EmbeddingCache
+    from memguard.episodes.moving import Imported, import_file, import_objects
     from memguard.episodes.records import Change, Episode, Hit, StoreStatistics
     from memguard.episodes.store import EpisodeStore
 
@@ -32,7 +33,10 @@ __all__ = [
     "Finding",
     "HashingEmbedder",
     "Hit",
+    "Imported",
     "StoreStatistics",
+    "import_file",
+    "import_objects",
 ]
 
 # Imported when asked for: numpy comes with the store.
@@ -48,7 +52,10 @@ _HOMES = {
     "Finding": "checking",
     "HashingEmbedder": "embedding",
     "Hit": "records",
+    "Imported": "moving",
     "StoreStatistics": "records",
+    "import_file": "moving",
+    "import_objects": "moving",
 }
 
 

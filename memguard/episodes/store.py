@@ -266,15 +266,18 @@ class EpisodeStore(ReadableStore):
         """Add episodes as `add_episodes` does, and write something down under a name by the same commit.
 
         Who adds from a source writes down how far he came, and goes on from there after any death.
+
+        Returns:
+            The ids of those that were not there before.
         """
         batch = self.prepared(episodes)
         with self._database.transaction() as connection:
             writing = self._writing(connection)
-            ids = writing.add(batch)
+            writing.add(batch)
             writing.finish()
             connection.execute("INSERT OR REPLACE INTO mark(name, value) VALUES (?, ?)", (name, value))
             self._index_behind(connection, writing.namespaces)
-        return ids
+        return writing.fresh
 
     def check(self) -> Iterator[Finding]:
         """Give what is damaged, as it is found; nothing is changed, and others read and write meanwhile.

@@ -69,6 +69,8 @@ class Writing:
         # Of ids that were given: what is in this transaction under it.
         self._given: dict[str, Prepared] = {}
         self._now_us = time.time_ns() // 1000
+        # Ids of what was added and was not there before.
+        self.fresh: list[str] = []
 
     def add(self, batch: Sequence[Prepared]) -> list[str]:
         """Take a batch to be written; all of it or, with an error, nothing.
@@ -85,6 +87,7 @@ class Writing:
         for name, some in parts:
             self._take(self.namespace(name), some, 1, ADDED)
         self._given.update((each.id, each) for each in fresh if each.is_given)
+        self.fresh += [each.id for each in fresh]
         return [each.id for each in batch]
 
     def _without_known(self, batch: Sequence[Prepared]) -> list[Prepared]:

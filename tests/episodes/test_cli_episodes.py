@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 
@@ -148,8 +150,8 @@ def test_bad_lines(call: Any, tmp_path: Path) -> None:
     status, told, words = call("import", str(file), "--skip-bad")
     assert (status, told) == (0, "1 episode added of 7 records, 4 left out\n")
     assert [line.split(":")[3] for line in words.splitlines() if "left out" in line] == ["2", "4", "5", "6"]
-    for name, wrong in (("no.jsonl", "there is no such file"), ("bad.pkl", "no kind of file")):
-        (tmp_path / "bad.pkl").write_bytes(b"x")
+    for name, wrong in (("no.jsonl", "there is no such file"), ("bad.txt", "no kind of file")):
+        (tmp_path / "bad.txt").write_bytes(b"x")
         status, _, words = call("import", str(tmp_path / name))
         assert (status, wrong in words) == (2, True)
 
@@ -209,3 +211,122 @@ def test_wrong_usage(call: Any, words: tuple[str, ...], told: str) -> None:
     call("add", "something")
     status, _, said = call(*words)
     assert (status, told in said) == (2, True), said
+
+
+@pytest.mark.parametrize(
+    "name", ["search", "show", "history", "export", "stats", "check", "rebuild", "compact"]
+)
+def test_looking_makes_no_store(call: Any, tmp_path: Path, name: str) -> None:
+    """In a folder that is none, and where there is no folder, it exits with 1, says how to begin one, and leaves nothing."""
+    words = {"search": ["x"], "show": ["x"], "history": ["x"]}.get(name, [])
+    for _ in range(2):
+        status, told, said = call(name, *words)
+        assert (status, told) == (1, "")
+        assert f"there is no store in {tmp_path / 'store'}; begin one with" in said
+        (tmp_path / "store").mkdir(exist_ok=True)
+        assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_exact_is_for_vectors(call: Any) -> None:
+    """With words alone it is refused; with both it is obeyed."""
+    call("add", "words")
+    status, _, said = call("search", "words", "--exact")
+    assert (status, "--exact compares vectors, so it goes with --vector" in said) == (2, True)
+    assert call("search", "words", "--vector", "[1, 2]", "--exact")[0] == 0
+
+
+def test_documents_are_as_their_schema_says(call: Any, tmp_path: Path) -> None:
+    """What each command prints as JSON, and each line of an export."""
+    schema = json.loads((ROOT / "memguard" / "schemas" / "episodes-1.json").read_text())
+    lines = str(write(tmp_path / "lines.jsonl", LINES))
+    printed = [call("add", "first", "--json")[1], call("import", lines, "--json")[1]]
+    one = json.loads(printed[0])["ids"][0]
+    with EpisodeStore(tmp_path / "store") as store:
+        store.update(one, text="second")
+        store.delete("mine")
+    for words in (
+        ["search", "second"], ["show", one], ["history", one], ["history", "mine"], ["stats"], ["check"], ["rebuild"],
+        ["compact"], ["search", "--vector", "[1, 2]", "--namespace", "other"],
+    ):  # fmt: skip
+        printed.append(call(*words, "--json")[1])
+    (damaged,) = (tmp_path / "store" / "vectors").glob("*.f32")
+    damaged.write_bytes(b"\1" + damaged.read_bytes()[1:])
+    printed.append(call("check", "--json")[1])
+    for document in printed:
+        jsonschema.validate(json.loads(document), schema)
+    assert {each["schema"] for each in map(json.loads, printed)} == {
+        each["properties"]["schema"]["const"]
+        for each in schema["$defs"].values()
+        if "schema" in each.get("properties", {})
+    }
+    for line in call("export")[1].splitlines():
+        jsonschema.validate(json.loads(line), {"$ref": "#/$defs/episode", "$defs": schema["$defs"]})
+
+
+def program(name: str, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "memguard", "episodes", name, *words]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, **more)
+
+
+@pytest.mark.requirement("E6")
+def test_a_store_goes_through_a_pipe(call: Any, tmp_path: Path) -> None:
+    """export | import - makes the same store; the same again adds nothing; a bad line of a pipe is named."""
+    call("import", str(write(tmp_path / "lines.jsonl", LINES)))
+    for added in (4, 0):
+        out = program("export", "--store", str(tmp_path / "store"), stdout=subprocess.PIPE)
+        other = program(
+            "import", "-", "--store", str(tmp_path / "other"), stdin=out.stdout, stdout=subprocess.PIPE
+        )
+        assert out.stdout is not None
+        out.stdout.close()
+        assert other.communicate()[0].decode() == f"{added} episodes added of 4 records\n"
+        assert (out.communicate()[1], out.returncode) == (b"", 0)
+    with EpisodeStore(tmp_path / "store") as one, EpisodeStore(tmp_path / "other") as another:
+        assert {each.id: each for each in one.episodes(with_vectors=True)} == {
+            each.id: each for each in another.episodes(with_vectors=True)
+        }
+    bad = program("import", "-", "--store", str(tmp_path / "bad"), stdin=subprocess.PIPE)
+    assert b"-:2: is not JSON" in bad.communicate(b'"good"\nbad\n')[1]
+    assert bad.returncode == 2
+
+
+def test_a_reader_who_leaves_is_no_failure(call: Any, tmp_path: Path) -> None:
+    """An export that nobody reads any more ends with 0, without a word."""
+    call("import", str(write(tmp_path / "lines.jsonl", [{"text": "x" * 900}] * 900)))
+    out = program("export", "--store", str(tmp_path / "store"), stdout=subprocess.PIPE)
+    assert out.stdout is not None
+    assert out.stdout.readline()
+    out.stdout.close()
+    assert out.communicate()[1] == b""
+    assert out.returncode == 0
+
+
+def test_ctrl_c_leaves_whole_batches(tmp_path: Path) -> None:
+    """An import that is interrupted says so, exits with 130, and goes on when it is called again."""
+    read, write_end = os.pipe()
+    pipe = program("import", "-", "--store", str(tmp_path / "store"), stdin=read)
+    os.close(read)
+    with os.fdopen(write_end, "wb") as lines:
+        lines.write(b'"some words"\n' * 1000)
+        lines.flush()
+        with EpisodeStore(tmp_path / "store") as store:
+            while not len(store) and pipe.poll() is None:
+                os.sched_yield()
+            pipe.send_signal(signal.SIGINT)
+            said = pipe.communicate()[1]
+            assert (pipe.returncode, said) == (130, b"memguard: interrupted\n")
+            assert len(store) == 1000
+
+
+def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
+    """On a terminal, and on stderr alone."""
+    file = write(tmp_path / "lines.jsonl", [{"text": f"line {number}"} for number in range(2500)])
+    here, there = pty.openpty()
+    command = [sys.executable, "-m", "memguard", "episodes", "import", str(file), "--store", str(tmp_path / "store")]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=there, check=True)
+    os.close(there)
+    with os.fdopen(here, "rb", buffering=0) as screen:
+        shown = screen.read(65536)
+    assert done.stdout == b"2,500 episodes added of 2,500 records\n"
+    assert b"importing" in shown
+    assert b"100%" in shown
