@@ -65,6 +65,7 @@ def failures(estimator: Any) -> tuple[set[str], int]:
     ],
     ids=str,
 )
+@pytest.mark.timeout(900)
 def test_scikit_learns_checks(estimator: Any, expected: set[str]) -> None:
     """Every check passes but those expected to fail, and these do."""
     failed, count = failures(estimator)
