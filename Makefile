@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 MODERN := .venv-modern
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
+# The tests start more than a thousand processes, each of which would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: demo test test-modern lint stress bench docs clean help

@@ -138,8 +138,17 @@ def _versions() -> dict[str, str]:
 
 
 def python_environment() -> dict[str, str]:
-    """Return an environment in which no setting of memguard or of thread pools changes what is measured."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MEMGUARD_")}
+    """Return an environment in which no setting of memguard changes what is measured.
+
+    What is measured keeps its bytecode, as what pip has installed does: else this tree, and no peer, would be compiled
+    at each start.
+    """
+    given = os.environ.items()
+    return {
+        name: value
+        for name, value in given
+        if not name.startswith("MEMGUARD_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
 
 
 def time_command(words: Sequence[str]) -> float:
