@@ -6,9 +6,12 @@ Comes in: messages of a job, and words of its manager. Goes out: events (`memgua
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from memguard.config import Settings
+from memguard.episodes.recorder import Recorder
 from memguard.events import Event, EventBus
+from memguard.leasing import actions_of
 from memguard.log import get_logger, log_event
 from memguard.redact import redact_error
 from memguard.report import JobReport
@@ -16,6 +19,9 @@ from memguard.story import events_of
 from memguard.worker.compose import JobFrame
 from memguard.worker.protocol import Message
 from memguard.worker.recorder import JobProgress
+
+if TYPE_CHECKING:
+    from memguard.jobs import Call
 
 __all__ = ["Announcer", "ProgressCallback"]
 
@@ -25,13 +31,20 @@ ProgressCallback = Callable[[JobProgress], None]
 class Announcer:
     """Publishes on a bus of its own.
 
+    Args:
+        settings: say whether jobs are recorded, and where.
+
     Attributes:
         bus: what to subscribe to; the log has subscribed already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.bus = EventBus()
         self.bus.subscribe(log_event)
+        self._settings = settings
+        self._recorder = Recorder(
+            settings, lambda fault: self.publish("memguard.guard_degraded", "", fault=fault)
+        )
 
     def publish(self, event: str, job_id: str, **fields: Any) -> None:
         """Tell the subscribers. What they do wrong is logged: a job must not die of its spectators."""
@@ -59,8 +72,10 @@ class Announcer:
         had = report.budget.limit_bytes
         self.publish("memguard.job_requeued", report.job_id, had_bytes=had, limit_bytes=limit_bytes)
 
-    def consequences(self, report: JobReport) -> None:
-        """Tell what follows from how a job or a block ended."""
+    def consequences(self, report: JobReport, call: Call | None = None) -> None:
+        """Tell what follows from how a job or a block ended, and have it recorded."""
+        _, args, kwargs = call.words if call is not None else (None, (), {})
+        self._recorder.job(report, (args, kwargs), actions_of(self._settings, report.job_id))
         for event in events_of(report):
             self.announce(event)
 

@@ -28,14 +28,14 @@ from memguard.ledger.beacon import Sight
 from memguard.ledger.board import Ask, Entry
 from memguard.ledger.book import READING_LASTS_S, LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
-from memguard.ledger.records import LEASE_VARIABLE, Lease, Room
+from memguard.ledger.records import LEASE_VARIABLE, Action, Lease, Room
 from memguard.ledger.room import room_for
 from memguard.ledger.seat import Seat
 from memguard.ledger.waiting import HeldLease, acquire, rivals_of, take
 from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
 
-__all__ = ["Tenure", "leased", "parent_lease", "reservation_for", "who_holds"]
+__all__ = ["Tenure", "actions_of", "leased", "parent_lease", "reservation_for", "who_holds"]
 
 # A job that outgrew its reservation asks for more in steps of this part of its use, and after a refusal not at once.
 _STEP: Final = 0.25
@@ -313,6 +313,16 @@ def _other_programs(room: Room) -> str:
 
 def _told(lease: Lease) -> str:
     return f"{lease.name} (pid {lease.owner.pid}): {format_bytes(lease.held_bytes)}"
+
+
+def actions_of(settings: Settings, lease_id: str) -> tuple[Action, ...]:
+    """Return what the sentinel did to a job of this process that has its lease still; nothing where nobody knows."""
+    with _lock:
+        used = _books.get((ledger_folder(settings.runtime_dir), settings, os.getpid())) if _books else None
+    try:
+        return () if used is None else tuple(used.book.actions(lease_id))
+    except LedgerError:  # the job's report says that its ledger could not be used
+        return ()
 
 
 def parent_lease() -> str:

@@ -91,7 +91,7 @@ class MemoryManager:
     ) -> None:
         self.name = name
         self.settings = settings or load_settings()
-        self._announcer = Announcer()
+        self._announcer = Announcer(self.settings)
         enclosing, bound = _enclosing()
         self.enclosing: MemoryManager | None = enclosing
         self._is_named = budget is not None or self.settings.origins["memory"] != "default"
@@ -237,7 +237,7 @@ class MemoryManager:
             return job.run(self._pool, call.words, call.modules)
         finally:
             if job.result is not None:
-                self._keep_report(job.result.slot)
+                self._keep_report(job.result.slot, call)
                 self._announcer.ended(job.result.report)
 
     @contextmanager
@@ -266,10 +266,10 @@ class MemoryManager:
                 raise
             self._keep_report(job.finish(None))
 
-    def _keep_report(self, slot: ReportSlot) -> None:
+    def _keep_report(self, slot: ReportSlot, call: Call | None = None) -> None:
         self._slots.append(slot)
         self._settler.settle(slot)
-        self._announcer.consequences(slot.report)
+        self._announcer.consequences(slot.report, call)
 
     @property
     def reports(self) -> tuple[JobReport, ...]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from memguard.cli.exits import EXIT_FAILED, EXIT_OK, fill_streams, printable, say, show
+from memguard.config import load_settings
+from memguard.episodes.recorder import has_incoming
 from memguard.errors import EpisodeStoreError, MissingExtra
 from memguard.files import check_output, give_up_on, whole_file
 from memguard.units import format_bytes
@@ -33,14 +35,16 @@ _SHOWN_CHARACTERS: Final = 100
 def episodes_command() -> None:
     """Keep what happened, and find it again: texts, vectors and metadata in a folder that many processes share.
 
-    Each command takes --store FOLDER; without it the store is the user's own, in ~/.local/share/memguard/episodes (or
-    XDG_DATA_HOME). Data goes to stdout, words to stderr.
+    Each command takes --store FOLDER; without it the store is that of the setting `episodes`, else the user's own, in
+    ~/.local/share/memguard/episodes (or XDG_DATA_HOME). Data goes to stdout, words to stderr.
 
     Exit status: 0 done; 1 it could not be done, or `check` found damage; 2 wrong usage or unusable data.
     """
 
 
 def _own_store() -> Path:
+    if (chosen := load_settings().episodes) is not None:
+        return chosen
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "memguard" / "episodes"
 
@@ -56,7 +60,7 @@ def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
         place = click.option(
             "--store", "folder", type=click.Path(path_type=Path), metavar="FOLDER", default=_own_store,
-            help="Where the store is. Default: the user's own.",
+            help="Where the store is. Default: the setting episodes, else the user's own.",
         )  # fmt: skip
         as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
         return episodes_command.command(name)(place(as_json(call)))
@@ -72,7 +76,9 @@ def _opened(folder: Path, *, read_only: bool = False, must_exist: bool = False) 
         raise MissingExtra(
             "a store of episodes needs numpy: pip install 'automl-memguard[episodes]'", extra="episodes"
         ) from error
-    if (read_only or must_exist) and not (folder / "episodes.sqlite").exists():
+    if read_only and os.access(folder, os.W_OK) and has_incoming(folder):
+        room.EpisodeStore(folder).close()  # who opens it for writing takes in what jobs have left
+    if (read_only or must_exist) and not has_incoming(folder) and not (folder / "episodes.sqlite").exists():
         raise EpisodeStoreError(
             f"there is no store in {folder}; begin one with `memguard episodes add` or `import`",
             path=str(folder),
@@ -124,7 +130,9 @@ def _object(flag: str, text: str) -> dict[str, Any]:
 
 @_command("search")
 @click.argument("query", required=False)
-@_NAMESPACE
+@click.option(
+    "--namespace", help="Whose episodes. Default: default; jobs for --kind job and --kind incident."
+)
 @click.option(
     "--vector", metavar="JSON", help="Search by this vector, a JSON list of numbers; with QUERY by both."
 )
@@ -135,7 +143,7 @@ def _object(flag: str, text: str) -> dict[str, Any]:
 @click.option("--kind", help="Of what sort.")
 @click.option("--exact", is_flag=True, help="Compare every vector.")
 def search(
-    *, folder: Path, as_json: bool, query: str | None, namespace: str, vector: str | None, top_k: int,
+    *, folder: Path, as_json: bool, query: str | None, namespace: str | None, vector: str | None, top_k: int,
     where: str | None, kind: str | None, exact: bool,
 ) -> None:  # fmt: skip
     """Search for words, in any script, or by a vector, or by both; best first."""
@@ -144,7 +152,8 @@ def search(
     if exact and vector is None:
         raise click.UsageError("--exact compares vectors, so it goes with --vector")
     conditions: dict[str, Any] = {
-        "namespace": namespace, "kind": kind, "where": None if where is None else _object("--where", where),
+        "namespace": namespace or ("jobs" if kind in ("job", "incident") else "default"),
+        "kind": kind, "where": None if where is None else _object("--where", where),
     }  # fmt: skip
     with _opened(folder, read_only=not os.access(folder, os.W_OK), must_exist=True) as store:
         if vector is None:

@@ -173,7 +173,22 @@ def _run_leased(
     report = compose_report(frame, recorder, record, caller, pressure=pressure)
     report = report.with_exit_status(status_of_command(report, exit_code))
     note_end(report)
+    _record(report, settings, wishes)
     return report
+
+
+def _record(report: JobReport, settings: Settings, wishes: _Wishes) -> None:
+    if settings.episodes is None:
+        return
+    from memguard.episodes.recorder import Recorder  # noqa: PLC0415 - only who wants it pays for it
+    from memguard.leasing import actions_of  # noqa: PLC0415 - it loads a database
+
+    def tell(fault: str) -> None:
+        note("memguard.guard_degraded", report.job_id, fault=fault)
+        if not wishes.quiet:
+            say(fault, LogLevel.WARNING)
+
+    Recorder(settings, tell).job(report, actions=actions_of(settings, report.job_id))
 
 
 def _nothing(_: str) -> None: ...

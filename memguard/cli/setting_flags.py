@@ -22,7 +22,7 @@ from memguard.config import (
 __all__ = ["JOB_SETTINGS", "read_settings", "setting_flags"]
 
 # What people change from job to job; the rest belongs to the machine, and into a file.
-JOB_SETTINGS: Final = ("timeout", "grace", "fence", "redact", "log_level", "log_format")
+JOB_SETTINGS: Final = ("timeout", "grace", "fence", "redact", "episodes", "log_level", "log_format")
 _KEPT: Final = "memguard.flags"
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 

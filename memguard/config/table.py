@@ -201,6 +201,15 @@ SETTINGS: Final = (
         optional=True,
     ),
     Setting(
+        "episodes",
+        "episodes",
+        PATH,
+        UNSET,
+        "The folder of a store of episodes in which every guarded job, and what was done to it while memory was short, "
+        "is kept: sizes, shapes, times and outcomes, no value of its data. Unset: nothing is kept.",
+        optional=True,
+    ),
+    Setting(
         "priority",
         "priority",
         whole_number(-100, 100),
@@ -282,6 +291,7 @@ class Settings:
     log_level: LogLevel
     redact: Redaction
     report_dir: Path | None
+    episodes: Path | None
     priority: int
     wait_s: float | None
     retries: int

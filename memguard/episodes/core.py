@@ -67,6 +67,10 @@ class StoreCore:
         _stores.add(self)
         self._forget_sheddable = register_sheddable(self)
         self.holding = Holding(self, settings)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Do what is to be done when it has been opened."""
 
     # What a pool says of itself, for `memguard.memory.Sheddable`.
     @property

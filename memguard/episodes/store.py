@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -15,11 +16,18 @@ from memguard.episodes.grouping import Share
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
 from memguard.episodes.preparing import Prepared, check_name, prepare, vector_bytes
 from memguard.episodes.readable import ReadableStore
+from memguard.episodes.recorder import take_in
 from memguard.episodes.records import Episode
 from memguard.episodes.schema import rebuild_words
 from memguard.episodes.words import index_some
 from memguard.episodes.writing import DELETED, latest
-from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeMissing
+from memguard.errors import (
+    CapacityExceeded,
+    EpisodeConflict,
+    EpisodeInvalid,
+    EpisodeMissing,
+    EpisodeStoreError,
+)
 from memguard.units import parse_bytes
 
 __all__ = ["EpisodeStore"]
@@ -56,6 +64,13 @@ class EpisodeStore(ReadableStore):
             folder that cannot be written to.
         EpisodeStoreBusy: if another process is writing and does not stop.
     """
+
+    def _begin(self) -> None:
+        if not self._database.read_only:
+            with contextlib.suppress(
+                EpisodeStoreError
+            ):  # it goes on waiting, and a store that is full can be read
+                take_in(self)
 
     def add_episode(self, episode: Episode) -> str:
         """Add one episode and return its id, once it is as safe as the store's durability says.

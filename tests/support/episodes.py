@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memguard.episodes import Episode
+from memguard.jobs import new_job_id
+from memguard.report import BudgetReport, CallerMemory, CapacityReport, CleanupSummary, JobReport, Outcome
 
-__all__ = ["DIMENSION", "episode", "files_of", "vectors"]
+__all__ = ["DIMENSION", "episode", "files_of", "report_of_a_job", "vectors"]
 
 DIMENSION = 24
 
@@ -34,3 +36,12 @@ def episode(number: int, **more: object) -> Episode:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Return the files of a store's vectors by name."""
     return {path.name: path.read_bytes() for path in sorted((folder / "vectors").iterdir())}
+
+
+def report_of_a_job() -> JobReport:
+    """Return the report of a job that never ran, with an id of its own."""
+    return JobReport(
+        new_job_id(), "train", "function", "module.train", "2026-01-01T00:00:00+0000", 1.5, Outcome.COMPLETED, None, None,
+        (), BudgetReport(200 << 20, "memory=", "watch"), CapacityReport(1 << 30, 1 << 29, "physical", "/proc/meminfo"),
+        None, 100 << 20, None, 0, CallerMemory(1, 1, 1), CleanupSummary(0.01, True),
+    )  # fmt: skip

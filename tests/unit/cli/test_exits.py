@@ -50,13 +50,14 @@ STATUSES = {
     "OutputError": 1,
     "ReservationTimeout": 125,
     "SizeSyntaxError": 2,
+    "StateMismatch": 1,
     "TransferError": 1,
     "WorkerStartError": 125,
 }
 FIELDS = {
     "text": "x", "setting": "x", "origin": "x", "subject": "x", "remedy": "x", "path": "x", "requested_bytes": 1,
     "capacity_bytes": 1, "limited_by": "x", "free_bytes": 1, "holders": (), "failures": (), "extra": "x",
-    "start": 0, "stop": 1, "episode_id": "x",
+    "start": 0, "stop": 1, "episode_id": "x", "missing": (), "unexpected": (),
 }  # fmt: skip
 
 

@@ -1,0 +1,184 @@
+"""Jobs and incidents written down as they end, for whoever opens the store next.
+
+Comes in: a report. Goes out: a file in the folder ``incoming`` of the store, there whole or not at all, which takes
+less than a millisecond and needs neither the store's engine nor its lock; whoever opens the store for writing takes
+what has come in. It never raises and keeps no job waiting: what fails is told once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from memguard.config import Settings
+from memguard.ledger.records import Action
+from memguard.redact import redact_error
+from memguard.report import JobReport
+
+if TYPE_CHECKING:
+    from memguard.episodes.store import EpisodeStore
+
+__all__ = ["INCOMING", "Recorder", "has_incoming", "take_in"]
+
+INCOMING: Final = "incoming"
+_SCHEMA: Final = "memguard.recorded/1"
+_UNREADABLE: Final = ".unreadable"
+# So many wait before somebody who records opens the store himself, in a thread: it takes a tenth of a second.
+_MOST_WAITING: Final = 256
+_AT_ONCE: Final = 64
+# Far more than any document; what is larger was not written here.
+_LARGEST_BYTES: Final = 4 << 20
+
+
+class Recorder:
+    """Writes jobs down where the setting ``episodes`` says; does nothing where it is unset.
+
+    Args:
+        settings: as read.
+        tell: told once, in a sentence, what keeps it from its work.
+    """
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        self._folder, self._tell = settings.episodes, tell
+        self._has_failed = False
+
+    def job(
+        self,
+        report: JobReport,
+        words: tuple[Sequence[object], Mapping[str, object]] = ((), {}),
+        actions: Sequence[Action] = (),
+    ) -> None:
+        """Write a job down that has ended, and the steps that were taken against it.
+
+        Args:
+            report: of the job.
+            words: positional and named arguments, of which types and shapes are kept.
+            actions: what the sentinel did to it.
+        """
+        if self._folder is None:
+            return
+        try:
+            waiting = _put(self._folder, _documents(report, words, actions))
+            if waiting >= _MOST_WAITING:
+                threading.Thread(target=self._take_in, name="memguard-recorder", daemon=True).start()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job it is about has ended and must be returned
+            self._fail(error)
+
+    def _take_in(self) -> None:
+        try:
+            from memguard.episodes.store import EpisodeStore  # noqa: PLC0415 - it loads numpy
+
+            EpisodeStore(self._folder or "").close()  # who opens it takes in
+        except Exception as error:  # noqa: BLE001 - nobody waits for this thread
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            self._tell(f"jobs are not recorded in {self._folder}: {redact_error(error)}")
+
+
+def _documents(
+    report: JobReport, words: tuple[Sequence[object], Mapping[str, object]], actions: Sequence[Action]
+) -> list[dict[str, Any]]:
+    # Only who wants it pays for it: the versions of packages are looked up.
+    from memguard.episodes.recorded import incident_document, job_document, shapes_of  # noqa: PLC0415
+
+    return [job_document(report, shapes_of(*words)), *(incident_document(each, report) for each in actions)]
+
+
+def _put(folder: Path, documents: Sequence[Mapping[str, Any]]) -> int:
+    """Write some documents as one file; return how many files wait."""
+    place = folder / INCOMING
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = f"{time.time_ns():020d}.{documents[0]['id']}"  # they are taken in as they came
+    beside = place / f".{name}.part"
+    try:
+        content = json.dumps({"schema": _SCHEMA, "episodes": list(documents)}, allow_nan=False)
+        with os.fdopen(
+            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w"
+        ) as file:
+            file.write(content)
+        beside.rename(place / f"{name}.json")
+    finally:
+        beside.unlink(missing_ok=True)
+    return sum(each.endswith(".json") for each in os.listdir(place))
+
+
+def has_incoming(folder: Path) -> bool:
+    """Whether something waits to be taken into a store."""
+    return any(True for _ in _waiting(folder))
+
+
+def _waiting(folder: Path) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(folder / INCOMING))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    yield from (folder / INCOMING / each for each in names if each.endswith(".json"))
+
+
+def take_in(store: EpisodeStore) -> int:
+    """Add what has come in to a store; return how many episodes that were.
+
+    Ids follow from the jobs, so what another process takes in at the same time is there once. A file that is none of
+    ours, or that the store refuses, is put aside as ``.unreadable``, and logged.
+
+    Raises:
+        EpisodeStoreError: if the store cannot be written; what has come in goes on waiting.
+    """
+    count, batch = 0, list[tuple[Path, list[Any]]]()
+    for path in _waiting(store.folder):
+        if (found := _read(path)) is not None:
+            batch.append((path, found))
+        if len(batch) >= _AT_ONCE:
+            count += _add(store, batch)
+            batch = []
+    return count + _add(store, batch)
+
+
+def _read(path: Path) -> list[Any] | None:
+    from memguard.episodes.records import Episode  # noqa: PLC0415 - it loads numpy
+
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ValueError("it is too large")
+        content = json.loads(path.read_bytes())
+        if content["schema"] != _SCHEMA:
+            raise ValueError(f"its schema is {content['schema']!r:.40}")
+        return [Episode(**each) for each in content["episodes"]]
+    except FileNotFoundError:
+        return None  # somebody else took it in
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        _put_aside(path, error)
+        return None
+
+
+def _put_aside(path: Path, error: Exception) -> None:
+    from memguard.log import get_logger  # noqa: PLC0415 - a wrapped command that is recorded has no use for it
+
+    get_logger(__name__).warning(
+        "what was recorded cannot be read", path=str(path), error=redact_error(error)
+    )
+    path.rename(path.with_name(path.name + _UNREADABLE))
+
+
+def _add(store: EpisodeStore, batch: Sequence[tuple[Path, list[Any]]]) -> int:
+    if not batch:
+        return 0
+    try:
+        store.add_episodes(each for _, episodes in batch for each in episodes)
+    except (ValueError, MemoryError) as error:  # one of them is refused: the others are not to suffer from it
+        if len(batch) > 1:
+            return sum(_add(store, [each]) for each in batch)
+        if isinstance(error, ValueError):
+            _put_aside(batch[0][0], error)
+        return 0  # for want of room it goes on waiting
+    for path, _ in batch:
+        path.unlink(missing_ok=True)
+    return sum(len(episodes) for _, episodes in batch)
