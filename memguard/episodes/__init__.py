@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memguard.episodes.database import Durability
     from memguard.episodes.embedding import Embedder, HashingEmbedder
     from memguard.episodes.embedding_cache import CachedEmbedder, EmbeddingCache
+    from memguard.episodes.model import ModelEmbedder
     from memguard.episodes.moving import Imported, import_file, import_objects
     from memguard.episodes.records import Change, Episode, Hit, StoreStatistics
     from memguard.episodes.store import EpisodeStore
@@ -34,6 +35,7 @@ __all__ = [
     "HashingEmbedder",
     "Hit",
     "Imported",
+    "ModelEmbedder",
     "StoreStatistics",
     "import_file",
     "import_objects",
@@ -53,6 +55,7 @@ _HOMES = {
     "HashingEmbedder": "embedding",
     "Hit": "records",
     "Imported": "moving",
+    "ModelEmbedder": "model",
     "StoreStatistics": "records",
     "import_file": "moving",
     "import_objects": "moving",
