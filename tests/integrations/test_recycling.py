@@ -25,6 +25,10 @@ def leak(number):
     return number, os.getpid()
 def work(number):
     return number, os.getpid()
+def note(number):
+    with open("calls", "a") as calls:
+        calls.write("one\\n")
+    return number
 """
 LOKY = """
 import json, sys, warnings
@@ -68,6 +72,25 @@ if __name__ == "__main__":
             assert time.monotonic() < give_up_s, "nobody is replaced"
         call(1)
     print(json.dumps({"numbers": numbers, "pids": list(dict.fromkeys(pids)), "recycled": told}))
+"""
+TWO_AT_ONCE = """
+import json, os, time
+import jobs
+from distributed import Client, LocalCluster, wait
+from memguard_integrations.recycling.dask import _replace
+def replace(dask_worker):
+    dask_worker.loop.add_callback(_replace, dask_worker)
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two, Client(two) as client:
+        futures = client.map(jobs.note, range(20))
+        wait(futures)
+        before = {*client.run(os.getpid).values()}
+        client.run(replace)
+        give_up_s = time.monotonic() + 90
+        while before & {*client.run(os.getpid, on_error="ignore").values()}:
+            assert time.monotonic() < give_up_s, "nobody is replaced"
+        numbers = client.gather(futures)
+    print(json.dumps({"numbers": numbers, "calls": len(open("calls").readlines())}))
 """
 
 
@@ -125,6 +148,14 @@ def test_a_worker_of_dask_is_replaced_by_its_nanny(run: Any) -> None:
     told = found["recycled"][0]
     assert (told["pid"], told["recycled"], told["verdict"]) == (found["pids"][0], True, "leaking")
     assert "jobs.KEPT" in told["culprits"][0]["holder"]
+
+
+@pytest.mark.heavy
+def test_two_workers_of_dask_that_leak_at_once_lose_nothing(run: Any) -> None:
+    """Each waits until somebody who stays has its results: no task is run again."""
+    pytest.importorskip("distributed")
+    found = run(TWO_AT_ONCE)
+    assert (found["numbers"], found["calls"]) == (list(range(20)), 20)
 
 
 def test_calls_outside_of_a_worker_are_only_made() -> None:

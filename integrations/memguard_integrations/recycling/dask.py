@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from typing import Any, Final
 
 from distributed import Worker, WorkerPlugin
@@ -11,6 +14,7 @@ from memguard.leaks.recycling import RecycledWorker, WorkerWatch, beside_jobs
 
 __all__ = ["TOPIC", "LeakPlugin"]
 
+_log: Final = logging.getLogger("memguard.leaks")
 TOPIC: Final = "memguard-leaks"
 _RUNNING: Final = frozenset({"executing", "long-running"})
 _OVER: Final = frozenset({"memory", "error"})
@@ -71,13 +75,28 @@ class LeakPlugin(WorkerPlugin):
 
 
 async def _replace(worker: Worker) -> None:
-    """Close a worker once there is somebody to take its data: else it would be lost, and be computed again."""
-    if worker.status in _GONE:
+    """Close a worker once others have taken its data: else it would be lost, and be computed again."""
+    try:
+        while worker.status not in _GONE and not await _is_retired(worker):
+            await asyncio.sleep(_PAUSE_S)
+    except OSError as error:  # CommClosedError is one: without a scheduler a worker ends by itself
+        _log.warning("a worker that leaks is not replaced, its scheduler does not answer: %s", error)
         return
+    if worker.status not in _GONE:
+        await worker.close(nanny=False, reason="memguard: its tasks leak")
+
+
+async def _is_retired(worker: Worker) -> bool:
+    """Have the scheduler give this worker no more tasks and its data to others; it refuses where there are none."""
     if worker.data and not await _has_others(worker):
-        worker.loop.call_later(_PAUSE_S, worker.loop.add_callback, _replace, worker)
-        return
-    await worker.close_gracefully(restart=True, reason="memguard: its tasks leak")
+        return False
+    retired = await worker.scheduler.retire_workers(
+        workers=[worker.address],
+        close_workers=False,
+        remove=True,
+        stimulus_id=f"memguard-leaks-{time.time()}",
+    )
+    return worker.address in retired
 
 
 async def _has_others(worker: Worker) -> bool:
