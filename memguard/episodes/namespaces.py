@@ -62,7 +62,9 @@ _COLUMNS: Final = tuple(field.name for field in fields(Namespace))
 _values: Final = attrgetter(*_COLUMNS)  # `dataclasses.astuple` copies each deeply
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM namespace"
 _INSERT: Final = f"INSERT INTO namespace({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_UPDATE: Final = f"UPDATE namespace SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE number = ?"
+# But for its name, which never changes: the page of the index of names would be written again with each add.
+_CHANGING: Final = _COLUMNS[2:]
+_UPDATE: Final = f"UPDATE namespace SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE number = ?"
 
 
 def all_namespaces(connection: apsw.Connection) -> list[Namespace]:
@@ -93,7 +95,7 @@ def namespace_for(connection: apsw.Connection, name: str) -> Namespace:
 
 def save(connection: apsw.Connection, namespace: Namespace) -> None:
     """Write a namespace's row back."""
-    number, *rest = _values(namespace)
+    number, _, *rest = _values(namespace)
     connection.execute(_UPDATE, (*rest, number))
 
 
