@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memguard.episodes.aio import AsyncEpisodeStore
     from memguard.episodes.checking import Finding
-    from memguard.episodes.database import Durability
+    from memguard.episodes.durability import Durability
     from memguard.episodes.embedding import Embedder, HashingEmbedder
     from memguard.episodes.embedding_cache import CachedEmbedder, EmbeddingCache
     from memguard.episodes.model import ModelEmbedder
@@ -46,7 +46,7 @@ _HOMES = {
     "AsyncEpisodeStore": "aio",
     "CachedEmbedder": "embedding_cache",
     "Change": "records",
-    "Durability": "database",
+    "Durability": "durability",
     "Embedder": "embedding",
     "EmbeddingCache": "embedding_cache",
     "Episode": "records",

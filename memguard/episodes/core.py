@@ -14,15 +14,18 @@ import apsw
 
 from memguard.config import Settings, load_settings
 from memguard.episodes.affording import Affording
-from memguard.episodes.database import Database, Durability
+from memguard.episodes.database import Database
+from memguard.episodes.durability import Durability
 from memguard.episodes.embedding import Embedder
 from memguard.episodes.grouping import Group
 from memguard.episodes.holding import Holding
 from memguard.episodes.living import Living
 from memguard.episodes.namespaces import Namespace
+from memguard.episodes.purging import Debt, owed
 from memguard.episodes.reading import Reading, Stored
 from memguard.episodes.vectors import VectorFiles
 from memguard.episodes.writing import Writing
+from memguard.errors import EpisodeStoreError
 from memguard.host.heap import trim_heap
 from memguard.memory.cache import ByteCache
 from memguard.memory.shedding import register_sheddable
@@ -61,6 +64,8 @@ class StoreCore:
         self._database = Database(
             self.folder, self._durability, read_only=read_only, write_wait_s=write_wait_s
         )
+        with self._database.reading() as connection:
+            self._debt = Debt(is_open=owed(connection) is not None)
         self.embedder = embedder
         self._group = Group()
         self._affording = Affording()
@@ -132,16 +137,19 @@ class StoreCore:
         self._forget_sheddable()
         self.holding.end()
         self._database.close()
-        for files in self._files.values():
-            files.close()
-        self._files.clear()
+        self._files.clear()  # those in use are closed when they are not any more
         self._cache.clear()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except EpisodeStoreError as closing:
+            if error is None:
+                raise
+            error.add_note(f"the store could not be closed in order either, which loses nothing: {closing}")
 
     def renew_locks(self) -> None:
         """Take new locks in a forked copy: threads that do not exist there may hold the old ones."""

@@ -14,49 +14,31 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 import apsw
 
+from memguard.episodes.durability import SYNCHRONOUS, Durability
 from memguard.episodes.locking import WriterLock
-from memguard.episodes.place import check_place, make_folder
-from memguard.episodes.schema import migrate
+from memguard.episodes.place import Stamp, check_log, check_place, make_folder, size_of, stamp_of
+from memguard.episodes.schema import VERSION, migrate, version_of
+from memguard.episodes.syncing import sync_folder
 from memguard.episodes.troubles import translated
-from memguard.errors import EpisodeStoreError
+from memguard.errors import EpisodeStoreBusy, EpisodeStoreError
 
-__all__ = ["Database", "Durability"]
-
-
-class Durability(StrEnum):
-    """What an add that was acknowledged survives; each is slower than the next.
-
-    ``POWER_LOSS``: all of the others, and a power cut: everything is on the disk before it is acknowledged.
-    ``PROCESS_DEATH``: kill -9 of any process. A power cut may take the adds of the last seconds, and leave vectors that
-    `EpisodeStore.check` finds; the rest stays whole.
-    ``ORDERLY_END``: a power cut may damage the store as a whole. For what can be made again.
-    """
-
-    POWER_LOSS = "power-loss"
-    PROCESS_DEATH = "process-death"
-    ORDERLY_END = "orderly-end"
+__all__ = ["Database"]
 
 
-_SYNCHRONOUS: Final = {
-    Durability.POWER_LOSS: "full",
-    Durability.PROCESS_DEATH: "normal",
-    Durability.ORDERLY_END: "off",
-}
 NAME: Final = "episodes.sqlite"
 _PAGE_BYTES: Final = 8192
 # Of each connection, in KiB as SQLite wants it: negative.
 _WRITER_CACHE: Final = -8000
 _READER_CACHE: Final = -2000
 _MOST_READERS: Final = 4
-# The write-ahead log is put into the database at 16 MiB.
-_CHECKPOINT_PAGES: Final = 2048
+# The write-ahead log is put into the database at 16 MiB; one that a long reader let grow is cut back to that.
+_LOG_BYTES: Final = 16 << 20
 # What a reader waits for the moments in which SQLite itself starts or recovers a log.
 _BUSY_MS: Final = 10_000
 # What a fork waits for reads and writes of other threads to end.
@@ -79,6 +61,7 @@ class Database:
     def __init__(self, folder: Path, durability: Durability, *, read_only: bool, write_wait_s: float) -> None:
         self.folder, self.path = folder, folder / NAME
         self.read_only, self._durability = read_only, durability
+        self._write_wait_s = write_wait_s
         self._start_over()
         if not read_only:
             make_folder(folder)
@@ -95,19 +78,42 @@ class Database:
         _databases.add(self)
 
     def _start_over(self) -> None:
-        self._idle: deque[apsw.Connection] = deque()
+        self._idle: deque[tuple[apsw.Connection, Stamp | None]] = deque()
         self._room = threading.BoundedSemaphore(_MOST_READERS)
         self._writing: apsw.Connection | None = None
         self._is_closed = self._is_to_shrink = self._is_paused = False
         self._writer_bytes = 0
 
     def _first_look(self) -> None:
+        """Make the tables what they are now, if they are not: a writer that is stopped keeps nobody from opening."""
         if self.read_only:
+            check_log(self.path)
+        if self.read_only or size_of(self.path):
             with self.reading() as connection:
-                migrate(_Untouchable(connection), str(self.path))  # type: ignore[arg-type]
-            return
+                found = version_of(connection, str(self.path))
+                if found == VERSION and (self.read_only or connection.pragma("journal_mode") == "wal"):
+                    return
+            if self.read_only:
+                raise EpisodeStoreError(
+                    f"the store in {self.folder} was written by an older memguard; open it once for writing, which "
+                    "brings it up to date",
+                    path=str(self.path),
+                )
+        with self._lock.held(), translated(self.path):
+            self._begin()
         with self.transaction() as connection:
             migrate(connection, str(self.path))
+        sync_folder(self.folder)
+
+    def _begin(self) -> None:
+        """Say how the database is kept, which it then knows by itself; somebody else's is not touched."""
+        connection = self._opened(_WRITER_CACHE)
+        try:
+            version_of(connection, str(self.path))
+            connection.pragma("page_size", _PAGE_BYTES)
+            connection.pragma("journal_mode", "wal")
+        finally:
+            connection.close()  # its cache has bounds for pages of another size
 
     @contextmanager
     def reading(self) -> Iterator[apsw.Connection]:
@@ -118,20 +124,43 @@ class Database:
         """
         self._check_open()
         with self._room, translated(self.path):
-            connection = self._idle_one() or self._opened(_READER_CACHE)
+            stamp = self._stamp()
+            connection = self._idle_one(stamp) or self._opened(_READER_CACHE, stamp)
             try:
                 connection.execute("BEGIN")
                 yield connection
+                self._check_stamp(stamp)
             finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._idle.append(connection)
+                self._put_back(connection, stamp)
 
-    def _idle_one(self) -> apsw.Connection | None:
-        try:
-            return self._idle.popleft()
-        except IndexError:
-            return None
+    def _idle_one(self, stamp: Stamp | None) -> apsw.Connection | None:
+        """Return a connection that nobody uses; one that took the file for fixed only while it is."""
+        while True:
+            try:
+                connection, former = self._idle.popleft()
+            except IndexError:
+                return None
+            if former == stamp:
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: apsw.Connection, stamp: Stamp | None) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        self._idle.append((connection, stamp))
+        if self._is_closed:  # meanwhile, by another thread
+            self._let_go_of_readers()
+
+    def _stamp(self) -> Stamp | None:
+        return stamp_of(self.path) if self.read_only else None
+
+    def _check_stamp(self, stamp: Stamp | None) -> None:
+        if stamp is not None and self._stamp() != stamp:
+            raise EpisodeStoreBusy(
+                f"{self.path} was written to while it was read, in a folder where this user cannot see it coming; "
+                "read again",
+                path=str(self.path),
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -176,28 +205,25 @@ class Database:
             raise EpisodeStoreError(f"{self.folder} was opened to be read only", path=str(self.folder))
         return self.lock
 
-    def _opened(self, cache: int) -> apsw.Connection:
+    def _opened(self, cache: int, stamp: Stamp | None = None) -> apsw.Connection:
         writes = not self.read_only
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
         if writes and not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
+        connection = apsw.Connection(self._name(stamp), flags=flags | apsw.SQLITE_OPEN_URI)
         connection.set_busy_timeout(_BUSY_MS)
         if writes:
-            connection.pragma("page_size", _PAGE_BYTES)
-            connection.pragma("journal_mode", "wal")
-            connection.pragma("synchronous", _SYNCHRONOUS[self._durability])
-            connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
+            connection.pragma("journal_size_limit", _LOG_BYTES)
+            connection.pragma("synchronous", SYNCHRONOUS[self._durability])
+            connection.pragma("wal_autocheckpoint", _LOG_BYTES // _PAGE_BYTES)
             connection.pragma("secure_delete", 1)  # what was purged is not left lying in the file
         connection.pragma("cache_size", cache)
         connection.pragma("temp_store", "file")
         return connection
 
-    def _name(self) -> str:
-        """Return the file as a URI; one that nobody can write to is read without a log, which cannot be there."""
-        cannot = self.read_only and not os.access(self.folder, os.W_OK) and not _has_log(self.path)
+    def _name(self, stamp: Stamp | None) -> str:
         quoted = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        return f"file:{quoted}{'?immutable=1' if cannot else ''}"
+        return f"file:{quoted}{'' if stamp is None else '?immutable=1'}"
 
     def _check_open(self) -> None:
         if str(self.path) in _tainted:
@@ -214,13 +240,22 @@ class Database:
         """Whether it is of no use any more."""
         return self._is_closed
 
+    def _at_rest(self) -> Iterator[apsw.Connection]:
+        """Give each connection that nobody uses; nobody does while it is given."""
+        for _ in range(len(self._idle)):
+            try:
+                connection, stamp = self._idle.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
+                yield connection
+            finally:
+                self._put_back(connection, stamp)
+
     def give_back(self) -> None:
         """Give SQLite's page caches of this process back; of a connection that is in use when it is done."""
-        for _ in range(len(self._idle)):
-            connection = self._idle_one()
-            if connection is not None:
-                connection.pragma("shrink_memory")
-                self._idle.append(connection)
+        for connection in self._at_rest():
+            connection.pragma("shrink_memory")
         self._is_to_shrink = True
         if self.lock is not None and self.lock.pause(0):
             try:
@@ -230,12 +265,7 @@ class Database:
 
     def cached_bytes(self) -> int:
         """Return what SQLite's page caches hold in this process, as far as no connection is in use."""
-        held = 0
-        for _ in range(len(self._idle)):
-            connection = self._idle_one()
-            if connection is not None:
-                held += _cached_by(connection)
-                self._idle.append(connection)
+        held = sum(map(_cached_by, self._at_rest()))
         if self.lock is not None and self.lock.pause(0):
             try:
                 self._writer_bytes = 0 if self._writing is None else _cached_by(self._writing)
@@ -254,17 +284,19 @@ class Database:
             self._is_to_shrink = False
             self._writing.pragma("shrink_memory")
 
-    def checkpoint(self) -> None:
-        """Put the log into the database and empty it, as far as no reader needs it."""
+    def checkpoint(self) -> bool:
+        """Put the log into the database and empty it; returns whether that could be done: no reader needed it."""
         with self._lock.held(), translated(self.path):
             if self._writing is None:
-                return
+                self._writing = self._opened(_WRITER_CACHE)
             self._writing.set_busy_timeout(0)  # a reader may need the log for a long time
             try:
-                with contextlib.suppress(apsw.BusyError):
-                    self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
             finally:
                 self._writing.set_busy_timeout(_BUSY_MS)
+            return True
 
     def vacuum(self) -> None:
         """Write the database anew without its free pages; needs up to twice as much room again meanwhile."""
@@ -274,19 +306,26 @@ class Database:
         self.checkpoint()
 
     def close(self) -> None:
-        """Close all connections; of no use afterwards."""
+        """Close all connections, those in use as soon as they are not any more; of no use afterwards."""
         self._is_closed = True
-        self._let_go()
-        if getattr(self, "lock", None) is not None:
-            assert self.lock is not None
-            self.lock.close()
+        lock = getattr(self, "lock", None)
+        if lock is None:
+            self._let_go()
+        elif lock.pause(self._write_wait_s):  # another thread is writing, and is waited for
+            self._let_go()
+            lock.resume()
+            lock.close()
 
     def _let_go(self) -> None:
         writing, self._writing = self._writing, None
-        for connection in [*self._idle, writing]:
-            if connection is not None:
-                connection.close()
-        self._idle.clear()
+        if writing is not None:
+            writing.close()
+        self._let_go_of_readers()
+
+    def _let_go_of_readers(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self._idle.popleft()[0].close()
 
     def pause(self) -> None:
         """Close all connections before a fork, and let nobody open one until it is over.
@@ -320,7 +359,8 @@ class Database:
 
     def begin_in_copy(self) -> None:
         """Go on in the copy, with connections of its own; not at all where the fork met it at work."""
-        was_closed, was_paused, inherited = self._is_closed, self._is_paused, [*self._idle, self._writing]
+        was_closed, was_paused = self._is_closed, self._is_paused
+        inherited = [*(connection for connection, _ in self._idle), self._writing]
         self._start_over()
         self._is_closed = was_closed
         if not was_paused and not was_closed:
@@ -330,31 +370,6 @@ class Database:
 
 def _cached_by(connection: apsw.Connection) -> int:
     return connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)[0]
-
-
-class _Untouchable:
-    """A connection as `migrate` wants it, which must not write: an older store cannot be read without a migration."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-
-    def pragma(self, name: str, *value: Any) -> Any:
-        if value:
-            raise EpisodeStoreError(
-                "the store was written by an older memguard; open it once for writing, which brings it up to date",
-                path=self._connection.filename,
-            )
-        return self._connection.pragma(name)
-
-    def execute(self, statement: str) -> Any:
-        return self._connection.execute(statement)
-
-
-def _has_log(path: Path) -> bool:
-    try:
-        return os.stat(f"{path}-wal").st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 _databases: Final[WeakSet[Database]] = WeakSet()

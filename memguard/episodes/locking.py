@@ -92,6 +92,10 @@ class WriterLock:
             time.sleep(pause_s * random.uniform(0.5, 1.0))
 
     def _try(self) -> bool:
+        if self._fd < 0:
+            raise EpisodeStoreError(
+                f"the store in {self._path.parent} was closed", path=str(self._path.parent)
+            )
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

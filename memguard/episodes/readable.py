@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Unpack
@@ -13,6 +14,7 @@ from memguard.episodes.core import StoreCore
 from memguard.episodes.filters import Condition, Conditions, condition_for
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace, numbered
 from memguard.episodes.preparing import vector_bytes
+from memguard.episodes.purging import owed
 from memguard.episodes.reading import Reading
 from memguard.episodes.records import Change, Episode, Hit, NamespaceStatistics, StoreStatistics
 from memguard.episodes.schema import PLACES
@@ -219,7 +221,7 @@ class ReadableStore(StoreCore):
         with_vectors: bool = False,
         **conditions: Unpack[Conditions],
     ) -> Iterator[list[Episode]]:
-        """Give the same in pages of up to 256."""
+        """Give the same in pages of up to 256, of fewer where they are large: up to 8 MiB and one more."""
         return self._pages(namespace, condition_for(conditions), with_vectors=with_vectors)
 
     def _pages(
@@ -237,21 +239,24 @@ class ReadableStore(StoreCore):
     def statistics(self) -> StoreStatistics:
         """Return the store's figures, in all namespaces."""
         with self._look() as (connection, _):
-            spaces = all_namespaces(connection)
+            spaces, purge = all_namespaces(connection), owed(connection)
+        cache = self._cache.statistics()
         return StoreStatistics(
             str(self.folder),
             sum(each.live for each in spaces),
             _disk_bytes(self.folder),
-            self._cache.held_bytes,
-            self._cache.hits,
-            self._cache.misses,
+            cache.held_bytes,
+            cache.hits,
+            cache.misses,
             tuple(_statistics(each) for each in spaces),
-            self._cache.statistics().hit_rate,
+            cache.hit_rate,
+            purge_is_due=purge is not None,
         )
 
     def __len__(self) -> int:
         """Return how many episodes can be had, in all namespaces."""
-        return self.statistics().episodes
+        with self._look() as (connection, _):
+            return sum(each.live for each in all_namespaces(connection))
 
     def __contains__(self, episode_id: object) -> bool:
         if not isinstance(episode_id, str):
@@ -279,7 +284,12 @@ def _check_top_k(top_k: object) -> None:
 
 
 def _disk_bytes(folder: Path) -> int:
-    return sum(512 * each.stat().st_blocks for each in folder.rglob("*") if each.is_file())
+    """Return what a store's files take, but for those that end while they are counted, as logs do."""
+    total = 0
+    for each in (*folder.glob("*"), *folder.glob("vectors/*")):
+        with contextlib.suppress(FileNotFoundError):
+            total += 512 * each.stat().st_blocks
+    return total
 
 
 def _statistics(each: Namespace) -> NamespaceStatistics:

@@ -29,6 +29,8 @@ _COLUMNS: Final = (
 _WORDS_FOR: Final = {ADDED: "added", UPDATED: "updated", DELETED: "deleted", PURGED: "purged"}
 # Rows are asked for this many at a time; SQLite binds 32,766 values at the most.
 _AT_ONCE: Final = 500
+# What a page of episodes may take, but for its last one: rows are few where texts are long.
+_PAGE_BYTES: Final = 8 << 20
 
 
 class Stored(NamedTuple):
@@ -156,9 +158,23 @@ class Reading:
             "ORDER BY row LIMIT ?"
         )
         values = (after_row, namespace.rows[1], *condition.values, limit)
-        rows: Any = self._connection.execute(asked, values).fetchall()
-        last = rows[-1][0] if len(rows) == limit else None
+        vector = 4 * (namespace.dimension or 0) if with_vectors else 0
+        rows, is_end = _up_to(self._connection.execute(asked, values), vector)
+        last = None if is_end and len(rows) < limit else rows[-1][0]
         return [episode for _, episode in self._whole(rows, with_vectors=with_vectors)], last
+
+
+def _up_to(found: apsw.Cursor, more_bytes: int) -> tuple[list[Any], bool]:
+    """Return the next rows, not many more than `_PAGE_BYTES` of them, and whether these are all."""
+    rows: list[Any] = []
+    size = 0
+    for row in found:
+        rows.append(row)
+        size += len(rows[-1][-1]) + len(rows[-1][-2]) + more_bytes
+        if size >= _PAGE_BYTES:
+            found.close(True)
+            return rows, False
+    return rows, True
 
 
 def episodes_in(rows: Sequence[int], found: dict[int, Episode]) -> Iterator[tuple[int, Episode]]:

@@ -132,6 +132,8 @@ class StoreStatistics:
         cache_misses: and had not.
         namespaces: each by itself, by name.
         cache_hit_rate: hits among all that was asked for, 0 to 1; ``None`` before anything was.
+        purge_is_due: whether copies of what was purged are still in the log, since a reader needed it; later writes
+            empty it.
     """
 
     folder: str
@@ -142,3 +144,4 @@ class StoreStatistics:
     cache_misses: int
     namespaces: tuple[NamespaceStatistics, ...]
     cache_hit_rate: float | None = None
+    purge_is_due: bool = False

@@ -14,7 +14,7 @@ import apsw
 
 from memguard.errors import EpisodeStoreError
 
-__all__ = ["APPLICATION_ID", "PLACES", "VERSION", "create", "migrate"]
+__all__ = ["APPLICATION_ID", "PLACES", "VERSION", "migrate", "rebuild_words", "version_of"]
 
 # "memg": tells our files from others'.
 APPLICATION_ID: Final = 0x6D656D67
@@ -78,16 +78,15 @@ def create(connection: apsw.Connection) -> None:
     connection.pragma("user_version", VERSION)
 
 
-def migrate(connection: apsw.Connection, path: str) -> None:
-    """Bring the tables to this version, inside a transaction.
+def version_of(connection: apsw.Connection, path: str) -> int:
+    """Return of which version the tables are; 0 where there are none.
 
     Raises:
-        EpisodeStoreError: if they are of a newer one, or none of ours.
+        EpisodeStoreError: if they are of a newer one than this, or none of ours.
     """
-    application, found = connection.pragma("application_id"), connection.pragma("user_version")
+    application, found = connection.pragma("application_id"), int(connection.pragma("user_version"))
     if application == 0 and found == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-        create(connection)
-        return
+        return 0
     if application != APPLICATION_ID:
         raise EpisodeStoreError(f"{path} is a database, and none of episodes; name another folder", path=path)
     if found > VERSION:
@@ -96,6 +95,19 @@ def migrate(connection: apsw.Connection, path: str) -> None:
             "update memguard; nothing was touched",
             path=path,
         )
+    return found
+
+
+def migrate(connection: apsw.Connection, path: str) -> None:
+    """Bring the tables to this version, inside a transaction.
+
+    Raises:
+        EpisodeStoreError: as `version_of`.
+    """
+    found = version_of(connection, path)
+    if not found:
+        create(connection)
+        return
     for version in range(found, VERSION):
         _MIGRATIONS[version](connection)
         connection.pragma("user_version", version + 1)

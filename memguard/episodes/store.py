@@ -15,12 +15,13 @@ from memguard.episodes.checking import Finding, check_rows, check_tables, rebuil
 from memguard.episodes.grouping import Share
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
 from memguard.episodes.preparing import Prepared, check_name, prepare, vector_bytes
+from memguard.episodes.purging import owe, owed, settle
 from memguard.episodes.readable import ReadableStore
 from memguard.episodes.recorder import take_in
 from memguard.episodes.records import Episode
 from memguard.episodes.schema import rebuild_words
 from memguard.episodes.words import index_some
-from memguard.episodes.writing import DELETED, latest
+from memguard.episodes.writing import DELETED, Latest, latest
 from memguard.errors import (
     CapacityExceeded,
     EpisodeConflict,
@@ -94,9 +95,13 @@ class EpisodeStore(ReadableStore):
         given = list(episodes)
         parts = self.parts(given)
         if len(parts) > 1:
-            return self._add_parts(parts)
-        batch = self._ready(given)
-        return self._group.add(batch, self.write_shares) if batch else []
+            ids = self._add_parts(parts)
+        else:
+            batch = self._ready(given)
+            ids = self._group.add(batch, self.write_shares) if batch else []
+        if self._debt.is_due:
+            self._finish_purge()
+        return ids
 
     def parts(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
         """Return episodes in the parts in which memory allows to prepare them: one, unless it is short.
@@ -177,20 +182,27 @@ class EpisodeStore(ReadableStore):
             EpisodeInvalid, CapacityExceeded, EpisodeStoreError: as `add_episode`.
         """
         changes = {"text": text, "vector": vector, "metadata": metadata, "kind": kind}
-        with self._database.transaction() as connection:
-            row, version, op = latest(connection, episode_id)
-            before = self._reading(connection).live(episode_id)
-            if op == DELETED or before is None:
+        while True:
+            with self._look() as (connection, reading):
+                found, before = latest(connection, episode_id), reading.live(episode_id)
+            if before is None:
                 raise EpisodeMissing(f"episode {episode_id!r} was deleted", episode_id=episode_id)
+            # Embedding may take seconds, so nobody is kept from writing by it; who was quicker is seen below.
             old, new = self._prepared(before, {}), self._prepared(before, changes)
-            if old == new:
-                return version
+            if old == new or self._replaced(found, new):
+                return found.version + (old != new)
+
+    def _replaced(self, found: Latest, new: Prepared) -> bool:
+        """Write a new version if the one that it is made of is still the last."""
+        with self._database.transaction() as connection:
+            if latest(connection, new.id) != found:
+                return False
             writing = self._writing(connection)
-            writing.replace(new, version, row)
+            writing.replace(new, found.version, found.row)
             writing.finish()
             self._index_behind(connection, writing.namespaces)
-        self._cache.drop(row)
-        return version + 1
+        self._cache.drop(found.row)
+        return True
 
     def _prepared(self, before: Episode, changes: Mapping[str, object]) -> Prepared:
         values: dict[str, Any] = {
@@ -219,7 +231,9 @@ class EpisodeStore(ReadableStore):
         Args:
             episode_id: of the episode.
             purge: overwrite the content of all its versions as well; their times stay in the history. The text index
-                is merged for it, which takes some seconds for a million texts.
+                is merged for it, which takes some seconds for a million texts. While a search or an iteration that
+                began before still reads, copies stay in the log; later writes empty it, and until then
+                `statistics` and `check` say so.
 
         Raises:
             EpisodeMissing: if there is no such episode, or it was deleted before and is not to be purged now.
@@ -236,15 +250,25 @@ class EpisodeStore(ReadableStore):
                 asked = "SELECT row FROM episode WHERE id = ? AND op IN (1, 2)"
                 rows: list[Any] = [each for (each,) in connection.execute(asked, (episode_id,)).fetchall()]
                 writing.erase(rows)
+                owe(connection)
             writing.finish()
         self._cache.drop(row)
         if purge:
-            self._blank()
-            self._database.checkpoint()
+            self._finish_purge()
 
-    def _blank(self) -> None:
+    def _finish_purge(self) -> None:
+        """Overwrite vectors and empty the log; where a reader needs it still, a later write tries again."""
         with self._database.transaction() as connection:
             self._writing(connection).blank()
+            purge = owed(connection)
+        self._settle(purge)
+
+    def _settle(self, purge: str | None) -> None:
+        is_done = purge is None or self._database.checkpoint()
+        self._debt.set(is_open=not is_done)
+        if is_done and purge is not None:
+            with self._database.transaction() as connection:
+                settle(connection, purge)
 
     def set_namespace(
         self, name: str, *, budget: str | int | object | None = _KEEP, embedder: str | object = _KEEP
@@ -300,6 +324,10 @@ class EpisodeStore(ReadableStore):
         Every text, vector and piece of metadata is compared with its checksum: a million take about a minute.
         """
         with self._look() as (connection, _):
+            if owed(connection) is not None:
+                yield Finding(
+                    f"{self._database.path}-wal", "has copies of what was purged, until a later write"
+                )
             yield from check_tables(connection, str(self._database.path))
             yield from check_rows(connection, str(self._database.path), self._files_of)
 
@@ -343,9 +371,18 @@ class EpisodeStore(ReadableStore):
             return
         try:
             if not self._database.read_only:
-                with self._database.transaction() as connection:
-                    writing = self._writing(connection)
-                    writing.blank()
-                    writing.file_all()
+                self._put_in_order()
         finally:
             super().close()
+
+    def _put_in_order(self) -> None:
+        """File the vectors that wait, unless somebody writes: he does it then, and a stopped writer keeps nobody."""
+        purge = None
+        with self._database.transaction_if_free() as connection:
+            if connection is not None:
+                writing = self._writing(connection)
+                writing.blank()
+                writing.file_all()
+                purge = owed(connection)
+        if purge is not None:
+            self._settle(purge)

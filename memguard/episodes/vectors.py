@@ -7,7 +7,6 @@ them where nothing was written. The bits are derived, and can be made again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memguard.episodes.syncing import sync_folder
 
 __all__ = ["VectorFiles", "codes_of"]
 
@@ -45,6 +46,7 @@ class VectorFiles:
     """
 
     def __init__(self, folder: Path, number: int, dimension: int, *, read_only: bool) -> None:
+        self._fds: list[int] = []
         self.dimension = dimension
         self.code_bytes = _code_bytes(dimension)
         self.value_bytes = 4 * dimension
@@ -52,12 +54,9 @@ class VectorFiles:
         if not read_only:
             folder.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT)
-        self._values = os.open(self.values_path, flags, 0o600)
-        try:
-            self._codes = os.open(self.codes_path, flags, 0o600)
-        except BaseException:
-            os.close(self._values)
-            raise
+        self._fds.append(os.open(self.values_path, flags, 0o600))
+        self._fds.append(os.open(self.codes_path, flags, 0o600))
+        self._values, self._codes = self._fds
 
     def write(self, places: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Write vectors, shape (n, dimension), to rising places."""
@@ -127,11 +126,23 @@ class VectorFiles:
         buffer = np.empty((at_once, self.code_bytes), np.uint8)
         yield from _blocks(self._codes, buffer, last_place)
 
+    def sync_names(self) -> None:
+        """Return when the names of the files, and of their folder, are on the disk."""
+        folder = self.values_path.parent
+        sync_folder(folder)
+        sync_folder(folder.parent)
+
     def close(self) -> None:
-        """Close the files."""
-        for fd in (self._values, self._codes):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        """Close the files; what happens by itself when nobody has this object any more.
+
+        A store that is closed leaves it to that: another thread may still read, and would read some other file that has
+        got the same number.
+        """
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import numpy as np
@@ -33,7 +33,7 @@ from memguard.episodes.vectors import VectorFiles
 from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeMissing
 from memguard.units import format_bytes
 
-__all__ = ["ADDED", "DELETED", "PURGED", "UPDATED", "FilesOf", "Writing"]
+__all__ = ["ADDED", "DELETED", "PURGED", "UPDATED", "FilesOf", "Latest", "Writing", "latest"]
 
 ADDED, UPDATED, DELETED, PURGED = 1, 2, 3, 4
 # So many vectors wait at the most: 384 KiB at 384 dimensions, looked at one by one by a search.
@@ -300,6 +300,8 @@ class Writing:
         files.cut(namespace.last_place)
         if self._syncs:
             files.sync()
+            if not namespace.filed_place:  # whoever made them may have died before
+                files.sync_names()
         self._connection.execute("DELETE FROM unfiled WHERE row BETWEEN ? AND ?", namespace.rows)
         namespace.filed_place, namespace.unfiled = namespace.last_place, 0
 
@@ -313,7 +315,15 @@ def _is_same(one: Prepared, other: Prepared) -> bool:
     return one._replace(happened_us=None) == other._replace(happened_us=None)
 
 
-def latest(connection: apsw.Connection, episode_id: str) -> tuple[int, int, int]:
+class Latest(NamedTuple):
+    """Where an episode's last version is, and what it is."""
+
+    row: int
+    version: int
+    op: int
+
+
+def latest(connection: apsw.Connection, episode_id: str) -> Latest:
     """Return row, version and op of an episode's last version.
 
     Raises:
@@ -324,4 +334,4 @@ def latest(connection: apsw.Connection, episode_id: str) -> tuple[int, int, int]
     ).fetchone()
     if found is None:
         raise EpisodeMissing(f"there is no episode {episode_id!r}", episode_id=episode_id)
-    return found[0], found[1], found[2]
+    return Latest(*found)

@@ -12,10 +12,22 @@ from typing import Final
 __all__ = ["file_system_of", "is_network"]
 
 _MOUNTS: Final = "/proc/self/mountinfo"
-# File systems that other machines write to as well; each is named as the kernel or its FUSE program names it.
+# File systems that other machines write to as well, each as the kernel or its FUSE program names it. A database with a
+# log in shared memory is damaged there even where locks reach across: machines do not share their memory.
 _NETWORK: Final = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone",
-    "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
+    # Served by one machine: its locks are advisory at best, and pages are cached by each client.
+    "9p", "afpfs", "afs", "cifs", "coda", "davfs", "davfs2", "fuse.afpfs", "fuse.curlftpfs", "fuse.davfs2",
+    "fuse.gvfsd-fuse", "fuse.smbnetfs", "fuse.sshfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+    # Spread over several. Some (GFS2, OCFS2, GPFS, Lustre) lock across machines.
+    "acfs", "beegfs", "ceph", "fuse.beegfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.gfarm2fs", "fuse.glusterfs",
+    "fuse.juicefs", "fuse.lizardfs", "fuse.mfs", "fuse.moosefs", "fuse.quobyte", "fuse.seaweedfs", "gfs2", "glusterfs",
+    "gpfs", "lustre", "ocfs2", "orangefs", "panfs", "pvfs2", "wekafs",
+    # Of objects in a store elsewhere: a write replaces the whole object, and there are no locks.
+    "fuse.blobfuse", "fuse.blobfuse2", "fuse.gcsfuse", "fuse.goofys", "fuse.mount-s3", "fuse.mountpoint-s3",
+    "fuse.rclone", "fuse.s3fs", "rclone",
+    # A virtual machine's window into its host, which others look through too.
+    "drvfs", "fakeowner", "fuse.grpcfuse", "fuse.osxfs", "fuse.portal", "fuse.vmhgfs-fuse", "prl_fs", "vboxsf",
+    "virtiofs", "vmhgfs",
 })  # fmt: skip
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
-from memguard.episodes import EpisodeStore
-from memguard.errors import EpisodeMissing, EpisodeStoreError
+from memguard.episodes import EpisodeStore, database, schema
+from memguard.errors import EpisodeMissing, EpisodeStoreBusy, EpisodeStoreError
 from memguard.host import file_systems
 from tests.support.episodes import episode, vectors
 
@@ -158,6 +164,69 @@ def test_a_newer_store_is_refused_untouched(folder: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_an_older_store_is_brought_up_to_date(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one transaction: one that fails leaves the store as it was; to read it alone is refused until it is done."""
+
+    def fails(connection: apsw.Connection) -> None:
+        connection.execute("CREATE TABLE half(a)")
+        raise apsw.FullError("no room")
+
+    def succeeds(connection: apsw.Connection) -> None:
+        connection.execute("ALTER TABLE mark ADD COLUMN noted_us INTEGER NOT NULL DEFAULT 0")
+
+    newer = schema.VERSION + 1
+    for module in (schema, database):
+        monkeypatch.setattr(module, "VERSION", newer)
+    with pytest.raises(EpisodeStoreError, match="written by an older memguard"):
+        EpisodeStore(folder, read_only=True)
+    for migration, error in ((fails, "the disk is full"), (succeeds, None)):
+        monkeypatch.setitem(schema._MIGRATIONS, newer - 1, migration)
+        with contextlib.nullcontext() if error is None else pytest.raises(EpisodeStoreError, match=error):
+            EpisodeStore(folder).close()
+        with apsw.Connection(str(folder / "episodes.sqlite")) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+            assert connection.pragma("user_version") == newer - (error is not None)
+            assert "half" not in tables
+        connection.close()
+    with EpisodeStore(folder, read_only=True) as store:
+        assert len(store) == COUNT
+
+
+def test_names_of_new_files_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of each new file and folder is synced before what is in it is acknowledged; later adds sync none."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    place = tmp_path / "a" / "store"
+    with EpisodeStore(place) as store:
+        assert {str(tmp_path), str(place.parent), str(place)} <= {*synced}
+        synced.clear()
+        store.add_episodes(episode(number) for number in range(300))
+        assert {*synced} == {str(place), str(place / "vectors")}
+        synced.clear()
+        store.add_episodes(episode(number) for number in range(300))
+        assert synced == []
+
+
+def test_a_long_log_is_cut_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that grew while somebody read takes no more than its bound once he is gone."""
+    monkeypatch.setattr(database, "_LOG_BYTES", 16 * 8192)
+    with EpisodeStore(tmp_path / "store") as store, EpisodeStore(tmp_path / "store") as other:
+        log = tmp_path / "store" / "episodes.sqlite-wal"
+        with other._look() as (connection, _):
+            connection.execute("SELECT * FROM episode").fetchall()
+            store.add_episodes(episode(number, text="x" * 2000) for number in range(600))
+            assert log.stat().st_size > 4 * database._LOG_BYTES
+        for number in range(3):
+            store.add_episode(episode(number))
+        assert log.stat().st_size <= database._LOG_BYTES + 64 * 1024
+
+
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     """A file in its place, and a store to read that is not there, are refused with the reason."""
     (tmp_path / "file").write_text("")
@@ -179,6 +248,99 @@ def test_what_is_read_only_stays_so(folder: Path) -> None:
             store.get_episode("no such")
     for path, content in before.items():
         assert path.read_bytes() == content
+
+
+def as_nobody(work: Callable[[], None]) -> int:
+    """Do something in a copy that may write nowhere; returns its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - it is told, and the copy must not go on in the test
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_folder_that_others_own(folder: Path) -> None:
+    """It is read without any right to write, its log too; a change meanwhile is seen, or told while it is read."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        path = Path(place) / "store"
+        shutil.copytree(folder, path)
+        writer_tells, reader_hears = os.pipe()[::-1], os.pipe()[::-1]
+
+        def readable() -> None:
+            for each in (path, *path.rglob("*")):
+                each.chmod(0o555 if each.is_dir() else 0o444)
+
+        def read() -> None:
+            with EpisodeStore(path, read_only=True) as store:
+                assert len(store) == COUNT
+                assert store.search_episodes_by_text("episode", 5)
+                with pytest.raises(EpisodeStoreBusy, match="was written to while it was read"), store._look():
+                    os.write(reader_hears[0], b"r")
+                    os.read(writer_tells[1], 1)
+                assert len(store) == COUNT + 1
+                with pytest.raises(EpisodeStoreError):
+                    EpisodeStore(path)
+
+        readable()
+        writer = threading.Thread(
+            target=add_meanwhile, args=(path, reader_hears[1], writer_tells[0], readable)
+        )
+        writer.start()
+        assert as_nobody(read) == 0
+        writer.join()
+        for fd in (*writer_tells, *reader_hears):
+            os.close(fd)
+
+
+def add_meanwhile(path: Path, heard: int, told: int, readable: Callable[[], None]) -> None:
+    os.read(heard, 1)
+    if os.geteuid():
+        for each in (path, *path.rglob("*")):
+            each.chmod(0o755)
+    with EpisodeStore(path) as store:
+        store.add_episode(episode(1))
+    readable()
+    os.write(told, b"w")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_log_that_only_a_writer_can_read(folder: Path) -> None:
+    """A copy with a log, where nothing can be written, says what to do instead of showing less than there is."""
+    with tempfile.TemporaryDirectory() as place, EpisodeStore(folder) as store:
+        os.chmod(place, 0o755)
+        path = Path(place) / "store"
+        store.add_episode(episode(1))
+        shutil.copytree(folder, path, ignore=shutil.ignore_patterns("*-shm"))
+        for each in (path, *path.rglob("*")):
+            each.chmod(0o555 if each.is_dir() else 0o444)
+
+        def read() -> None:
+            with pytest.raises(EpisodeStoreError, match="copy the folder"):
+                EpisodeStore(path, read_only=True)
+
+        assert as_nobody(read) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_refused"),
+    [("ext4", False), ("xfs", False), ("btrfs", False), ("tmpfs", False), ("overlay", False), ("zfs", False),
+     ("fuseblk", False), ("fuse.gocryptfs", False), ("nfs4", True), ("cifs", True), ("fuse.sshfs", True),
+     ("virtiofs", True), ("vboxsf", True), ("gpfs", True), ("fuse.juicefs", True), ("davfs", True)],
+)  # fmt: skip
+def test_kinds_that_several_machines_write_to(kind: str, *, is_refused: bool) -> None:
+    """Those are refused that a machine shares with others, or with its host; local ones are not."""
+    assert file_systems.is_network(kind) is is_refused
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

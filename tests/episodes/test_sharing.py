@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore, database, vectors, writing
 from memguard.episodes.grouping import Share
@@ -239,21 +242,89 @@ with store._database.transaction():
 
 
 def test_a_writer_that_is_stopped_is_named(tmp_path: Path) -> None:
-    """Who waits for it is told its pid and loses nothing; readers do not wait; when it is gone, adds go on."""
+    """Who waits for it is told its pid and loses nothing; nobody waits to open, read or close; when it is gone, adds go on."""
     holder = start(HOLDER, tmp_path / "store")
     assert holder.stdout is not None
     assert holder.stdout.readline() == "holds\n"
     with EpisodeStore(tmp_path / "store", read_only=True) as reader:
         assert len(reader) == 0
-    with pytest.raises(
-        EpisodeStoreBusy, match=rf"process {holder.pid} was writing to .* for more than 0.2 s"
-    ):
-        EpisodeStore(tmp_path / "store", write_wait_s=0.2)
+    with EpisodeStore(tmp_path / "store", write_wait_s=0.2) as store:
+        assert len(store) == 0
+        with pytest.raises(
+            EpisodeStoreBusy, match=rf"process {holder.pid} was writing to .* for more than 0.2 s"
+        ):
+            store.add_episode(episode(1))
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     with EpisodeStore(tmp_path / "store", write_wait_s=30) as store:
         store.add_episode(episode(1))
         assert len(store) == 1
+
+
+class Slow:
+    """An embedder that waits to be let go on."""
+
+    name, dimension = "slow", 3
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if "slow" in texts:
+            self.begun.set()
+            self.go_on.wait()
+        return np.asarray([[len(text), 1, 1] for text in texts], np.float32)
+
+
+def test_an_update_keeps_nobody_waiting_while_it_embeds(tmp_path: Path) -> None:
+    """Others add and change meanwhile; the update is made of what the episode is then, and loses nothing of it."""
+    embedder = Slow()
+    with EpisodeStore(tmp_path / "store", embedder=embedder, write_wait_s=0.2) as store:
+        store.add_episode(Episode(text="quick", id="a", metadata={"k": 1}))
+        updating = threading.Thread(target=store.update, args=("a",), kwargs={"text": "slow"})
+        updating.start()
+        embedder.begun.wait()
+        store.add_episode(Episode(text="other", id="b"))
+        assert store.update("a", metadata={"k": 2}) == 2
+        embedder.go_on.set()
+        updating.join()
+        now = store.get_episode("a")
+        assert (now.version, now.text, now.metadata) == (3, "slow", {"k": 2})
+        assert np.asarray(now.vector).tolist() == [4, 1, 1]
+
+
+def test_a_store_is_closed_under_its_users(tmp_path: Path) -> None:
+    """Threads that add, read and search while it is closed are told so, and nothing else befalls them."""
+    store = EpisodeStore(tmp_path / "store")
+    ids = store.add_episodes(episode(number) for number in range(600))
+    errors: list[BaseException] = []
+    begun = threading.Barrier(5)
+
+    def work(act: Callable[[], object]) -> None:
+        act()
+        begun.wait()
+        try:
+            while True:
+                act()
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    acts = (
+        lambda: store.add_episode(episode(1)),
+        lambda: store.get_episode(ids[7], version=1),
+        lambda: store.search_episodes_by_vector(episode(9).vector),
+        lambda: store.history(ids[9]),
+    )
+    threads = [threading.Thread(target=work, args=(act,)) for act in acts]
+    for each in threads:
+        each.start()
+    begun.wait()
+    store.close()
+    for each in threads:
+        each.join()
+    assert [(type(error), "was closed" in str(error)) for error in errors] == [(EpisodeStoreError, True)] * 4
+    with EpisodeStore(tmp_path / "store") as again:
+        assert not list(again.check())
 
 
 @pytest.mark.requirement("E14", "E7")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memguard.episodes import Episode, EpisodeStore
-from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeMissing
+from memguard.episodes import Episode, EpisodeStore, purging
+from memguard.errors import (
+    CapacityExceeded,
+    EpisodeConflict,
+    EpisodeInvalid,
+    EpisodeMissing,
+    EpisodeStoreError,
+)
 from tests.support.episodes import DIMENSION, episode, files_of, vectors
 
 
@@ -125,6 +132,77 @@ class TestEpisodes:
                 store.close()
             held = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
             assert not any(word in held for word in (b"xyzzy", b"plugh", b"zorkmid", secret.tobytes()))
+
+
+@pytest.mark.requirement("E9")
+def test_a_purge_is_finished_when_its_readers_are_gone(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While somebody reads, copies stay in the log and that is told; a later write leaves none in any file."""
+    monkeypatch.setattr(purging, "_PAUSE_S", 0.0)
+
+    def is_left() -> bool:
+        return any(b"xyzzy" in path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+
+    store.add_episode(episode(1, text="xyzzy", id="a"))
+    with EpisodeStore(store.folder, read_only=True) as other, other._look() as (connection, _):
+        connection.execute("SELECT * FROM episode").fetchall()
+        store.delete("a", purge=True)
+        store.add_episode(episode(2))
+        assert is_left()
+        assert store.statistics().purge_is_due
+        assert ["copies of what was purged" in found.what for found in store.check()] == [True]
+    store.add_episode(episode(3))
+    assert not is_left()
+    assert not store.statistics().purge_is_due
+    assert list(store.check()) == []
+
+
+@pytest.mark.requirement("E9")
+def test_another_finishes_what_a_purge_owes(store: EpisodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that died could not finish is finished by the next that writes."""
+    store.add_episode(episode(1, text="xyzzy", id="a"))
+    with monkeypatch.context() as patched:
+        patched.setattr(EpisodeStore, "_finish_purge", lambda _: None)  # it died there
+        store.delete("a", purge=True)
+    with EpisodeStore(store.folder) as other:
+        assert other.statistics().purge_is_due
+        other.add_episode(episode(2))
+        assert not other.statistics().purge_is_due
+    assert not any(b"xyzzy" in path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+
+
+def test_pages_are_bounded_by_bytes(store: EpisodeStore) -> None:
+    """Long texts come a few at a time, in order and all of them; short ones come in full pages."""
+    big = ["x" * (3 << 20) for _ in range(7)]
+    store.add_episodes(episode(number, text=text) for number, text in enumerate(big))
+    sizes = [len(page) for page in store.pages(with_vectors=True)]
+    assert sizes == [3, 3, 1]
+    store.add_episodes(episode(number) for number in range(300))
+    assert [each.metadata["number"] for each in store.episodes()] == [*range(7), *range(300)]
+    assert max(len(page) for page in store.pages()) == 256
+
+
+def test_figures_are_had_while_files_come_and_go(store: EpisodeStore) -> None:
+    """A log that ends between its being listed and being looked at is no error."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            paths = [store.folder / f"passing-{number}" for number in range(50)]
+            for path in paths:
+                path.touch()
+            for path in paths:
+                path.unlink()
+
+    passing = threading.Thread(target=come_and_go)
+    passing.start()
+    try:
+        for _ in range(150):
+            assert store.statistics().disk_bytes > 0
+    finally:
+        stop.set()
+        passing.join()
 
 
 @pytest.mark.requirement("E7")
@@ -254,6 +332,20 @@ def test_a_store_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.chdir("/")
         store.add_episodes(episode(number) for number in range(300))
         assert len(store.search_episodes_by_text("episode", 300)) == 300
+
+
+def test_what_goes_wrong_inside_is_what_is_told(store: EpisodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of closing does not hide the one that ended the block; without one it is raised."""
+
+    def fail(_: object) -> None:
+        raise EpisodeStoreError("no room", path="")
+
+    monkeypatch.setattr(EpisodeStore, "_put_in_order", fail)
+    with pytest.raises(ZeroDivisionError) as caught, EpisodeStore(store.folder):
+        _ = 1 / 0
+    assert "no room" in caught.value.__notes__[0]
+    with pytest.raises(EpisodeStoreError, match="no room"), EpisodeStore(store.folder):
+        pass
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
