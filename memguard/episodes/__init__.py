@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from memguard.episodes.moving import Imported, import_file, import_objects
     from memguard.episodes.records import Change, Episode, Hit, StoreStatistics
     from memguard.episodes.store import EpisodeStore
+    from memguard.episodes.working_memory import WorkingEntry, WorkingMemory
 
 __all__ = [
     "AsyncEpisodeStore",
@@ -37,6 +38,8 @@ __all__ = [
     "Imported",
     "ModelEmbedder",
     "StoreStatistics",
+    "WorkingEntry",
+    "WorkingMemory",
     "import_file",
     "import_objects",
 ]
@@ -59,6 +62,8 @@ _HOMES = {
     "StoreStatistics": "records",
     "import_file": "moving",
     "import_objects": "moving",
+    "WorkingEntry": "working_memory",
+    "WorkingMemory": "working_memory",
 }
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from memguard.episodes.preparing import Prepared
+from memguard.episodes.turns import Line
 from memguard.errors import EpisodeStoreError
 
 __all__ = ["Group", "Share"]
@@ -38,6 +38,16 @@ class Share:
         self.error: BaseException | None = None
         self._done = threading.Lock()
         self._done.acquire()
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is: of several namespaces, that of the first episode."""
+        return self.batch[0].namespace
+
+    @property
+    def count(self) -> int:
+        """How many episodes it has."""
+        return len(self.batch)
 
     def end(self) -> None:
         """Wake who waits for it, if anybody still does."""
@@ -65,7 +75,7 @@ class Group:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Share] = deque()
+        self._waiting: Line[Share] = Line()
         self._leader: Share | None = None
 
     def add(self, batch: Sequence[Prepared], write: Write) -> list[str]:
@@ -106,7 +116,7 @@ class Group:
                 self._waiting.remove(share)
             if self._leader is not share:
                 return
-            self._leader = following = self._waiting[0] if self._waiting else None
+            self._leader = following = self._waiting.first() if self._waiting else None
         if following is not None:
             following.end()
 
@@ -130,8 +140,8 @@ class Group:
         count = 0
         with self._lock:
             while self._waiting and count < _MOST_EPISODES:
-                taken.append(self._waiting[0])  # first, so that an interrupt loses nobody
-                self._waiting.popleft()
+                taken.append(self._waiting.first())  # before, so that an interrupt loses nobody
+                self._waiting.take(taken[-1])
                 count += len(taken[-1].batch)
 
     def renew(self) -> None:

@@ -153,7 +153,8 @@ class Writing:
             if budget is not None and namespace.used_bytes + size > budget:
                 raise CapacityExceeded(
                     f"namespace {name!r} has {format_bytes(namespace.used_bytes)} of its {format_bytes(budget)}, and "
-                    f"{format_bytes(size)} more were to be added; give it more, or purge old episodes",
+                    f"{format_bytes(size)} more were to be added; give it more (set_namespace({name!r}, budget=...)), "
+                    "or purge old episodes",
                     requested_bytes=size,
                     capacity_bytes=budget,
                     limited_by=f"namespace {name}",
