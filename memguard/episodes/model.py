@@ -1,8 +1,8 @@
-"""Vectors from a sentence embedding model that lies on this machine, in the form in which sentence-transformers and
-fastembed keep them: a folder with the network as ONNX, and `tokenizer.json`.
+"""Vectors from a sentence embedding model that lies on this machine, as sentence-transformers and fastembed keep them.
 
-Comes in: the path of a folder, and texts. Goes out: a vector for each. Nothing is ever downloaded: a name of a model
-that is no folder here is refused. Needs the extra ``embeddings`` (onnxruntime, tokenizers).
+Comes in: the path of a folder with the network as ONNX and `tokenizer.json`, and texts. Goes out: a vector for each.
+Nothing is ever downloaded: a name of a model that is no folder here is refused. Needs the extra ``embeddings``
+(onnxruntime, tokenizers).
 """
 
 from __future__ import annotations
