@@ -156,6 +156,7 @@ class AsyncEpisodeStore:
     rebuild = _writes(EpisodeStore.rebuild)
     index = _writes(EpisodeStore.index)
     compact = _writes(EpisodeStore.compact)
+    load_state_dict = _writes(EpisodeStore.load_state_dict)
     get_episode = _reads(EpisodeStore.get_episode)
     history = _reads(EpisodeStore.history)
     search_episodes_by_vector = _reads(EpisodeStore.search_episodes_by_vector)
@@ -163,6 +164,7 @@ class AsyncEpisodeStore:
     search = _reads(EpisodeStore.search)
     statistics = _reads(EpisodeStore.statistics)
     mark = _reads(EpisodeStore.mark)
+    state_dict = _reads(EpisodeStore.state_dict)
     pages = _each(EpisodeStore.pages)
     check = _each(EpisodeStore.check)
 

@@ -26,10 +26,13 @@ from numpy.typing import NDArray
 from memguard.episodes.embedding import Embedder
 from memguard.memory.cache import ByteCache, CacheStatistics
 from memguard.memory.shedding import register_sheddable
+from memguard.memory.state import StateDifference, known_state, whole_number
 from memguard.units import MIB, parse_bytes
 
 __all__ = ["CachedEmbedder", "EmbeddingCache", "EmbeddingCacheStatistics"]
 
+_SCHEMA: Final = "memguard.embedding-cache/1"
+_STATE: Final = ("most_entries", "most_bytes", "disk_hits", "misses", "not_kept", "memory")
 # What others wrote is looked at after so many files of one's own: reading the folder takes longer than writing one.
 _LOOK_EVERY: Final = 64
 # When a bound is passed this much of it is kept, so that the next file does not pass it again.
@@ -97,6 +100,31 @@ class EmbeddingCache:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _caches.add(self)
         register_sheddable(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its bounds and those of its tier in memory, with their counts; the arrays are in the folder."""
+        bounds = {"most_entries": self._most_entries, "most_bytes": self._most_bytes}
+        counts = {"disk_hits": self._disk_hits, "misses": self._misses, "not_kept": self._not_kept}
+        return {"schema": _SCHEMA, **bounds, **counts, "memory": self._memory.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> StateDifference:
+        """Take bounds and counts of a `state_dict`; files beyond the bounds go at the next look.
+
+        Args:
+            state: what was given.
+            strict: refuse a state with other names; else what is known is taken.
+
+        Raises:
+            StateMismatch: it says what does not fit.
+            ValueError: for a value that is none; nothing was changed.
+        """
+        known, difference = known_state(state, _SCHEMA, _STATE, strict=strict)
+        memory = known.pop("memory", None)
+        counts = {f"_{name}": whole_number(name, value) for name, value in known.items()}
+        if memory is not None:
+            self._memory.load_state_dict(memory, strict=strict)
+        self.__dict__.update(counts)
+        return difference
 
     @property
     def name(self) -> str:

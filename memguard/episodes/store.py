@@ -16,10 +16,10 @@ from memguard.episodes.grouping import Share
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
 from memguard.episodes.preparing import Prepared, check_name, prepare, vector_bytes
 from memguard.episodes.purging import owe, owed, settle
-from memguard.episodes.readable import ReadableStore
 from memguard.episodes.recorder import take_in
 from memguard.episodes.records import Episode
 from memguard.episodes.schema import rebuild_words
+from memguard.episodes.stateful import StatefulStore
 from memguard.episodes.words import index_some
 from memguard.episodes.writing import DELETED, Latest, latest
 from memguard.errors import (
@@ -39,7 +39,7 @@ _MOST_UNINDEXED: Final = 20_000
 _INDEXED_AT_ONCE: Final = 4_096
 
 
-class EpisodeStore(ReadableStore):
+class EpisodeStore(StatefulStore):
     """Episodes in a folder.
 
     Threads and processes may use one folder at once: one writes at a time, in turn; nobody waits to read, and a reader

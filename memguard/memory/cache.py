@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from memguard.memory.state import StateDifference, known_state
+from memguard.memory.state import StateDifference, known_state, whole_number
 from memguard.units import parse_bytes
 
 __all__ = ["ByteCache", "CacheStatistics"]
@@ -223,7 +223,7 @@ class ByteCache(Generic[_K, _V]):
             ValueError: for bounds that are none.
         """
         known, difference = known_state(state, _SCHEMA, (*_BOUNDS, *_COUNTS), strict=strict)
-        values = {name: _count(name, value) for name, value in known.items()}
+        values = {name: whole_number(name, value) for name, value in known.items()}
         with self._lock:
             self.resize(
                 values.get("most_entries", self._most_entries), values.get("most_bytes", self._most_bytes)
@@ -235,9 +235,3 @@ class ByteCache(Generic[_K, _V]):
     def renew_lock(self) -> None:
         """Take a new lock, as a forked copy must."""
         self._lock = threading.RLock()
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} is a whole number from 0, not {value!r:.40}")
-    return value

@@ -11,7 +11,7 @@ from typing import Any
 
 from memguard.errors import StateMismatch
 
-__all__ = ["StateDifference", "known_state"]
+__all__ = ["StateDifference", "known_state", "whole_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,14 @@ def _told(schema: str, missing: tuple[str, ...], unexpected: tuple[str, ...]) ->
         if names
     ]
     return f"the state of {schema} {' and '.join(parts)}; load it with strict=False to take what is known"
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return a value of a state that is a whole number from 0.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} is a whole number from 0, not {value!r:.40}")
+    return value

@@ -18,7 +18,7 @@ from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore
 from memguard.errors import EpisodeMissing, EpisodeStoreError
 
 # Of the machinery: not for who keeps episodes.
-INNER = {"prepared", "write_shares", "renew_locks", "name", "held_bytes", "shed"}
+INNER = {"fill_caches", "parts", "prepared", "write_shares", "renew_locks", "name", "held_bytes", "shed"}
 
 
 def public(kind: type) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def test_everything_can_be_awaited(tmp_path: Path) -> None:
             await store.add_marked([Episode(text="marked")], "mark", "5")
             assert await store.mark("mark") == "5"
             await store.index()
+            await store.load_state_dict(await store.state_dict())
             assert (await store.search_episodes_by_text("again"))[0].id == first
             assert (await store.search_episodes_by_vector([1.0, 2.0], exact=True))[0].id == first
             assert (await store.search("third", [1.0, 2.0]))[0].id in (first, third)
