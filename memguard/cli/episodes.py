@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from memguard.cli.exits import EXIT_FAILED, EXIT_OK, fill_streams, printable, say, show
-from memguard.config import load_settings
+from memguard.config import LogLevel, load_settings
 from memguard.episodes.recorder import has_incoming
 from memguard.errors import EpisodeStoreError, MissingExtra
 from memguard.files import check_output, give_up_on, whole_file
@@ -325,7 +325,12 @@ def stats(*, folder: Path, as_json: bool) -> None:
     show(f"{figures.folder}: {figures.episodes:,} episodes, {format_bytes(figures.disk_bytes)} on disk")
     for each in figures.namespaces:
         vectors = f"{each.vectors:,} vectors of {each.dimension}" if each.dimension else "no vectors"
-        bound = "" if each.budget_bytes is None else f", budget {format_bytes(each.budget_bytes)}"
+        used = format_bytes(each.used_bytes)
+        bound = (
+            ""
+            if each.budget_bytes is None
+            else f", {used} of its budget of {format_bytes(each.budget_bytes)}"
+        )
         behind = f", {each.unindexed:,} not in the text index yet" if each.unindexed else ""
         show(
             f"  {each.name}: {each.episodes:,} episodes in {each.versions:,} versions, {vectors}, "
@@ -348,6 +353,8 @@ def check(context: click.Context, *, folder: Path, as_json: bool) -> None:
         show(json.dumps({"schema": "memguard.episodes-check/1", "findings": found}, indent=2))
     elif not found:
         show("nothing is damaged")
+    if found:
+        say("what to do: memguard runbook EpisodesDamaged", LogLevel.WARNING)
     context.exit(EXIT_FAILED if found else EXIT_OK)
 
 

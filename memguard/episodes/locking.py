@@ -125,7 +125,7 @@ class WriterLock:
     def _busy(self, holder: str) -> EpisodeStoreBusy:
         return EpisodeStoreBusy(
             f"{holder} was writing to {self._path.parent} for more than {self._wait_s:g} s (it may be stopped); "
-            "nothing was stored",
+            "nothing was stored (memguard runbook EpisodesIndexStalled)",
             path=str(self._path),
         )
 

@@ -303,4 +303,5 @@ def _statistics(each: Namespace) -> NamespaceStatistics:
         each.text_bytes,
         each.budget_bytes,
         each.last_place - each.indexed_place,
+        each.used_bytes,
     )

@@ -106,6 +106,7 @@ class NamespaceStatistics:
         text_bytes: of the texts of all versions, as UTF-8.
         budget_bytes: the most that its texts, metadata and vectors may take; ``None``: no bound.
         unindexed: versions that the text index does not have yet; searches read them one by one.
+        used_bytes: what its texts, metadata and vectors take of the budget.
     """
 
     name: str
@@ -117,6 +118,7 @@ class NamespaceStatistics:
     text_bytes: int
     budget_bytes: int | None
     unindexed: int
+    used_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Writing:
                 raise CapacityExceeded(
                     f"namespace {name!r} has {format_bytes(namespace.used_bytes)} of its {format_bytes(budget)}, and "
                     f"{format_bytes(size)} more were to be added; give it more (set_namespace({name!r}, budget=...)), "
-                    "or purge old episodes",
+                    "or purge old episodes (memguard runbook EpisodesOverBudget)",
                     requested_bytes=size,
                     capacity_bytes=budget,
                     limited_by=f"namespace {name}",

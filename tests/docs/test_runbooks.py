@@ -29,8 +29,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "runbooks"
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 # Pages that no death names: people come to them by themselves.
 NAMED_BY_NOBODY = {"JobWaiting", "LeakSuspected"}
-# Named by the line that says that a job is made to wait.
-NAMED_BY_A_LINE = {"JobThrottled"}
+# Named by a line that says that a job is made to wait, or what is wrong with a store of episodes.
+NAMED_BY_A_LINE = {"EpisodesDamaged", "EpisodesIndexStalled", "EpisodesOverBudget", "JobThrottled"}
 HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 LAST_HEADINGS = ["### When not to act", "### Going back", "### Escalating"]
 LONGEST_PAGE_LINES = 130
@@ -240,6 +240,62 @@ def seed_damaged(folder: Path) -> None:
     assert eventually(lambda: take_snapshot(ledger, "").leases)
 
 
+def seed_full_namespace(folder: Path) -> None:
+    """A namespace with a budget, of which an add was refused."""
+    from memguard.episodes import Episode, EpisodeStore
+
+    with EpisodeStore(folder / "store") as store:
+        store.set_namespace("notes", budget="64KiB")
+        ids = store.add_episodes(
+            Episode(text=f"{number:03} " + "x" * 760, namespace="notes") for number in range(40)
+        )
+        for each in ids:
+            store.update(each, text="again " + "y" * 766)
+    refused = execute(
+        ["memguard", "episodes", "add", "z" * 9000, "--store", "store", "--namespace", "notes"], folder
+    )
+    assert refused.returncode == 2
+    assert "memguard runbook EpisodesOverBudget" in refused.stderr
+
+
+def seed_turned_bits(folder: Path) -> None:
+    """A store in which one bit of a vector turned, and one of what is derived from another."""
+    from memguard.episodes import Episode, EpisodeStore
+    from tests.support.episodes import vectors
+
+    made = vectors(400)
+    with EpisodeStore(folder / "store") as store:
+        store.add_episodes(Episode(text=f"note {at} of a long day", vector=made[at]) for at in range(400))
+    for name, at in (("1.f32", 1000), ("1.bits", 100)):
+        content = bytearray((folder / "store" / "vectors" / name).read_bytes())
+        content[at] ^= 64
+        (folder / "store" / "vectors" / name).write_bytes(content)
+    told = execute(["memguard", "episodes", "check", "--store", "store"], folder)
+    assert "memguard runbook EpisodesDamaged" in told.stderr
+
+
+STOPPED_WRITER = """
+import os, signal, sys
+from memguard.episodes import Episode, EpisodeStore
+store = EpisodeStore("store")
+store.add_episodes(Episode(text=f"note {number} of a long day") for number in range(2000))
+with store._database.transaction():
+    print("writing", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+sys.stdin.read()
+"""
+
+
+def seed_stopped_writer(folder: Path) -> None:
+    """A process that was stopped in the midst of writing."""
+    words = [sys.executable, "-c", STOPPED_WRITER]
+    process = subprocess.Popen(words, cwd=folder, env=environment(folder), stdin=-1, stdout=-1)
+    _jobs.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
 def end_jobs() -> None:
     """End what `start_job` has started, one after the other, as it can."""
     for process in _jobs:
@@ -253,6 +309,9 @@ def end_jobs() -> None:
 _jobs: list[subprocess.Popen[bytes]] = []
 
 SEEDS: dict[str, Callable[[Path], None]] = {
+    "EpisodesDamaged": seed_turned_bits,
+    "EpisodesIndexStalled": seed_stopped_writer,
+    "EpisodesOverBudget": seed_full_namespace,
     "JobKilledForBudget": seed_killed,
     "JobOutOfMemory": seed_out_of_memory,
     "JobThrottled": seed_throttled,
@@ -371,7 +430,9 @@ def test_every_flag_and_setting_exists(page: str) -> None:
 
 def flags_of(command: click.Command | None) -> set[str]:
     assert command is not None
-    return {flag for parameter in command.params for flag in parameter.opts if flag.startswith("-")}
+    own = {flag for parameter in command.params for flag in parameter.opts if flag.startswith("-")}
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(flags_of, inner))
 
 
 @pytest.mark.parametrize("page", [*PAGES, "README"])
