@@ -119,8 +119,8 @@ class ReadableStore(StoreCore):
     ) -> list[Hit]:
         """Return the episodes whose texts answer a query best, best first: those with all of its words, then with some.
 
-        In any script; nothing in a query has a meaning beyond itself. Of a word that more than 20,000 texts have, the
-        newest 20,000 are ranked.
+        In any script; nothing in a query has a meaning beyond itself. Of what more than 20,000 texts answer, the newest
+        4,096 are ranked.
 
         Args:
             query: words.

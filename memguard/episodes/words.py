@@ -21,9 +21,10 @@ from memguard.episodes.namespaces import Namespace, save
 
 __all__ = ["index_some", "search_words"]
 
-# Rows that are ranked at the most, the newest first: BM25 of a word that a fifth of a million texts have would take
-# a tenth of a second.
+# Up to so many rows with a word all are ranked. BM25 first counts every row that has it, which for a word of a million
+# texts takes 50 ms and more: of a commoner one that number is guessed, and the newest few are ranked.
 _MOST_RANKED: Final = 20_000
+_FEW_RANKED: Final = 4_096
 # Of what the index ranks so many more than are wanted are scored anew together with what lies beyond it.
 _SPARE: Final = 100
 # Of BM25, as FTS5 has them, and the least that a word counts, be it in half of all texts or more.
@@ -122,14 +123,15 @@ class _Search:
         self._connection, self._namespace = connection, namespace
         self._condition, self._terms = condition, terms
         self._passing: apsw.Connection | None = None
+        self._known: _Figures | None = None
 
     def __enter__(self) -> Self:
         first = self._namespace.row(self._namespace.indexed_place)
         last = self._namespace.row(self._namespace.last_place)
         if last > first:
             self._passing = _passing_index(self._connection, first, last)
-            both = [_figures(each, self._terms) for each in (self._connection, self._passing)]
-            self._figures = both[0].plus(both[1])
+            _teach(self._passing)
+        _teach(self._connection)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,19 +148,36 @@ class _Search:
         again = self._scored(_counts_of(self._connection, match, [row for row, _ in most]))
         return heapq.nlargest(top_k, [*again, *self._meeting(beyond, top_k)], key=_newest_of_best)
 
+    @property
+    def _figures(self) -> _Figures:
+        if self._known is None:
+            self._known = _figures(self._connection, self._terms, self._namespace)
+            if self._passing is not None:
+                self._known = self._known.plus(_figures(self._passing, self._terms, None))
+        return self._known
+
     def _scored(self, counted: Iterator[_Counted]) -> list[_Scored]:
-        return [(row, self._figures.score(size, counts)) for row, size, counts in counted]
+        figures = self._figures
+        return [(row, figures.score(size, counts)) for row, size, counts in counted]
 
     def _indexed(self, match: str) -> list[_Scored]:
+        some = self._asked("words.rowid", match, _MOST_RANKED + 1)
+        if len(some) <= _MOST_RANKED:
+            return self._asked("words.rowid, -bm25(words)", match, _MOST_RANKED)
+        return self._scored(
+            map(_counted, self._asked("words.rowid, memguard_counts(words)", match, _FEW_RANKED))
+        )
+
+    def _asked(self, what: str, match: str, most: int) -> list[Any]:
+        """Return what is asked of rows that match and meet the condition, the newest first."""
         joined = "JOIN episode ON row = words.rowid AND is_live" if self._condition.sql else ""
         asked = (
-            f"SELECT words.rowid, -bm25(words) FROM words {joined} WHERE words MATCH ? AND words.rowid BETWEEN ? AND ?"
-            f"{self._condition.conjunct} ORDER BY words.rowid DESC LIMIT {_MOST_RANKED}"
+            f"SELECT {what} FROM words {joined} WHERE words MATCH ? AND words.rowid BETWEEN ? AND ?"
+            f"{self._condition.conjunct} ORDER BY words.rowid DESC LIMIT {most}"
         )
         last = self._namespace.row(self._namespace.indexed_place)
         values = (match, self._namespace.row(0), last, *self._condition.values)
-        found: Any = self._connection.execute(asked, values).fetchall()
-        return list(found)
+        return self._connection.execute(asked, values).fetchall()
 
     def _meeting(self, scored: list[_Scored], top_k: int) -> list[_Scored]:
         """Return the best that meet the condition, which are looked at from the best on."""
@@ -214,14 +233,24 @@ def _counts(api: apsw.FTS5ExtensionApi, /, *_: Any) -> str:
     return f"{api.column_size(0)} {' '.join(map(str, counts))}"
 
 
-def _figures(connection: apsw.Connection, terms: list[str]) -> _Figures:
-    _teach(connection)
+def _figures(connection: apsw.Connection, terms: list[str], namespace: Namespace | None) -> _Figures:
+    """Return the figures of an index; ``namespace``: where numbers of rows tell how many lie between two."""
     told = connection.execute("SELECT memguard_totals(words) FROM words LIMIT 1").fetchone()
     if told is None:
         return _Figures(0, 0, (0,) * len(terms))
     rows, tokens = map(int, told[0].split())
-    asked = "SELECT count(*) FROM words WHERE words MATCH ?"
-    return _Figures(rows, tokens, tuple(next(connection.execute(asked, (term,)))[0] for term in terms))
+    return _Figures(rows, tokens, tuple(_having(connection, term, rows, namespace) for term in terms))
+
+
+def _having(connection: apsw.Connection, term: str, rows: int, namespace: Namespace | None) -> int:
+    """Return in how many rows a term is; of a common one the newest of the namespace tell it."""
+    if namespace is not None:
+        asked = "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?"
+        last = namespace.row(namespace.indexed_place)
+        newest = connection.execute(asked, (term, namespace.row(0), last, _MOST_RANKED + 1)).fetchall()
+        if len(newest) > _MOST_RANKED:
+            return min(rows, rows * len(newest) // (last - newest[-1][0] + 1))
+    return int(next(connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (term,)))[0])
 
 
 def _rows_with(connection: apsw.Connection, match: str) -> Iterator[_Counted]:

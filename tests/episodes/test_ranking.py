@@ -60,3 +60,29 @@ def test_what_is_not_indexed_yet_ranks_as_it_will(lagging: EpisodeStore, query: 
     assert [hit.id for hit in late] == [
         hit.id for hit in lagging.search_episodes_by_text(query, 3, kind="late")
     ]
+
+
+def test_of_a_common_word_the_newest_are_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they would be among all, by a guess of how many there are; those that meet a condition as well."""
+    monkeypatch.setattr("memguard.episodes.words._MOST_RANKED", 100)
+    monkeypatch.setattr("memguard.episodes.words._FEW_RANKED", 60)
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episodes([Episode(text="rare common common common")])
+        store.add_episodes(
+            Episode(
+                text=f"common {'and more ' * (number % 7)}",
+                kind="odd" if number % 2 else "even",
+                id=str(number),
+            )
+            for number in range(400)
+        )
+        store.add_episode(Episode(text="common common", id="best"))
+        hits = store.search_episodes_by_text("common", 10)
+        assert hits[0].id == "best"
+        short = [str(number) for number in range(399, 340, -1) if number % 7 == 0]
+        assert [hit.id for hit in hits[1:]] == short[:9]
+        assert all(hit.score > 0 for hit in hits)
+        assert {hit.episode.kind for hit in store.search_episodes_by_text("common", 60, kind="odd")} == {
+            "odd"
+        }
+        assert store.search_episodes_by_text("common rare")[0].episode.text.startswith("rare")
