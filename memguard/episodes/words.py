@@ -247,9 +247,10 @@ def _having(connection: apsw.Connection, term: str, rows: int, namespace: Namesp
     if namespace is not None:
         asked = "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?"
         last = namespace.row(namespace.indexed_place)
-        newest = connection.execute(asked, (term, namespace.row(0), last, _MOST_RANKED + 1)).fetchall()
+        values = (term, namespace.row(0), last, _MOST_RANKED + 1)
+        newest: list[Any] = connection.execute(asked, values).fetchall()
         if len(newest) > _MOST_RANKED:
-            return min(rows, rows * len(newest) // (last - newest[-1][0] + 1))
+            return int(min(rows, rows * len(newest) // (last - newest[-1][0] + 1)))
     return int(next(connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (term,)))[0])
 
 
