@@ -13,9 +13,10 @@ from typing import Final
 
 from memguard.episodes.preparing import Prepared
 from memguard.episodes.turns import Line
-from memguard.errors import EpisodeStoreError
+from memguard.episodes.writing import Writing
+from memguard.errors import CapacityExceeded, EpisodeConflict, EpisodeInvalid, EpisodeStoreError
 
-__all__ = ["Group", "Share"]
+__all__ = ["Group", "Share", "taken"]
 
 # So much is written under one commit at the most, so that the first does not wait for ever.
 _MOST_EPISODES: Final = 4096
@@ -112,7 +113,7 @@ class Group:
     def _leave(self, share: Share) -> None:
         """Take a share out of the line, and let the next caller lead if its own did."""
         with self._lock:
-            if share in self._waiting:
+            if not share.is_done and share in self._waiting:  # who is done was taken out before
                 self._waiting.remove(share)
             if self._leader is not share:
                 return
@@ -152,3 +153,26 @@ class Group:
 def _cut_off(error: BaseException) -> EpisodeStoreError:
     told = f"the thread that was writing for others was cut off ({type(error).__name__}); nothing was stored"
     return EpisodeStoreError(told, path="")
+
+
+def taken(writing: Writing, shares: Sequence[Share]) -> Sequence[Share]:
+    """Take what callers want into one transaction; return whose could be taken, the others get their errors.
+
+    All at once, which costs less than one after the other, unless one of them is refused.
+    """
+    try:
+        writing.add([each for share in shares for each in share.batch])
+    except (EpisodeInvalid, EpisodeConflict, CapacityExceeded):
+        return _each_taken(writing, shares)
+    return shares
+
+
+def _each_taken(writing: Writing, shares: Sequence[Share]) -> Sequence[Share]:
+    whole = []
+    for share in shares:
+        try:
+            writing.add(share.batch)
+            whole.append(share)
+        except (EpisodeInvalid, EpisodeConflict, CapacityExceeded) as error:
+            share.error = error
+    return whole

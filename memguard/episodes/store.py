@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from memguard.episodes.affording import needed_bytes
 from memguard.episodes.checking import Finding, check_rows, check_tables, rebuild_codes
-from memguard.episodes.grouping import Share
+from memguard.episodes.grouping import Share, taken
 from memguard.episodes.namespaces import Namespace, all_namespaces, check_embedder, find_namespace
 from memguard.episodes.preparing import Prepared, check_name, prepare, vector_bytes
 from memguard.episodes.purging import owe, owed, settle
@@ -23,9 +23,6 @@ from memguard.episodes.stateful import StatefulStore
 from memguard.episodes.words import index_some
 from memguard.episodes.writing import DELETED, Latest, latest
 from memguard.errors import (
-    CapacityExceeded,
-    EpisodeConflict,
-    EpisodeInvalid,
     EpisodeMissing,
     EpisodeStoreError,
 )
@@ -145,18 +142,13 @@ class EpisodeStore(StatefulStore):
         Raises:
             EpisodeStoreError: if nothing could be written.
         """
-        ids: dict[int, list[str]] = {}
         with self._database.transaction() as connection:
             writing = self._writing(connection)
-            for number, share in enumerate(shares):
-                try:
-                    ids[number] = writing.add(share.batch)
-                except (EpisodeInvalid, EpisodeConflict, CapacityExceeded) as error:
-                    share.error = error
+            written = taken(writing, shares)
             writing.finish()
             self._index_behind(connection, writing.namespaces)
-        for number, written in ids.items():
-            shares[number].ids = written
+        for share in written:
+            share.ids = [each.id for each in share.batch]
 
     def _index_behind(self, connection: apsw.Connection, namespaces: Iterable[Namespace]) -> None:
         """Keep the text index so near behind the writes that a search can catch up with it."""
