@@ -25,8 +25,6 @@ __all__ = ["index_some", "search_words"]
 # texts takes 50 ms and more: of a commoner one that number is guessed, and the newest few are ranked.
 _MOST_RANKED: Final = 20_000
 _FEW_RANKED: Final = 4_096
-# Of what the index ranks so many more than are wanted are scored anew together with what lies beyond it.
-_SPARE: Final = 100
 # Of BM25, as FTS5 has them, and the least that a word counts, be it in half of all texts or more.
 _K1: Final = 1.2
 _B: Final = 0.75
@@ -144,9 +142,7 @@ class _Search:
         if self._passing is None:
             return heapq.nlargest(top_k, indexed, key=_newest_of_best)
         beyond = self._scored(_rows_with(self._passing, match))
-        most = heapq.nlargest(top_k + _SPARE, indexed, key=_newest_of_best)
-        again = self._scored(_counts_of(self._connection, match, [row for row, _ in most]))
-        return heapq.nlargest(top_k, [*again, *self._meeting(beyond, top_k)], key=_newest_of_best)
+        return heapq.nlargest(top_k, [*indexed, *self._meeting(beyond, top_k)], key=_newest_of_best)
 
     @property
     def _figures(self) -> _Figures:
@@ -162,11 +158,11 @@ class _Search:
 
     def _indexed(self, match: str) -> list[_Scored]:
         some = self._asked("words.rowid", match, _MOST_RANKED + 1)
-        if len(some) <= _MOST_RANKED:
+        is_common = len(some) > _MOST_RANKED
+        if self._passing is None and not is_common:
             return self._asked("words.rowid, -bm25(words)", match, _MOST_RANKED)
-        return self._scored(
-            map(_counted, self._asked("words.rowid, memguard_counts(words)", match, _FEW_RANKED))
-        )
+        most = _FEW_RANKED if is_common else _MOST_RANKED
+        return self._scored(map(_counted, self._asked("words.rowid, memguard_counts(words)", match, most)))
 
     def _asked(self, what: str, match: str, most: int) -> list[Any]:
         """Return what is asked of rows that match and meet the condition, the newest first."""
@@ -257,12 +253,6 @@ def _having(connection: apsw.Connection, term: str, rows: int, namespace: Namesp
 def _rows_with(connection: apsw.Connection, match: str) -> Iterator[_Counted]:
     asked = "SELECT rowid, memguard_counts(words) FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?"
     return map(_counted, connection.execute(asked, (match, _MOST_RANKED)))
-
-
-def _counts_of(connection: apsw.Connection, match: str, rows: Sequence[int]) -> Iterator[_Counted]:
-    asked = "SELECT rowid, memguard_counts(words) FROM words WHERE words MATCH ? AND rowid = ?"
-    for row in rows:
-        yield from map(_counted, connection.execute(asked, (match, row)))
 
 
 def _counted(told: Any) -> _Counted:
