@@ -98,7 +98,7 @@ def chaos(parsed: argparse.Namespace, checks: _common.Checks) -> None:
     folder = Path(os.environ["TMPDIR"])
     writers, seen = Writers(folder, folder / "store", chance), 0
     try:
-        while clock.left() and writers.killed < parsed.count:
+        while clock.left() and writers.killed < (20 if parsed.quick else parsed.count):
             writers.fill()
             time.sleep(chance.uniform(0.0, 2 * parsed.pause))
             writers.kill_one()
@@ -151,7 +151,8 @@ def check_acknowledged(store: EpisodeStore, folder: Path, checks: _common.Checks
 
 def main() -> int:
     """Run the chaos."""
-    parser = _common.options(__doc__, duration_s=60.0, count=1000)
+    parser = _common.options(__doc__, duration_s=900.0, count=1000)
+    parser.add_argument("--quick", action="store_true", help="twenty kills")
     parser.add_argument(
         "--pause", type=float, default=0.05, help="mean seconds between kills (default: 0.05)"
     )

@@ -17,7 +17,9 @@ STRESS = ROOT / "stress"
 SMALLEST = {
     "budget_storm.py": ["--duration", "2", "--parallel", "4"],
     "chaos_kills.py": ["--duration", "5"],
-    "episode_chaos.py": ["--duration", "2", "--pause", "0.2"],
+    "episode_chaos.py": ["--duration", "2", "--pause", "0.2", "--quick"],
+    "episode_full_disk.py": ["--quick"],
+    "episode_sizes.py": ["--quick"],
     "processor_soak.py": ["--count", "20"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
     "ledger_chaos.py": ["--duration", "2"],
@@ -28,8 +30,8 @@ SMALLEST = {
     "result_transfer.py": ["--count", "12", "--largest", "2000000"],
 }
 PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
-# A warm-up that is long enough takes as long as all the others together.
-HEAVY = {"processor_soak.py", "soak.py"}
+# A warm-up that is long enough, and a disk that is filled, take as long as all the others together.
+HEAVY = {"episode_full_disk.py", "episode_sizes.py", "processor_soak.py", "soak.py"}
 
 
 def run(program: Path, *arguments: str) -> tuple[int, str]:
