@@ -7,6 +7,7 @@ shapes, sizes, numbers of settings and a command line without its secrets.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import math
@@ -28,6 +29,8 @@ __all__ = ["NAMESPACE", "incident_document", "job_document", "shape_of", "shapes
 
 NAMESPACE: Final = "jobs"
 _LIBRARIES: Final = ("numpy", "pandas", "scikit-learn")
+# Records of memguard's own: what their fields mean is known, and none is a value of data.
+_OURS: Final = ("memguard_integrations.", "memguard.estimate.")
 _MOST_ARGUMENTS: Final = 32
 _MOST_COLUMNS: Final = 10_000
 _LONGEST_WORD: Final = 120
@@ -131,11 +134,31 @@ def shape_of(name: str, value: object) -> dict[str, Any]:
             told["value"] = _setting(name, value)
         elif isinstance(value, str | bytes | bytearray):
             told["length"] = len(value)
+        elif _is_ours(value):
+            told["figures"] = _figures_of(value)
         else:
             told.update(_table(value))
     except Exception as error:  # noqa: BLE001 - the value's own code may raise anything
         told["trouble"] = type(error).__name__
     return told
+
+
+def _figures_of(record: Any) -> dict[str, Any]:
+    """Return the numbers and switches of a record of memguard's own, and how many its collections have."""
+    told: dict[str, Any] = {}
+    for each in dataclasses.fields(record):
+        value = getattr(record, each.name)
+        if isinstance(value, bool | int | float):
+            told[each.name] = _setting(each.name, value)
+        elif isinstance(value, list | tuple | dict):
+            told[f"{each.name}_count"] = len(value)
+        elif _is_ours(value):
+            told.update({f"{each.name}.{name}": inner for name, inner in _figures_of(value).items()})
+    return told
+
+
+def _is_ours(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and type(value).__module__.startswith(_OURS)
 
 
 def _setting(name: str, value: float | bool | None) -> object:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,26 @@ class Hostile:
         raise RuntimeError(SECRET)
 
 
+@dataclass
+class Outside:
+    """A record of somebody else's, whose numbers may be data."""
+
+    number: int
+
+
+@dataclass
+class Own:
+    """Stands for a record of an integration."""
+
+    rows: int
+    columns: tuple[int, ...]
+    name: str
+    inner: Own | None = None
+
+
+Own.__module__ = "memguard_integrations.tests"
+
+
 def test_shapes_tell_no_values() -> None:
     """Frames and arrays are told by their types and sizes, texts by their length, and what raises by its type."""
     pandas = pytest.importorskip("pandas")
@@ -244,4 +265,11 @@ def test_shapes_tell_no_values() -> None:
     assert told[7]["rows"] == 3
     assert told[8]["value"] == "[redacted]"
     assert SECRET not in json.dumps(told)
+    assert shape_of("x", Outside(3)) == {"name": "x", "type": f"{__name__}.Outside"}
+    assert shape_of("x", Own(3, (1, 2), "a", Own(4, (), "b"))).get("figures") == {
+        "rows": 3,
+        "columns_count": 2,
+        "inner.rows": 4,
+        "inner.columns_count": 0,
+    }
     assert shape_of("x", np.float32(3.0))["type"] == "numpy.float32"
