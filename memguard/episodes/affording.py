@@ -6,6 +6,7 @@ that names the sizes. It promises nothing of what others take meanwhile: the gua
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -52,6 +53,16 @@ def needed_bytes(episode: Any) -> int:
     if length is None:
         length = len(vector) if hasattr(vector, "__len__") else 0
     return size + _VECTOR_COPIES * 4 * int(length)
+
+
+def _bound_bytes(episodes: Sequence[Any]) -> float:
+    """Return no less than episodes need together, in a fifth of the time that each by itself takes."""
+    try:
+        characters = sum(map(len, [each.text for each in episodes]))
+        numbers = sum([0 if each.vector is None else len(each.vector) for each in episodes])
+    except (AttributeError, TypeError):  # no episodes: each is looked at, and then refused in better words
+        return math.inf
+    return len(episodes) * _EPISODE_BYTES + _OTHER_BYTES * characters + 4 * _VECTOR_COPIES * numbers
 
 
 class _Machine:
@@ -112,11 +123,16 @@ class Affording:
         Raises:
             CapacityExceeded: if one of them alone cannot be afforded; says sizes, bound and remedy.
         """
+        bound = _bound_bytes(episodes)
+        if bound <= SMALL_BYTES:
+            return [episodes]
+        room, name = self._room()
+        if bound <= room:
+            return [episodes]
         needs = [needed_bytes(each) for each in episodes]
         total = sum(needs)
         if total <= SMALL_BYTES:
             return [episodes]
-        room, name = self._room()
         if total > room:
             self._shed(total - room)
             room, name = self._room()
