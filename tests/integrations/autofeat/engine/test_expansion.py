@@ -24,8 +24,8 @@ from memguard_integrations.autofeat.engine.expansion import (
     ExpansionProgress,
     engineer_features,
     expand,
-    kernels,
 )
+from memguard_integrations.autofeat.engine.kernels import operations
 from memguard_integrations.autofeat.engine.scratch import ScratchFull
 from tests.support.expansions import ALL_TRANSFORMATIONS
 from tests.support.small_disks import small_disk_of
@@ -105,7 +105,8 @@ import gc, os, threading
 import numpy as np, pandas as pd
 from memguard.host import read_process_memory
 from memguard_integrations.autofeat.engine.columns import shared_pool
-from memguard_integrations.autofeat.engine.expansion import engineer_features, kernels
+from memguard_integrations.autofeat.engine.expansion import engineer_features
+from memguard_integrations.autofeat.engine.kernels import machine_code
 rng = np.random.default_rng(0)
 frames = [pd.DataFrame(rng.lognormal(size=(400 + 10 * n, 2)), columns=["a", f"c{n % 5}"]) for n in range(50)]
 def one(frame):
@@ -120,14 +121,13 @@ before = state()
 for frame in frames:
     one(frame)
 after = state()
-compiled = [len(each.signatures) for each in (kernels.candidate, kernels.against, kernels.profile)]
-print(after[0] - before[0], after[1] - before[1], after[2] - before[2], *compiled)
+print(after[0] - before[0], after[1] - before[1], after[2] - before[2], len(machine_code._engines))
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    grown, descriptors, threads, *compiled = map(int, done.stdout.split())
+    grown, descriptors, threads, loaded = map(int, done.stdout.split())
     assert grown < 2 * MIB
     assert (descriptors, threads) == (0, 0)
-    assert compiled == [1, 1, 1]
+    assert loaded == 1
 
 
 class StoppedError(Exception):
@@ -227,30 +227,7 @@ def test_the_steps_are_logged_where_that_is_wanted(caplog: pytest.LogCaptureFixt
     assert [text for text in caplog.messages if text.startswith("step 2: combining")]
 
 
-@pytest.mark.heavy
-def test_compiled_code_is_found_again_or_done_without(tmp_path: Path) -> None:
-    """Another process compiles nothing; one that can keep nothing compiles for itself and gets the same."""
-    program = """
-import numpy as np, pandas as pd, hashlib
-from memguard_integrations.autofeat.engine.expansion import engineer_features, kernels
-frame = pd.DataFrame(np.random.default_rng(0).lognormal(size=(60, 2)), columns=["a", "b"])
-made, _ = engineer_features(frame, max_steps=2)
-hits = sum(sum(each.stats.cache_hits.values()) for each in (kernels.candidate, kernels.against, kernels.profile))
-print(hits, hashlib.sha256(made.to_numpy().tobytes()).hexdigest())
-"""
-
-    nowhere = "import numba.core.caching as caching\ncaching.CacheImpl._locator_classes = []\n"
-    kept, without = (
-        subprocess.run(
-            [sys.executable, "-c", text], check=True, capture_output=True, text=True
-        ).stdout.split()
-        for text in (program, nowhere + program)
-    )
-    assert (kept[0], without[0]) == ("3", "0")
-    assert kept[1] == without[1]
-
-
 def test_every_operation_has_its_code() -> None:
     """What can be asked for is what the kernels know, in the order of their branches."""
-    assert set(ALL_TRANSFORMATIONS) == set(kernels.TRANSFORMATIONS)
-    assert list(kernels.OPERATIONS) == [*kernels.TRANSFORMATIONS, *kernels.COMBINATIONS]
+    assert set(ALL_TRANSFORMATIONS) == set(operations.TRANSFORMATIONS)
+    assert list(operations.OPERATIONS) == [*operations.TRANSFORMATIONS, *operations.COMBINATIONS]

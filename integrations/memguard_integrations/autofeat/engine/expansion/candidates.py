@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import sympy
 
+from memguard_integrations.autofeat.engine import kernels
 from memguard_integrations.autofeat.engine.columns import ColumnStore, Floats
-from memguard_integrations.autofeat.engine.expansion import kernels, symbols
+from memguard_integrations.autofeat.engine.expansion import symbols
 from memguard_integrations.autofeat.engine.expansion.decisions import Moments
-from memguard_integrations.autofeat.engine.expansion.kernels import COMBINATIONS, OPERATIONS
+from memguard_integrations.autofeat.engine.kernels.operations import COMBINATIONS, OPERATIONS
 
 __all__ = ["Candidate", "Candidates", "Feature", "Units"]
 

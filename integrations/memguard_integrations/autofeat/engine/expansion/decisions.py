@@ -34,7 +34,7 @@ from typing import Final
 import numpy as np
 
 from memguard_integrations.autofeat.engine.columns import Floats
-from memguard_integrations.autofeat.engine.expansion.kernels import BLOCK_ROWS
+from memguard_integrations.autofeat.engine.kernels.operations import BLOCK_ROWS
 
 __all__ = [
     "LEAST_VARIANCE",

@@ -17,8 +17,8 @@ from typing import Final, Self
 import numpy as np
 
 from memguard.units import MIB
+from memguard_integrations.autofeat.engine import kernels
 from memguard_integrations.autofeat.engine.columns import Floats
-from memguard_integrations.autofeat.engine.expansion import kernels
 from memguard_integrations.autofeat.engine.expansion.candidates import Candidate
 from memguard_integrations.autofeat.engine.expansion.decisions import (
     UNCORRELATED,
@@ -26,9 +26,9 @@ from memguard_integrations.autofeat.engine.expansion.decisions import (
     has_variance,
     largest_parent_correlation,
 )
-from memguard_integrations.autofeat.engine.expansion.kernels import OPERATIONS
 from memguard_integrations.autofeat.engine.expansion.references import References
 from memguard_integrations.autofeat.engine.expansion.symbols import is_sum
+from memguard_integrations.autofeat.engine.kernels.operations import OPERATIONS
 
 __all__ = ["Evaluation", "Judged"]
 
@@ -139,15 +139,15 @@ class Evaluation:
 
 def _compute(candidate: Candidate, parents: tuple[Floats, ...], out: Floats) -> tuple[Judged, float]:
     """Compute a candidate and judge it by itself and by its parents."""
-    sums = np.empty(5)
+    sums = np.empty(kernels.SUMS)
     known = [parent.moments for parent in candidate.parents]
-    is_finite = kernels.candidate(
+    kernels.candidate(
         OPERATIONS[candidate.operation], parents[0], parents[-1], known[0].mean, known[-1].mean, out, sums
     )
     dropped = Judged(candidate)
+    shift, first, second, *products, is_finite = sums.tolist()
     if not is_finite or not len(out):
         return dropped, 0.0
-    shift, first, second, *products = sums.tolist()
     moments = Moments.of_sums(len(out), shift, first, second)
     if not has_variance(out, moments):
         return dropped, 0.0

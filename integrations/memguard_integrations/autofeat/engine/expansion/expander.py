@@ -25,8 +25,8 @@ from memguard_integrations.autofeat.engine.expansion import symbols
 from memguard_integrations.autofeat.engine.expansion.candidates import Candidate, Candidates, Feature, Units
 from memguard_integrations.autofeat.engine.expansion.decisions import Moments
 from memguard_integrations.autofeat.engine.expansion.evaluation import Evaluation, Judged
-from memguard_integrations.autofeat.engine.expansion.kernels import COMBINATIONS
 from memguard_integrations.autofeat.engine.expansion.references import References
+from memguard_integrations.autofeat.engine.kernels.operations import COMBINATIONS
 from memguard_integrations.autofeat.engine.scratch import ScratchFull
 
 __all__ = ["DEFAULT_TRANSFORMATIONS", "Expansion", "ExpansionProgress", "expand"]

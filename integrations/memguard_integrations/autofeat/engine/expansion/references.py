@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from memguard_integrations.autofeat.engine import kernels
 from memguard_integrations.autofeat.engine.columns import Floats
-from memguard_integrations.autofeat.engine.expansion import kernels
 from memguard_integrations.autofeat.engine.expansion.decisions import Moments, standardised_band
 
 __all__ = ["References"]

@@ -1,4 +1,4 @@
-"""The arithmetic on whole columns, compiled once and kept on disk: nothing is compiled for a call.
+"""The arithmetic on whole columns, as numba compiles it. Only loaded where there is no machine code to be had yet.
 
 Comes in: float32 columns. Goes out: the values of a candidate with the bits that autofeat's compiled formulas give it,
 and the sums from which its variance and correlations follow. Values and sums are made block by block in one pass; the
@@ -8,72 +8,50 @@ values by code that may not be rearranged, the sums by code that may, since a gu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numba
 import numpy as np
+from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
 from memguard_integrations.autofeat.engine.columns import Floats
+from memguard_integrations.autofeat.engine.kernels.operations import BLOCK_ROWS, FIRST_COMBINATION
 
-__all__ = ["BLOCK_ROWS", "COMBINATIONS", "OPERATIONS", "TRANSFORMATIONS", "against", "candidate", "profile"]
+__all__ = ["CompiledAtAddresses", "for_addresses", "for_arrays"]
 
-# Names of operations, in the order of the branches in `_values`.
-TRANSFORMATIONS: Final = (
-    "exp",
-    "exp-",
-    "log",
-    "abs",
-    "sqrt",
-    "sin",
-    "cos",
-    "2^",
-    "^2",
-    "^3",
-    "1+",
-    "1-",
-    "1/",
-)
-COMBINATIONS: Final = ("x+y", "x*y", "x-y", "y-x")
-OPERATIONS: Final = {name: code for code, name in enumerate((*TRANSFORMATIONS, *COMBINATIONS))}
-
-_FIRST_COMBINATION: Final = len(TRANSFORMATIONS)
-# Rows to a block: a few columns of it stay in the first cache, and vector code has no remainder but in the last one. A
-# block is handed on as slices, which are gone through from 0; any other index would be checked for being negative.
-BLOCK_ROWS: Final = 1024
 _ZERO: Final = np.float32(0)
 _ONE: Final = np.float32(1)
 # Sums may be taken in any order and with fused multiplication; infinities and NaN keep their meaning.
 _SUMMING: Final = {"reassoc", "contract", "nsz"}
 
 # What is only read may also be a view that cannot be written to.
-_FLAG, _CODE, _NUMBER = numba.types.boolean, numba.types.int64, numba.types.float64
+_CODE, _NUMBER = numba.types.int64, numba.types.float64
 _READ = numba.types.Array(numba.types.float32, 1, "C", readonly=True)
 _TABLE = numba.types.float32[:, ::1]
 _WRITTEN, _CODES, _NUMBERS = numba.types.float32[::1], _CODE[::1], _NUMBER[::1]
+_NOTHING, _FLOATS_AT, _CODES_AT, _NUMBERS_AT = (
+    numba.types.void,
+    *(numba.types.CPointer(each) for each in (numba.types.float32, _CODE, _NUMBER)),  # type: ignore[no-untyped-call]
+)
+_SETTINGS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def _compiled(signature: Any, **options: Any) -> Callable[[_Function], _Function]:
-    """Compile once for one signature, from the disk where that can be had; ``None`` for a part of others."""
+def _part(**options: Any) -> Callable[[_Function], _Function]:
+    """Compile as a part of others, when one of them is compiled."""
 
     def compiled(function: _Function) -> _Function:
-        settings = {"nogil": True, "error_model": "numpy", **options}
-        if signature is None:
-            return numba.njit(**settings)(function)  # type: ignore[no-any-return]
-        try:
-            return numba.njit(signature, cache=True, **settings)(function)  # type: ignore[no-any-return]
-        except (OSError, RuntimeError):
-            # No directory for compiled code can be written to, or it is full: compile for this process alone.
-            return numba.njit(signature, **settings)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_SETTINGS, **options)(function)  # type: ignore[no-any-return]
 
     return compiled
 
 
-@_compiled(None)
+@_part()
 def _values(operation: int, x: Floats, y: Floats, out: Floats) -> None:  # noqa: C901, PLR0912
     """Compute rows of a candidate as autofeat's compiled formulas do: each step rounded to float32."""
     if operation == 0:
@@ -131,7 +109,7 @@ def _values(operation: int, x: Floats, y: Floats, out: Floats) -> None:  # noqa:
             out[i] = y[i] - x[i]
 
 
-@_compiled(None, fastmath=_SUMMING)
+@_part(fastmath=_SUMMING)
 def _mean(values: Floats) -> Any:
     total: Any = 0.0
     for i in range(len(values)):
@@ -139,7 +117,7 @@ def _mean(values: Floats) -> Any:
     return total / max(1, len(values))
 
 
-@_compiled(None, fastmath=_SUMMING)
+@_part(fastmath=_SUMMING)
 def _sums_with_one(values: Floats, x: Floats, shift: Any, mean_x: float) -> Any:
     first = second = with_x = 0.0
     for i in range(len(values)):
@@ -150,7 +128,7 @@ def _sums_with_one(values: Floats, x: Floats, shift: Any, mean_x: float) -> Any:
     return first, second, with_x
 
 
-@_compiled(None, fastmath=_SUMMING)
+@_part(fastmath=_SUMMING)
 def _sums_with_two(  # noqa: PLR0917
     values: Floats, x: Floats, y: Floats, shift: Any, mean_x: float, mean_y: float
 ) -> Any:
@@ -164,25 +142,10 @@ def _sums_with_two(  # noqa: PLR0917
     return first, second, with_x, with_y
 
 
-@_compiled(_FLAG(_CODE, _READ, _READ, _NUMBER, _NUMBER, _WRITTEN, _NUMBERS))
-def candidate(  # noqa: PLR0917
+@_part()
+def _candidate(  # noqa: PLR0917
     operation: int, x: Floats, y: Floats, mean_x: float, mean_y: float, out: Floats, sums: Numbers
-) -> bool:
-    """Compute a candidate and its sums in one pass.
-
-    Args:
-        operation: its code in `OPERATIONS`.
-        x: first parent, shape (rows,).
-        y: second parent; for a transformation the first again, and not looked at.
-        mean_x: mean of ``x``.
-        mean_y: mean of ``y``.
-        out: gets the values, shape (rows,); undefined behind the first block that has one which is not finite.
-        sums: gets, in double: a shift K near the mean, then the sums of v - K, (v - K)^2, (v - K)(x - mean_x) and
-            (v - K)(y - mean_y).
-
-    Returns:
-        Whether all values are finite. A double sum of finite floats is finite, so one sum tells.
-    """
+) -> None:
     rows = out.size
     shift = 0.0
     first = second = with_x = with_y = 0.0
@@ -192,7 +155,7 @@ def candidate(  # noqa: PLR0917
         _values(operation, of_x, of_y, values)
         if start == 0:
             shift = _mean(values)
-        if operation < _FIRST_COMBINATION:
+        if operation < FIRST_COMBINATION:
             a, b, c = _sums_with_one(values, of_x, shift, mean_x)
         else:
             a, b, c, d = _sums_with_two(values, of_x, of_y, shift, mean_x, mean_y)
@@ -201,12 +164,12 @@ def candidate(  # noqa: PLR0917
         second += b
         with_x += c
         if not np.isfinite(first):
-            return False
-    sums[0], sums[1], sums[2], sums[3], sums[4] = shift, first, second, with_x, with_y
-    return True
+            sums[5] = 0.0
+            return
+    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = shift, first, second, with_x, with_y, 1.0
 
 
-@_compiled(None, fastmath=_SUMMING)
+@_part(fastmath=_SUMMING)
 def _product_with_one(block: Floats, other: Floats) -> Any:
     total: Any = _ZERO
     for i in range(len(block)):
@@ -214,7 +177,7 @@ def _product_with_one(block: Floats, other: Floats) -> Any:
     return total
 
 
-@_compiled(None, fastmath=_SUMMING)
+@_part(fastmath=_SUMMING)
 def _product_with_four(block: Floats, one: Floats, two: Floats, three: Floats, four: Floats) -> Any:
     a: Any = _ZERO
     b: Any = _ZERO
@@ -229,21 +192,11 @@ def _product_with_four(block: Floats, one: Floats, two: Floats, three: Floats, f
     return a, b, c, d
 
 
-@_compiled(numba.types.void(_TABLE, _CODES, _WRITTEN, _TABLE, _NUMBER[:, ::1]))
-def against(values: Floats, chosen: Codes, shifts: Floats, references: Floats, products: Numbers) -> None:
-    """Sum the products of several candidates with all reference columns, block by block.
-
-    A block's sums are taken in float32, which is twice as fast as in double, and added up in double.
-
-    Args:
-        values: candidates, shape (candidates, rows).
-        chosen: which of them.
-        shifts: what is taken off each candidate's values, shape (candidates,).
-        references: shape (references, rows).
-        products: gets the sums, shape (candidates, references).
-    """
+@_part()
+def _against(  # noqa: PLR0917
+    values: Floats, chosen: Codes, shifts: Floats, references: Floats, products: Numbers, block: Floats
+) -> None:
     rows, count = values.shape[1], references.shape[0]
-    block = np.empty(BLOCK_ROWS, dtype=np.float32)
     for each in chosen:
         products[each, :] = 0.0
     for start in range(0, rows, BLOCK_ROWS):
@@ -273,15 +226,8 @@ def against(values: Floats, chosen: Codes, shifts: Floats, references: Floats, p
                 j += 1
 
 
-@_compiled(numba.types.void(_READ, _NUMBERS))
-def profile(values: Floats, told: Numbers) -> None:
-    """Look through a column once for what decides which transformations it may have.
-
-    Args:
-        values: shape (rows,).
-        told: gets the number of different values (3 for three or more; zeros are one value, NaN are one), whether
-            there is a NaN, whether there is a zero, the least and the greatest value (NaN aside; 0 if there is none).
-    """
+@_part()
+def _profile(values: Floats, told: Numbers) -> None:
     different, has_nan, has_zero, has_number = 0, False, False, False
     one, two = _ZERO, _ZERO
     least, greatest = _ZERO, _ZERO
@@ -303,3 +249,85 @@ def profile(values: Floats, told: Numbers) -> None:
             different = 3
     told[0] = min(3, different + has_nan)
     told[1], told[2], told[3], told[4] = has_nan, has_zero, least, greatest
+
+
+@_part()
+def _candidate_at(  # noqa: PLR0917
+    operation: int, x: Any, y: Any, rows: int, mean_x: float, mean_y: float, out: Any, sums: Any
+) -> None:
+    values = carray(out, rows)
+    _candidate(operation, carray(x, rows), carray(y, rows), mean_x, mean_y, values, carray(sums, 6))
+
+
+@_part()
+def _against_at(  # noqa: PLR0917
+    values: Any, count: int, rows: int, chosen: Any, asked: int, shifts: Any, references: Any, others: int,
+    products: Any, block: Any,
+) -> None:  # fmt: skip
+    _against(
+        carray(values, (count, rows)),
+        carray(chosen, asked),
+        carray(shifts, count),
+        carray(references, (others, rows)),
+        carray(products, (count, others)),
+        carray(block, BLOCK_ROWS),
+    )
+
+
+@_part()
+def _profile_at(values: Any, rows: int, told: Any) -> None:
+    _profile(carray(values, rows), carray(told, 5))
+
+
+_ARRAYS: Final[dict[str, tuple[Any, Any]]] = {
+    "candidate": (_candidate, _NOTHING(_CODE, _READ, _READ, _NUMBER, _NUMBER, _WRITTEN, _NUMBERS)),
+    "against": (_against, _NOTHING(_TABLE, _CODES, _WRITTEN, _TABLE, _NUMBER[:, ::1], _WRITTEN)),
+    "profile": (_profile, _NOTHING(_READ, _NUMBERS)),
+}
+_ADDRESSES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "candidate": (
+        _candidate_at,
+        (_CODE, _FLOATS_AT, _FLOATS_AT, _CODE, _NUMBER, _NUMBER, _FLOATS_AT, _NUMBERS_AT),
+    ),
+    "against": (
+        _against_at,
+        (_FLOATS_AT, _CODE, _CODE, _CODES_AT, _CODE, _FLOATS_AT, _FLOATS_AT, _CODE, _NUMBERS_AT, _FLOATS_AT),
+    ),
+    "profile": (_profile_at, (_FLOATS_AT, _CODE, _NUMBERS_AT)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledAtAddresses:
+    """A kernel that takes addresses.
+
+    Attributes:
+        symbol: its name in the module.
+        library: numba's, which has the module.
+    """
+
+    symbol: str
+    library: Any
+
+
+def for_arrays() -> dict[str, Callable[..., None]]:
+    """Return the kernels as functions of arrays, by name, compiled by numba or from numba's own files."""
+    return {name: _of_arrays(part.py_func, signature) for name, (part, signature) in _ARRAYS.items()}
+
+
+def _of_arrays(function: Callable[..., None], signature: Any) -> Callable[..., None]:
+    try:
+        return numba.njit(signature, cache=True, **_SETTINGS)(function)  # type: ignore[no-any-return]
+    except (OSError, RuntimeError):
+        # No directory for compiled code can be written to, or it is full: compile for this process alone.
+        return numba.njit(signature, **_SETTINGS)(function)  # type: ignore[no-any-return]
+
+
+def for_addresses() -> dict[str, CompiledAtAddresses]:
+    """Return the kernels as functions of addresses and lengths, by name."""
+    found = {}
+    for name, (part, arguments) in _ADDRESSES.items():
+        part.compile(arguments)
+        result = part.overloads[arguments]
+        found[name] = CompiledAtAddresses(result.fndesc.llvm_func_name, result.library)
+    return found
