@@ -42,6 +42,8 @@ def import_all():
     if CONTENDER == "engine":
         import memguard_integrations.autofeat.engine.expansion
         import memguard_integrations.autofeat.engine.selection
+        from memguard_integrations.autofeat.engine import kernels
+        kernels.load()
 
 def weighed(work):
     with open("/proc/self/clear_refs", "w") as marks:

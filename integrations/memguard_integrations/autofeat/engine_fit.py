@@ -17,7 +17,7 @@ from memguard.estimate import engine_bytes
 from memguard.host import private_bytes_now, read_process_memory
 from memguard.worker import current_job
 from memguard_integrations.autofeat.encode import Matrix, to_frame
-from memguard_integrations.autofeat.engine import AutoFeatClassifier, AutoFeatRegressor
+from memguard_integrations.autofeat.engine import AutoFeatClassifier, AutoFeatRegressor, kernels
 from memguard_integrations.autofeat.engine.columns import shared_pool
 from memguard_integrations.autofeat.engine.estimators.watching import FitWatch, watched
 from memguard_integrations.autofeat.engine.expansion import expand
@@ -32,6 +32,9 @@ __all__ = ["count_columns", "fit"]
 # Use beyond this share of the budget is a fit that its forecast was wrong about.
 _BRINK: Final = 0.97
 _LOOK_EVERY_S: Final = 0.1
+
+# The template imports this module: what it has loaded, no worker has to, and all of them share it.
+kernels.load()
 
 
 def fit(

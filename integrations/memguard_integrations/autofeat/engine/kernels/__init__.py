@@ -19,7 +19,7 @@ from memguard_integrations.autofeat.engine.kernels import machine_code
 from memguard_integrations.autofeat.engine.kernels.addresses import SUMS, of_addresses
 from memguard_integrations.autofeat.engine.kernels.operations import BLOCK_ROWS
 
-__all__ = ["SUMS", "against", "candidate", "profile"]
+__all__ = ["SUMS", "against", "candidate", "load", "profile"]
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -69,6 +69,11 @@ def profile(values: Floats, told: Numbers) -> None:
             there is a NaN, whether there is a zero, the least and the greatest value (NaN aside; 0 if there is none).
     """
     _kernels()["profile"](values, told)
+
+
+def load() -> None:
+    """Load the machine code now, as the first use does."""
+    _kernels()
 
 
 @cache
