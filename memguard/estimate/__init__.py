@@ -3,7 +3,8 @@
 Comes in: a request as counts (rows, columns, steps), and what a pilot on a few rows showed. Goes out: an
 `Estimate` with its spread, its parts and its reasons, what would fit a given budget, and what to leave out. This room
 reads no machine, runs no job and reserves nothing. Read records.py first, then autofeat.py, and engine.py for
-this project's own engine, shares.py for what that engine gets, light.py for what it leaves out.
+this project's own engine, shares.py for what that engine gets, light.py for what it leaves out; online.py for forecasts
+that learn from jobs that have run.
 """
 
 from memguard.estimate.autofeat import (
@@ -18,7 +19,9 @@ from memguard.estimate.autofeat import (
     what_fits,
 )
 from memguard.estimate.engine import LIGHT, estimate_engine
+from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
 from memguard.estimate.light import Relief, lightest_loss
+from memguard.estimate.online import OnlineEstimator
 from memguard.estimate.records import Estimate
 from memguard.estimate.shares import (
     FORMULAS_BYTES,
@@ -36,6 +39,11 @@ __all__ = [
     "AutoFeatRequest",
     "Estimate",
     "Fit",
+    "Influence",
+    "Learned",
+    "Lesson",
+    "OnlineEstimator",
+    "Prediction",
     "Relief",
     "bound_counts",
     "column_bound",

@@ -1,0 +1,134 @@
+"""Whether a stated miss rate is kept, and what to add where it is not. Pure.
+
+Comes in: of each first attempt what was reserved and what was used. Goes out: whether more were missed than chance
+allows, and by how much reservations grow until that ends. This module sizes nothing. Read `Watch` first.
+
+Two lines: it widens when so many misses would be chance in one of a hundred windows (binomial), and stops when the
+last ``1 / miss_rate`` attempts held at most one miss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["Calibration", "Watch", "binomial_tail"]
+
+# Long enough to see twice the rate of 5 %, short enough to forget a world that is gone.
+_WINDOW: Final = 100
+_CHANCE: Final = 0.01
+# A burst is seen in the last few as well: a new version shows in its first jobs.
+_BURST: Final = 10
+# No correction asks for more than this factor: beyond, cap and retry decide.
+_MOST_EXTRA: Final = math.log(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How well the rate was kept for one kind.
+
+    Attributes:
+        attempts: first attempts that were counted, ever.
+        misses: of those, ever.
+        recent_attempts: of the window.
+        recent_misses: of the window.
+        stated_rate: 0 to 1.
+        chance: of at least so many misses in the window if the stated rate held.
+        widened: whether reservations are larger now for it.
+    """
+
+    attempts: int
+    misses: int
+    recent_attempts: int
+    recent_misses: int
+    stated_rate: float
+    chance: float
+    widened: bool
+
+
+class Watch:
+    """The outcomes of one kind's first attempts."""
+
+    def __init__(self, miss_rate: float) -> None:
+        """Watch over a rate between 0 and 1."""
+        self.miss_rate = miss_rate
+        self.widened = False
+        self._excess: deque[float] = deque(maxlen=_WINDOW)
+        self._attempts = 0
+        self._misses = 0
+
+    def count(self, excess: float) -> bool:
+        """Count one first attempt.
+
+        Args:
+            excess: log(peak / reserved); above 0 is a miss.
+
+        Returns:
+            Whether it has just begun to widen.
+        """
+        self._excess.append(max(-50.0, min(50.0, excess)))
+        self._attempts += 1
+        self._misses += excess > 0
+        before, self.widened = self.widened, self._is_wide()
+        return self.widened and not before
+
+    def extra(self) -> float:
+        """Return what to add to the logarithm of a reservation: 0 unless widened.
+
+        It is what the last attempts would have needed for the rate to be kept among them.
+        """
+        if not self.widened:
+            return 0.0
+        recent = sorted(list(self._excess)[-self._calm() :])
+        place = min(len(recent) - 1, math.ceil((1 - self.miss_rate) * len(recent)))
+        return min(_MOST_EXTRA, max(0.0, recent[place]))
+
+    def strictness(self) -> float:
+        """Return what to aim at: the stated rate, or less where more than that was missed of late."""
+        # As if one miss had been seen at the stated rate before: one early miss is no proof.
+        seen = (self._recent(_WINDOW) + 1) / (len(self._excess) + 1 / self.miss_rate)
+        return self.miss_rate * min(1.0, self.miss_rate / seen)
+
+    def calibration(self) -> Calibration:
+        """Return the figures."""
+        count = len(self._excess)
+        misses = self._recent(_WINDOW)
+        chance = binomial_tail(misses, count, self.miss_rate)
+        return Calibration(self._attempts, self._misses, count, misses, self.miss_rate, chance, self.widened)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        return {
+            "excess": list(self._excess),
+            "attempts": self._attempts,
+            "misses": self._misses,
+            "widened": self.widened,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where another was."""
+        self._excess = deque((float(each) for each in state["excess"]), maxlen=_WINDOW)
+        self._attempts, self._misses = int(state["attempts"]), int(state["misses"])
+        self.widened = bool(state["widened"])
+
+    def _calm(self) -> int:
+        return min(_WINDOW, math.ceil(1 / self.miss_rate))
+
+    def _recent(self, most: int) -> int:
+        return sum(each > 0 for each in list(self._excess)[-most:])
+
+    def _is_wide(self) -> bool:
+        if self.widened:
+            return self._recent(self._calm()) > 1
+        return any(self._is_excessive(most) for most in (_BURST, _WINDOW))
+
+    def _is_excessive(self, most: int) -> bool:
+        return binomial_tail(self._recent(most), min(most, len(self._excess)), self.miss_rate) < _CHANCE
+
+
+def binomial_tail(misses: int, attempts: int, rate: float) -> float:
+    """Return the probability of at least so many misses where each has this rate, independently."""
+    below = sum(math.comb(attempts, k) * rate**k * (1 - rate) ** (attempts - k) for k in range(misses))
+    return max(0.0, 1.0 - below)

@@ -1,0 +1,185 @@
+"""What is remembered of one kind of job: a bounded number of observations, and who is near whom. Pure.
+
+Comes in: features and peaks in the order in which they are learned; no clock is asked, so none can mislead. Goes out:
+the observations that count, as rows of numbers with their neighbours. What is forgotten first is what is oldest, but
+never the largest peaks. This module predicts nothing. Read `History` first.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import sub
+from typing import Any, Final
+
+__all__ = ["NEIGHBOURS", "History", "Observation", "clean_features", "log_size"]
+
+NEIGHBOURS: Final = 5
+# Enough for a rate of 2 % to be seen five times; a prediction from so many takes a few milliseconds.
+MOST_OBSERVATIONS: Final = 256
+# The largest are kept however old they are: they are what a retry goes to.
+_EXTREMES: Final = 8
+_MOST_FEATURES: Final = 16
+_PAGE: Final = 4096
+# Where one of two jobs lacks a feature they differ in it by so much: a factor of e.
+_UNKNOWN_DISTANCE: Final = 1.0
+_LARGEST: Final = 1e300
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One job that has ended, or was killed at a limit.
+
+    Attributes:
+        id: the caller's, or a running number.
+        features: names and finite numbers.
+        peak_bytes: what it used at most; of a killed one the limit that it passed.
+        runtime_s: how long it ran; 1 where nobody told.
+        censored: whether the peak lay above ``peak_bytes``.
+    """
+
+    id: str
+    features: Mapping[str, float]
+    peak_bytes: float
+    runtime_s: float = 1.0
+    censored: bool = False
+
+    @property
+    def log_peak(self) -> float:
+        """The logarithm of the peak, at least a page's; of a censored one that of half a step to its retry."""
+        return math.log(max(_PAGE, self.peak_bytes)) + (math.log(1.25) if self.censored else 0.0)
+
+
+def clean_features(features: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the features that are finite numbers of at least 0, and what was left out, in words."""
+    kept: dict[str, float] = {}
+    left = []
+    for name, value in features.items():
+        number = _number(value)
+        if number is None:
+            left.append(f"the feature {str(name)[:40]!r} is no finite number of at least 0 and was left out")
+        elif len(kept) < _MOST_FEATURES:
+            kept[str(name)] = number
+        else:
+            left.append(f"the feature {str(name)[:40]!r} is one too many ({_MOST_FEATURES} count)")
+    return kept, tuple(left)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value) if not isinstance(value, str | bytes) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 <= number <= _LARGEST else None
+
+
+def log_size(value: float) -> float:
+    """Return log(1 + value), in which features are compared: they are sizes and counts."""
+    return math.log1p(value)
+
+
+class History:
+    """The observations of one kind that count, oldest first, and the nearest others of each."""
+
+    def __init__(self, most: int = MOST_OBSERVATIONS) -> None:
+        """Keep at most so many observations."""
+        self._most = most
+        self.names: list[str] = []
+        self.observations: list[Observation] = []
+        self.peaks: list[float] = []
+        self.rows: list[list[float | None]] = []
+        self.neighbours: list[list[tuple[float, int]]] = []
+        self._serial = 0
+        self._serials: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def largest(self) -> float:
+        """The logarithm of the largest peak."""
+        return max(self.peaks)
+
+    def add(self, observation: Observation) -> None:
+        """Learn one; the oldest that is no extreme is forgotten where there are too many."""
+        self._learn_names(observation.features)
+        row = self.row_of(observation.features)
+        self._serial += 1
+        mine = []
+        for position, other in enumerate(self.rows):
+            gap = _distance(row, other)
+            mine.append((gap, -self._serials[position]))
+            _keep_nearest(self.neighbours[position], (gap, -self._serial))
+        self.neighbours.append(sorted(mine)[:NEIGHBOURS])
+        self.rows.append(row)
+        self.observations.append(observation)
+        self.peaks.append(observation.log_peak)
+        self._serials.append(self._serial)
+        if len(self.observations) > self._most:
+            self.remove(self._oldest_common())
+
+    def remove(self, position: int) -> None:
+        """Forget the observation at a position."""
+        gone = -self._serials[position]
+        for each in (self.observations, self.peaks, self.rows, self.neighbours, self._serials):
+            del each[position]
+        for here, near in enumerate(self.neighbours):
+            if any(serial == gone for _, serial in near):
+                self.neighbours[here] = self._nearest(self.rows[here], skip=here)
+
+    def position_of(self, id_: str) -> int | None:
+        """Return where an observation is; ``None`` if it is not here."""
+        return next((at for at, each in enumerate(self.observations) if each.id == id_), None)
+
+    def row_of(self, features: Mapping[str, float]) -> list[float | None]:
+        """Return features as a row, in logarithms, ``None`` where one is missing."""
+        return [log_size(features[name]) if name in features else None for name in self.names]
+
+    def nearest(self, row: Sequence[float | None]) -> list[int]:
+        """Return the positions of the nearest observations, nearest first, among equals the latest."""
+        found = self._nearest(row, skip=-1)
+        return [bisect_left(self._serials, -serial) for _, serial in found]
+
+    def neighbours_of_all(self) -> list[list[int]]:
+        """Return for each observation the positions of those nearest to it, itself not among them."""
+        place = {-serial: at for at, serial in enumerate(self._serials)}
+        return [[place[serial] for _, serial in near] for near in self.neighbours]
+
+    def _nearest(self, row: Sequence[float | None], skip: int) -> list[tuple[float, int]]:
+        gaps = [
+            (_distance(row, other), -self._serials[at]) for at, other in enumerate(self.rows) if at != skip
+        ]
+        return sorted(gaps)[:NEIGHBOURS]
+
+    def _learn_names(self, features: Mapping[str, float]) -> None:
+        new = sorted(name for name in features if name not in self.names)
+        new = new[: _MOST_FEATURES - len(self.names)]
+        if new:
+            self.names += new
+            for row in self.rows:
+                row.extend([None] * len(new))
+            self.neighbours = [self._nearest(row, skip=at) for at, row in enumerate(self.rows)]
+
+    def _oldest_common(self) -> int:
+        line = sorted(self.peaks)[-min(_EXTREMES, len(self.peaks))]
+        return next((at for at, peak in enumerate(self.peaks) if peak < line), 0)
+
+
+def _keep_nearest(near: list[tuple[float, int]], candidate: tuple[float, int]) -> None:
+    if len(near) < NEIGHBOURS or candidate < near[-1]:
+        insort(near, candidate)
+        del near[NEIGHBOURS:]
+
+
+def _distance(one: Sequence[float | None], other: Sequence[float | None]) -> float:
+    if None not in one and None not in other:
+        return float(sum(map(abs, map(sub, one, other))))
+    total = 0.0
+    for mine, theirs in zip(one, other, strict=True):
+        if mine is not None and theirs is not None:
+            total += abs(mine - theirs)
+        elif mine is not theirs:
+            total += _UNKNOWN_DISTANCE
+    return total

@@ -1,0 +1,218 @@
+"""What is known of one kind of job in one world: its history, what runs now, and how well sizes were kept. Pure.
+
+Comes in: what was reserved, and what became of it, each perhaps twice, wrong or never. Goes out: a history that may be
+believed. A kill teaches at once that a peak was above its limit; an absurd peak waits until another confirms it; what
+was withdrawn or superseded is out. Read `Kind.learn` first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from memguard.estimate.calibration import Watch
+from memguard.estimate.forecast import Learned, Lesson
+from memguard.estimate.headroom import deviation_of
+from memguard.estimate.history import MOST_OBSERVATIONS, History, Observation
+from memguard.estimate.sizing import Aim, Sizer
+
+__all__ = ["Kind"]
+
+# So many times larger than the largest seen, and than what was predicted: more likely a fault of measuring than a job.
+_ABSURD: Final = math.log(32)
+_LEAST_TO_JUDGE: Final = 3
+# A second one within this factor confirms the first.
+_CONFIRMS: Final = math.log(4)
+_MOST_ASIDE: Final = 4
+# Jobs that were predicted and never heard of again do not count for ever.
+_MOST_PENDING: Final = 512
+_MOST_IDS: Final = 2 * MOST_OBSERVATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A first attempt that has not ended: whose, and the logarithm of what was predicted, in bytes."""
+
+    id: str
+    features: Mapping[str, float]
+    reserved: float
+
+
+class Kind:
+    """One kind of job in one world. Not safe for threads: its estimator locks."""
+
+    def __init__(self, miss_rate: float) -> None:
+        """Begin with no history."""
+        self.history = History()
+        self.watch = Watch(miss_rate)
+        self.largest_share = 0.0
+        self._pending: list[_Pending] = []
+        self._aside: list[Observation] = []
+        self._ids: dict[str, None] = {}
+        self._sizer: Sizer | None = None
+        self._spread: float | None = None
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the logarithms of its peaks."""
+        if self._spread is None:
+            self._spread = deviation_of(self.history.peaks)
+        return self._spread
+
+    @property
+    def pending(self) -> int:
+        """How many predicted jobs have not ended."""
+        return len(self._pending)
+
+    @property
+    def aside(self) -> int:
+        """How many observations are not believed yet."""
+        return len(self._aside)
+
+    @property
+    def independent(self) -> float:
+        """How many observations count as independent of what comes.
+
+        The first to end of a wave are the short and small ones, and all that are predicted meanwhile are missed or
+        held together; so a history counts by its share of all jobs that were begun.
+        """
+        count = len(self.history)
+        return count * math.sqrt(count / (count + self.pending)) if count else 0.0
+
+    def sizer(self) -> Sizer:
+        """Return what sizes by the present history, which must not be empty."""
+        if self._sizer is None:
+            rate = self.watch.miss_rate
+            self._sizer = Sizer(self.history, Aim(rate, rate, len(self.history), 0.0))
+        return self._sizer
+
+    def expect(self, id_: str, features: Mapping[str, float], reserved_bytes: float) -> None:
+        """Note that a job was predicted and is about to run."""
+        if id_ and any(each.id == id_ for each in self._pending):
+            return
+        self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes))))
+        del self._pending[:-_MOST_PENDING]
+
+    def learn(self, observation: Observation, superseded: str = "") -> Learned:
+        """Learn from a job that has ended or was killed."""
+        if superseded:
+            self.withdraw(superseded)
+        if observation.id in self._ids and not self._is_continued(observation):
+            return Learned(Lesson.DUPLICATE, f"{observation.id} is known already")
+        retried = self._drop_censored(observation)
+        missed, widened = self._judge(observation, retried)
+        self._remember_id(observation.id)
+        reason = "" if not self._is_absurd(observation) else self._doubted(observation)
+        if reason:
+            return Learned(Lesson.SET_ASIDE, reason, missed, widened)
+        self._add(observation)
+        return Learned(Lesson.LEARNED, "", missed, widened)
+
+    def withdraw(self, id_: str) -> bool:
+        """Leave an observation out from now on; returns whether it was there."""
+        self._aside = [each for each in self._aside if each.id != id_]
+        at = self.history.position_of(id_)
+        if at is None:
+            return False
+        self.history.remove(at)
+        self._sizer = self._spread = None
+        return True
+
+    def _is_continued(self, observation: Observation) -> bool:
+        at = self.history.position_of(observation.id)
+        if at is None:
+            return False
+        known = self.history.observations[at]
+        # A job that was killed ends later, or is killed again at a higher limit.
+        return known.censored and (not observation.censored or observation.peak_bytes > known.peak_bytes)
+
+    def _drop_censored(self, observation: Observation) -> bool:
+        """Forget the kill that an observation completes; returns whether there was one."""
+        for at, known in enumerate(self.history.observations):
+            same = known.id == observation.id or known.features == observation.features
+            if known.censored and same and observation.peak_bytes >= known.peak_bytes:
+                self.history.remove(at)
+                return True
+        return False
+
+    def _judge(self, observation: Observation, retried: bool) -> tuple[bool | None, bool]:
+        """Count the outcome of the first attempt that an observation ends."""
+        at = None if retried else self._pending_of(observation)
+        if at is None:
+            return None, False
+        reserved = self._pending.pop(at).reserved
+        # A kill below what was predicted is somebody else's limit, and tells nothing of the prediction.
+        excess = observation.log_peak - reserved
+        if observation.censored and math.log(max(1.0, observation.peak_bytes)) < reserved - 1e-6:
+            return None, False
+        return excess > 0, self.watch.count(excess)
+
+    def _pending_of(self, observation: Observation) -> int | None:
+        for at, each in enumerate(self._pending):
+            if each.id == observation.id:
+                return at
+        for at, each in enumerate(self._pending):
+            if each.features == observation.features:
+                return at
+        return 0 if self._pending else None
+
+    def _is_absurd(self, observation: Observation) -> bool:
+        if len(self.history) < _LEAST_TO_JUDGE or observation.log_peak < self.history.largest + _ABSURD:
+            return False
+        guesses = self.sizer().guesses(observation.features)
+        return observation.log_peak > max(guesses) + _ABSURD
+
+    def _doubted(self, observation: Observation) -> str:
+        """Set an observation aside and return why; believe one that is confirmed, and what confirms it."""
+        near = [each for each in self._aside if abs(each.log_peak - observation.log_peak) < _CONFIRMS]
+        if near:
+            for each in near:
+                self._add(each)
+            self._aside = [each for each in self._aside if each not in near]
+            return ""
+        self._aside = [*self._aside, observation][-_MOST_ASIDE:]
+        return "more than 32 times the largest seen and the predicted: not believed until another confirms it"
+
+    def _add(self, observation: Observation) -> None:
+        self.history.add(observation)
+        self._sizer = self._spread = None
+
+    def _remember_id(self, id_: str) -> None:
+        self._ids.pop(id_, None)
+        self._ids[id_] = None
+        if len(self._ids) > _MOST_IDS:
+            del self._ids[next(iter(self._ids))]
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes, as JSON has it."""
+        return {
+            "observations": [asdict(each) for each in self.history.observations],
+            "names": list(self.history.names),
+            "aside": [asdict(each) for each in self._aside],
+            "pending": [asdict(each) for each in self._pending],
+            "ids": list(self._ids),
+            "largest_share": self.largest_share,
+            "watch": self.watch.state(),
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any], miss_rate: float) -> Kind:
+        """Return the kind that a state tells of.
+
+        Raises:
+            KeyError: if something is missing.
+            TypeError: if something is of another type.
+            ValueError: if a number is none.
+        """
+        kind = cls(miss_rate)
+        kind.history.names = [str(each) for each in state["names"]]
+        for each in state["observations"]:
+            kind.history.add(Observation(**each))
+        kind._aside = [Observation(**each) for each in state["aside"]]
+        kind._pending = [_Pending(**each) for each in state["pending"]]
+        kind._ids = dict.fromkeys(str(each) for each in state["ids"])
+        kind.largest_share = float(state["largest_share"])
+        kind.watch.restore(state["watch"])
+        return kind

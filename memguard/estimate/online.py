@@ -1,0 +1,398 @@
+"""Forecasts that learn: the peak of a job from what jobs of its kind used before, with a stated rate of being wrong.
+
+Comes in: the kind of a job, its features as far as they are known before it runs, and later what it used. Goes out:
+what to reserve, why, and whether the rate is promised. It reads no machine and no clock and keeps nothing on disk;
+`state_dict` is for whoever does. Read `OnlineEstimator` first, then kind.py, sizing.py, headroom.py.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from memguard.estimate.calibration import Calibration
+from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
+from memguard.estimate.headroom import RETRY_FACTOR, least_for_promise
+from memguard.estimate.history import Observation, clean_features
+from memguard.estimate.kind import Kind
+from memguard.estimate.records import Estimate
+from memguard.estimate.sizing import Aim, Size
+from memguard.units import MIB, format_bytes
+
+__all__ = ["REQUEST_FEATURES", "OnlineEstimator"]
+
+# Names under which a user's own figure comes: a feature like others, and a cap.
+REQUEST_FEATURES: Final = ("preset_bytes", "request_bytes")
+_PRIOR_FEATURE: Final = "prior_bytes"
+_SCHEMA: Final = "memguard.estimator/1"
+_MOST_KINDS: Final = 1000
+# What a job gets of which nothing at all is known.
+_UNKNOWN_BYTES: Final = 1024 * MIB
+# Logarithms of peaks of one kind spread about so much where no kind tells better: a factor of 1.4.
+_USUAL_SPREAD: Final = 0.35
+_LEAST_FOR_SPREAD: Final = 5
+# Below so many observations of its own a kind also hears what it used in another world.
+_LEAST_OWN: Final = 5
+_MOST_LOG: Final = 690.0
+_MOST_BYTES: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job to be sized: who, what is known, and what it may have at most, in bytes."""
+
+    key: tuple[str, str]
+    features: Mapping[str, float]
+    request: float
+    capacity: float
+    prior: Estimate | None
+    notes: tuple[str, ...]
+
+
+class OnlineEstimator:
+    """Sizes jobs by what jobs of their kind used, one history per kind and world. Safe for threads.
+
+    A rate is promised over many jobs of a kind that resemble the past ones, not for one job and not for a world that
+    has changed; what is missed then is seen, told and answered by wider sizes. Memory is bounded: 256 observations
+    for each of the 1000 kinds that were used last.
+
+    Example:
+        >>> estimator = OnlineEstimator(miss_rate=0.05)
+        >>> for number in range(40):
+        ...     learned = estimator.observe("sort", {"rows": 1000 + number}, peak_bytes=2e6 + 2000 * number)
+        >>> prediction = estimator.predict("sort", {"rows": 1020, "request_bytes": 8e6})
+        >>> prediction.promised, 2.0e6 < prediction.bytes < 2.1e6
+        (True, True)
+    """
+
+    def __init__(self, miss_rate: float = 0.05, capacity_bytes: int | None = None) -> None:
+        """Begin with no history.
+
+        Args:
+            miss_rate: share of first attempts that may use more than was predicted, above 0, at most 0.5.
+            capacity_bytes: nothing larger is ever predicted; ``None`` for no bound.
+
+        Raises:
+            ValueError: if the rate or the capacity is out of range.
+        """
+        if not 0 < miss_rate <= 0.5:
+            raise ValueError(f"miss_rate must be above 0 and at most 0.5, not {miss_rate}")
+        if capacity_bytes is not None and capacity_bytes < 1:
+            raise ValueError(f"capacity_bytes must be at least 1, not {capacity_bytes}")
+        self.miss_rate = float(miss_rate)
+        self.capacity_bytes = capacity_bytes
+        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._lock = threading.Lock()
+        self._serial = 0
+
+    def predict(
+        self,
+        kind: str,
+        features: Mapping[str, Any] | None = None,
+        *,
+        job_id: str = "",
+        world: str = "",
+        prior: Estimate | None = None,
+        tentative: bool = False,
+        explain: bool = True,
+    ) -> Prediction:
+        """Return what to reserve for a job.
+
+        Args:
+            kind: histories are kept per kind.
+            features: what is known before it runs: sizes and counts of at least 0. ``request_bytes`` or
+                ``preset_bytes`` is the user's own figure, and a cap unless past jobs went above it. What is no finite
+                number is left out, and told.
+            job_id: of the job, if it is to be recognised when it is observed.
+            world: machine and library versions; histories of other worlds are no more than a prior.
+            prior: an estimate from first principles: all there is without history, a feature with one.
+            tentative: a look only: no job is about to run.
+            explain: whether to find out which observations moved it.
+        """
+        job = self._job(kind, features, world, prior)
+        with self._lock:
+            found = self._kind(job.key)
+            prediction = self._with_history(job, found, explain) if len(found.history) else self._cold(job)
+            if not tentative:
+                found.expect(job_id, job.features, prediction.bytes)
+            return prediction
+
+    def observe(
+        self,
+        kind: str,
+        features: Mapping[str, Any] | None = None,
+        *,
+        peak_bytes: float | None = None,
+        exceeded_bytes: float | None = None,
+        runtime_s: float | None = None,
+        job_id: str = "",
+        world: str = "",
+        prior: Estimate | None = None,
+        supersedes: str = "",
+    ) -> Learned:
+        """Learn from a job that has ended.
+
+        Args:
+            kind: as predicted.
+            features: as predicted.
+            peak_bytes: what it used at most.
+            exceeded_bytes: instead, after a kill: the limit that it passed. The peak of its retry may follow.
+            runtime_s: how long it ran; longer jobs count for more.
+            job_id: of the job; what is known already is not learned twice.
+            world: as predicted.
+            prior: as predicted.
+            supersedes: id of an observation that is wrong and left out from now on.
+
+        Raises:
+            ValueError: if not exactly one of ``peak_bytes`` and ``exceeded_bytes`` is given.
+        """
+        if (peak_bytes is None) == (exceeded_bytes is None):
+            raise ValueError("give either peak_bytes or exceeded_bytes")
+        figure = peak_bytes if peak_bytes is not None else exceeded_bytes
+        if not _is_size(figure):
+            return Learned(
+                Lesson.REFUSED, f"a peak is a finite number of bytes from 0 to 4 EiB, not {_shown(figure)}"
+            )
+        job = self._job(kind, features, world, prior)
+        with self._lock:
+            self._serial += 1
+            observation = Observation(
+                id=job_id or f"#{self._serial}",
+                features=job.features,
+                peak_bytes=float(figure or 0),
+                runtime_s=float(runtime_s) if runtime_s and 0 < runtime_s < math.inf else 1.0,
+                censored=exceeded_bytes is not None,
+            )
+            found = self._kind(job.key)
+            learned = found.learn(observation, supersedes)
+            if len(found.history):
+                # Made ready here, since whoever predicts has a job that waits.
+                found.sizer()
+            if learned.lesson is Lesson.LEARNED and job.request < math.inf:
+                found.largest_share = max(found.largest_share, observation.peak_bytes / max(1.0, job.request))
+            return learned
+
+    def retry_bytes(
+        self,
+        kind: str,
+        features: Mapping[str, Any] | None = None,
+        *,
+        exceeded_bytes: float,
+        world: str = "",
+    ) -> int:
+        """Return what to reserve for a job that passed a limit: 1.5 times that, or the largest seen if that is more.
+
+        The user's request caps it while it is above what was exceeded, the capacity always.
+        """
+        job = self._job(kind, features, world, None)
+        with self._lock:
+            found = self._kinds.get(job.key)
+            largest = math.exp(found.history.largest) if found and len(found.history) else 0.0
+        wanted = max(RETRY_FACTOR * exceeded_bytes, largest)
+        if job.request > exceeded_bytes:
+            wanted = min(wanted, job.request)
+        return _whole(min(wanted, job.capacity))
+
+    def withdraw(self, kind: str, job_id: str, *, world: str = "") -> bool:
+        """Leave an observation out from now on, since it is contradicted; returns whether it was there."""
+        with self._lock:
+            found = self._kinds.get((kind, world))
+            return found is not None and found.withdraw(job_id)
+
+    def calibration(self) -> dict[tuple[str, str], Calibration]:
+        """Return how well the rate was kept, by kind and world."""
+        with self._lock:
+            return {key: kind.watch.calibration() for key, kind in sorted(self._kinds.items())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that was learned, as JSON has it; `load_state_dict` takes it."""
+        with self._lock:
+            kinds = [{"kind": key[0], "world": key[1], **kind.state()} for key, kind in self._kinds.items()]
+            return {"schema": _SCHEMA, "miss_rate": self.miss_rate, "serial": self._serial, "kinds": kinds}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[str, ...]:
+        """Go on where another estimator was. Nothing is changed if it fails.
+
+        Args:
+            state: what `state_dict` returned.
+            strict: whether a kind that cannot be read fails the whole; else it is left out.
+
+        Returns:
+            What was left out and why, in words.
+
+        Raises:
+            ValueError: if the schema is another, or, with ``strict``, something cannot be read.
+        """
+        if state.get("schema") != _SCHEMA:
+            raise ValueError(f"this reads {_SCHEMA}, not {state.get('schema')!r}")
+        kinds: dict[tuple[str, str], Kind] = {}
+        left = []
+        for each in state.get("kinds", ()):
+            try:
+                kinds[str(each["kind"]), str(each["world"])] = Kind.restore(each, self.miss_rate)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                left.append(f"a kind cannot be read: {error!r}")
+        if left and strict:
+            raise ValueError("; ".join(left))
+        with self._lock:
+            self._kinds, self._serial = kinds, int(state.get("serial", 0))
+        return tuple(left)
+
+    def _job(self, kind: str, features: Mapping[str, Any] | None, world: str, prior: Estimate | None) -> _Job:
+        kept, notes = clean_features(features or {})
+        if prior is not None:
+            kept[_PRIOR_FEATURE] = float(prior.expected_bytes)
+        requests = [kept[name] for name in REQUEST_FEATURES if kept.get(name)]
+        capacity = float(self.capacity_bytes or _MOST_BYTES)
+        return _Job((kind, world), kept, min(requests, default=math.inf), capacity, prior, notes)
+
+    def _kind(self, key: tuple[str, str]) -> Kind:
+        """Return a kind, made if need be, as the one used last."""
+        found = self._kinds.pop(key, None) or Kind(self.miss_rate)
+        self._kinds[key] = found
+        if len(self._kinds) > _MOST_KINDS:
+            del self._kinds[next(iter(self._kinds))]
+        return found
+
+    def _with_history(self, job: _Job, kind: Kind, explain: bool) -> Prediction:
+        usual = self._usual_spread(job.key)
+        sizer = kind.sizer()
+        aim = Aim(self.miss_rate, kind.watch.strictness(), kind.independent, usual)
+        size = sizer.size(job.features, aim)
+        wanted = _bytes(size.reserve + kind.watch.extra())
+        elsewhere = self._elsewhere(job) if len(kind.history) < _LEAST_OWN else 0.0
+        wanted = max(wanted, elsewhere)
+        capped = self._capped(job, kind, wanted)
+        promised = capped >= wanted and min(sizer.effective, kind.independent) >= least_for_promise(
+            self.miss_rate
+        )
+        moved = sizer.moved_by(job.features, aim) if explain else []
+        past = kind.history.observations
+        return Prediction(
+            bytes=_whole(capped),
+            expected_bytes=_whole(min(_bytes(size.centre), capped)),
+            low_bytes=_whole(min(_bytes(size.low), capped)),
+            high_bytes=_whole(max(wanted, capped)),
+            miss_rate=self.miss_rate,
+            promised=promised,
+            observations=len(kind.history),
+            reasons=(
+                *_told(size, kind, capped, wanted, elsewhere),
+                *self._told_of_promise(kind, promised),
+                *job.notes,
+            ),
+            influences=tuple(
+                Influence(past[at].id, past[at].peak_bytes, _signed(by)) for at, by in moved if abs(by) >= 1
+            ),
+            centre=size.name,
+        )
+
+    def _capped(self, job: _Job, kind: Kind, wanted: float) -> float:
+        """Return a size between the smallest seen and the caps; a request that jobs went above is no cap."""
+        least = math.exp(min(each.log_peak for each in kind.history.observations))
+        request = job.request if math.exp(kind.history.largest) <= job.request else math.inf
+        return min(max(wanted, least), request, job.capacity)
+
+    def _cold(self, job: _Job) -> Prediction:
+        """Return a size for a kind without history."""
+        wanted, why = self._cold_size(job)
+        capped = min(wanted, job.request, job.capacity)
+        expected = min(capped, job.prior.expected_bytes if job.prior else capped)
+        low = min(expected, job.prior.low_bytes if job.prior else 0)
+        reasons = (why, "no job of this kind has ended here: nothing is promised", *job.notes)
+        return Prediction(
+            _whole(capped), _whole(expected), int(low), _whole(wanted), self.miss_rate, False, 0, reasons
+        )
+
+    def _cold_size(self, job: _Job) -> tuple[float, str]:
+        if elsewhere := self._elsewhere(job):
+            return elsewhere, f"the same kind used up to {format_bytes(int(elsewhere))} in another world"
+        if job.prior is not None:
+            return float(job.prior.high_bytes), f"first principles say {job.prior}"
+        if share := self._share_of_requests(job):
+            return share * job.request, f"other kinds used at most {share:.0%} of what was requested for them"
+        if job.request < math.inf:
+            return job.request, f"the request of {format_bytes(int(job.request))} is all that is known"
+        return float(_UNKNOWN_BYTES), "nothing is known of it"
+
+    def _elsewhere(self, job: _Job) -> float:
+        """Return the largest peak of the kind in other worlds; 0 if there is none."""
+        name, world = job.key
+        others = [kind for (other, where), kind in self._kinds.items() if other == name and where != world]
+        return max((math.exp(kind.history.largest) for kind in others if len(kind.history)), default=0.0)
+
+    def _share_of_requests(self, job: _Job) -> float:
+        """Return the share of a request that a new kind stays below; 0 if too few kinds tell.
+
+        Kinds stand for each other here: above the largest of n lies the next with probability 1 / (n + 1).
+        """
+        shares = sorted(kind.largest_share for kind in self._kinds.values() if kind.largest_share > 0)
+        if job.request == math.inf or len(shares) < least_for_promise(self.miss_rate):
+            return 0.0
+        place = math.ceil((1 - self.miss_rate) * (len(shares) + 1) - 1e-9)
+        return min(1.0, shares[place - 1])
+
+    def _usual_spread(self, but: tuple[str, str]) -> float:
+        spreads = [
+            kind.spread
+            for key, kind in self._kinds.items()
+            if key != but and len(kind.history) >= _LEAST_FOR_SPREAD
+        ]
+        return statistics.median(spreads) if spreads else _USUAL_SPREAD
+
+    def _told_of_promise(self, kind: Kind, promised: bool) -> tuple[str, ...]:
+        seen = kind.watch.calibration()
+        said = []
+        if seen.widened:
+            said.append(
+                f"{seen.recent_misses} of the last {seen.recent_attempts} were missed, more than {self.miss_rate:.0%} "
+                f"allows: sizes are {math.exp(kind.watch.extra()):.2f} times as large until that ends"
+            )
+        if not promised:
+            need = least_for_promise(self.miss_rate)
+            said.append(
+                f"nothing is promised: {len(kind.history)} jobs ended and {kind.pending} have not; "
+                f"{self.miss_rate:.0%} takes {need} that count"
+            )
+        return tuple(said)
+
+
+def _told(size: Size, kind: Kind, capped: float, wanted: float, elsewhere: float) -> tuple[str, ...]:
+    count = len(kind.history)
+    rule = "the promised rate asks for" if size.by_promise else "it costs least to have"
+    said = [
+        f"{size.name} of {count} jobs says {format_bytes(int(_bytes(size.centre)))}",
+        f"{rule} {math.expm1(size.headroom):+.1%} to that guess",
+    ]
+    if elsewhere >= wanted:
+        said.append(f"in another world it used up to {format_bytes(int(elsewhere))}, and few jobs ended here")
+    if capped < wanted:
+        said.append(f"capped at {format_bytes(int(capped))}; without the cap {format_bytes(_whole(wanted))}")
+    if kind.aside:
+        said.append(f"{kind.aside} absurd peaks were set aside")
+    return tuple(said)
+
+
+def _shown(value: Any) -> str:
+    # An integer may have more digits than Python agrees to write.
+    return "a number far above" if isinstance(value, int) and value > _MOST_BYTES else repr(value)[:40]
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= _MOST_BYTES
+
+
+def _bytes(logarithm: float) -> float:
+    return math.exp(min(_MOST_LOG, logarithm))
+
+
+def _whole(size: float) -> int:
+    return math.ceil(min(max(size, 1.0), _MOST_BYTES))
+
+
+def _signed(size: float) -> int:
+    return round(max(-float(_MOST_BYTES), min(float(_MOST_BYTES), size)))
