@@ -161,8 +161,27 @@ class _Search:
         is_common = len(some) > _MOST_RANKED
         if self._passing is None and not is_common:
             return self._asked("words.rowid, -bm25(words)", match, _MOST_RANKED)
-        most = _FEW_RANKED if is_common else _MOST_RANKED
-        return self._scored(map(_counted, self._asked("words.rowid, memguard_counts(words)", match, most)))
+        found = self._counted(match, _FEW_RANKED if is_common else _MOST_RANKED)
+        if is_common and match == any_of(self._terms):
+            return list({**dict(self._scored(found)), **dict(self._with_rare())}.items())
+        return self._scored(found)
+
+    def _with_rare(self) -> list[_Scored]:
+        """Return rows that have a rare one of the terms: common ones beside it would leave no room for old texts."""
+        rare, left = list[str](), _MOST_RANKED
+        for having, term in sorted(zip(self._figures.having, self._terms, strict=True)):
+            left -= having
+            if left < 0:
+                break
+            rare.append(term)
+        if not rare:
+            return []
+        match = f"({any_of(rare)}) AND ({any_of(self._terms)})"
+        counted = self._counted(match, _MOST_RANKED)
+        return self._scored((row, size, counts[len(rare) :]) for row, size, counts in counted)
+
+    def _counted(self, match: str, most: int) -> Iterator[_Counted]:
+        return map(_counted, self._asked("words.rowid, memguard_counts(words)", match, most))
 
     def _asked(self, what: str, match: str, most: int) -> list[Any]:
         """Return what is asked of rows that match and meet the condition, the newest first."""

@@ -86,3 +86,17 @@ def test_of_a_common_word_the_newest_are_ranked(tmp_path: Path, monkeypatch: pyt
             "odd"
         }
         assert store.search_episodes_by_text("common rare")[0].episode.text.startswith("rare")
+
+
+def test_common_words_hide_no_rare_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old text with a query's rare word is found, be the others in as many newer texts as may be."""
+    monkeypatch.setattr("memguard.episodes.words._MOST_RANKED", 100)
+    monkeypatch.setattr("memguard.episodes.words._FEW_RANKED", 60)
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episode(Episode(text="a rare one", id="rare"))
+        store.add_episode(Episode(text="one that is common as well as rare", id="both"))
+        store.add_episodes(Episode(text="common and more") for _ in range(400))
+        store.index()
+        hits = store.search_episodes_by_text("more of the common rare", 5)
+        assert {hit.id for hit in hits[:2]} == {"both", "rare"}
+        assert hits[0].score > hits[1].score > hits[2].score > 0
