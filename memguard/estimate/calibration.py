@@ -56,34 +56,38 @@ class Watch:
         self.miss_rate = miss_rate
         self.widened = False
         self._excess: deque[float] = deque(maxlen=_WINDOW)
+        self._uncorrected: deque[float] = deque(maxlen=_WINDOW)
         self._attempts = 0
         self._misses = 0
 
-    def count(self, excess: float) -> bool:
+    def count(self, excess: float, uncorrected: float | None = None) -> bool:
         """Count one first attempt.
 
         Args:
             excess: log(peak / reserved); above 0 is a miss.
+            uncorrected: the same had `extra` not been added and nothing been capped; ``None`` where it is the same.
 
         Returns:
             Whether it has just begun to widen.
         """
-        self._excess.append(max(-50.0, min(50.0, excess)))
+        self._excess.append(_bounded(excess))
+        self._uncorrected.append(_bounded(excess if uncorrected is None else uncorrected))
         self._attempts += 1
         self._misses += excess > 0
         before, self.widened = self.widened, self._is_wide()
         return self.widened and not before
 
     def extra(self) -> float:
-        """Return what to add to the logarithm of a reservation: 0 unless widened.
+        """Return what to add to the logarithm of a reservation, at least 0.
 
-        It is what the last attempts would have needed for the rate to be kept among them.
+        It is what the attempts of the window would have needed for the rate to be kept, as a conformal quantile of
+        errors made in earnest: in a world that drifts those are larger than any that a history tells of itself. It is
+        no more than any of the last few needed, so that one leap is not paid for a hundred times; while more are missed
+        than chance allows it is just that.
         """
-        if not self.widened:
-            return 0.0
-        recent = sorted(list(self._excess)[-self._calm() :])
-        place = min(len(recent) - 1, math.ceil((1 - self.miss_rate) * len(recent)))
-        return min(_MOST_EXTRA, max(0.0, recent[place]))
+        recent = max(list(self._uncorrected)[-self._calm() :], default=0.0)
+        wanted = recent if self.widened else min(recent, _quantile(list(self._uncorrected), self.miss_rate))
+        return min(_MOST_EXTRA, max(0.0, wanted))
 
     def strictness(self) -> float:
         """Return what to aim at: the stated rate, or less where more than that was missed of late."""
@@ -102,6 +106,7 @@ class Watch:
         """Return what `restore` takes."""
         return {
             "excess": list(self._excess),
+            "uncorrected": list(self._uncorrected),
             "attempts": self._attempts,
             "misses": self._misses,
             "widened": self.widened,
@@ -110,6 +115,7 @@ class Watch:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where another was."""
         self._excess = deque((float(each) for each in state["excess"]), maxlen=_WINDOW)
+        self._uncorrected = deque((float(each) for each in state["uncorrected"]), maxlen=_WINDOW)
         self._attempts, self._misses = int(state["attempts"]), int(state["misses"])
         self.widened = bool(state["widened"])
 
@@ -126,6 +132,16 @@ class Watch:
 
     def _is_excessive(self, most: int) -> bool:
         return binomial_tail(self._recent(most), min(most, len(self._excess)), self.miss_rate) < _CHANCE
+
+
+def _bounded(excess: float) -> float:
+    return max(-50.0, min(50.0, excess))
+
+
+def _quantile(values: list[float], miss_rate: float) -> float:
+    """Return what the next value passes with at most this probability; 0 where there are too few to tell."""
+    place = math.ceil((1 - miss_rate) * (len(values) + 1) - 1e-9)
+    return sorted(values)[place - 1] if place <= len(values) else 0.0
 
 
 def binomial_tail(misses: int, attempts: int, rate: float) -> float:

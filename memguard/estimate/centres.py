@@ -30,6 +30,7 @@ _MOST_COLUMNS: Final = 4
 # Of a column in standard units: keeps columns apart that say the same.
 _RIDGE: Final = 0.1
 _MOST_LEVERAGE: Final = 0.95
+_LATEST: Final = 5
 _FLAT: Final = 1e-9
 
 
@@ -52,6 +53,8 @@ def all_centres(history: History) -> list[Centre]:
     """Return what a history is enough for; it must not be empty."""
     peaks = tuple(history.peaks)
     found = [_constant(peaks)]
+    if len(peaks) >= _LEAST_FOR_NEIGHBOURS:
+        found.append(_latest(peaks))
     columns = _columns(history, peaks)
     if len(peaks) >= _LEAST_FOR_LINE and columns:
         found += [_line(history, peaks, columns), _power(history, peaks, columns)]
@@ -65,6 +68,13 @@ def _constant(peaks: Sequence[float]) -> Centre:
     middle = _median(ordered)
     without = [_median_without(ordered, each) for each in peaks] if len(peaks) > 1 else [middle]
     return Centre("the median", lambda _: middle, without)
+
+
+def _latest(peaks: Sequence[float]) -> Centre:
+    """The mean of the last few: the guess of a world that drifts, without knowing by what."""
+    before = [_log_mean(peaks[max(0, at - _LATEST) : at]) for at in range(1, len(peaks))]
+    latest = _log_mean(peaks[-_LATEST:])
+    return Centre("the mean of the latest", lambda _: latest, [peaks[1], *before])
 
 
 def _median(ordered: Sequence[float]) -> float:

@@ -87,7 +87,7 @@ class Law:
         """
         possible = (1 - miss_rate) * (self.total + 1) <= self.total
         if not possible or independent < least_for_promise(miss_rate):
-            return max(self.largest, self._normal_floor(miss_rate, independent, usual_spread))
+            return max(self.largest, self._short_floor(miss_rate, independent, usual_spread))
         needed = min(self.total, (1 - strict_rate) * (self.total + 1))
         return self._at_weight(needed)
 
@@ -97,6 +97,13 @@ class Law:
 
     def _at_weight(self, weight: float) -> float:
         return self._scores[max(0, bisect_left(self._below, weight - 1e-9) - 1)]
+
+    def _short_floor(self, miss_rate: float, independent: float, usual_spread: float) -> float:
+        normal = self._normal_floor(miss_rate, independent, usual_spread)
+        if len(self._scores) < _LEAST_FOR_SPREAD:
+            return normal
+        # Of two modes the normal law makes a third, far above: the largest and an exponential tail bound it.
+        return min(normal, self.largest + self._tail * max(0.0, -math.log((independent + 1) * miss_rate)))
 
     def _normal_floor(self, miss_rate: float, independent: float, usual_spread: float) -> float:
         # The upper half alone: one job that failed early says nothing of how large others become.

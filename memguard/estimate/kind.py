@@ -33,11 +33,12 @@ _MOST_IDS: Final = 2 * MOST_OBSERVATIONS
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A first attempt that has not ended: whose, and the logarithm of what was predicted, in bytes."""
+    """A first attempt that has not ended: whose, and logarithms of bytes: predicted, and before correction and caps."""
 
     id: str
     features: Mapping[str, float]
     reserved: float
+    uncorrected: float
 
 
 class Kind:
@@ -88,11 +89,13 @@ class Kind:
             self._sizer = Sizer(self.history, Aim(rate, rate, len(self.history), 0.0))
         return self._sizer
 
-    def expect(self, id_: str, features: Mapping[str, float], reserved_bytes: float) -> None:
-        """Note that a job was predicted and is about to run."""
+    def expect(
+        self, id_: str, features: Mapping[str, float], reserved_bytes: float, uncorrected: float
+    ) -> None:
+        """Note that a job was predicted and is about to run; ``uncorrected`` is a logarithm."""
         if id_ and any(each.id == id_ for each in self._pending):
             return
-        self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes))))
+        self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes)), uncorrected))
         del self._pending[:-_MOST_PENDING]
 
     def learn(self, observation: Observation, superseded: str = "") -> Learned:
@@ -142,12 +145,13 @@ class Kind:
         at = None if retried else self._pending_of(observation)
         if at is None:
             return None, False
-        reserved = self._pending.pop(at).reserved
+        attempt = self._pending.pop(at)
+        reserved = attempt.reserved
         # A kill below what was predicted is somebody else's limit, and tells nothing of the prediction.
         excess = observation.log_peak - reserved
         if observation.censored and math.log(max(1.0, observation.peak_bytes)) < reserved - 1e-6:
             return None, False
-        return excess > 0, self.watch.count(excess)
+        return excess > 0, self.watch.count(excess, observation.log_peak - attempt.uncorrected)
 
     def _pending_of(self, observation: Observation) -> int | None:
         for at, each in enumerate(self._pending):

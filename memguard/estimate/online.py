@@ -118,7 +118,8 @@ class OnlineEstimator:
             found = self._kind(job.key)
             prediction = self._with_history(job, found, explain) if len(found.history) else self._cold(job)
             if not tentative:
-                found.expect(job_id, job.features, prediction.bytes)
+                extra = found.watch.extra() if len(found.history) else 0.0
+                found.expect(job_id, job.features, prediction.bytes, math.log(prediction.high_bytes) - extra)
             return prediction
 
     def observe(
@@ -347,11 +348,14 @@ class OnlineEstimator:
     def _told_of_promise(self, kind: Kind, promised: bool) -> tuple[str, ...]:
         seen = kind.watch.calibration()
         said = []
+        factor = math.exp(kind.watch.extra())
         if seen.widened:
             said.append(
                 f"{seen.recent_misses} of the last {seen.recent_attempts} were missed, more than {self.miss_rate:.0%} "
-                f"allows: sizes are {math.exp(kind.watch.extra()):.2f} times as large until that ends"
+                f"allows: sizes are {factor:.2f} times as large until that ends"
             )
+        elif factor > 1:
+            said.append(f"what was missed of late makes it {factor:.2f} times as large")
         if not promised:
             need = least_for_promise(self.miss_rate)
             said.append(
