@@ -69,13 +69,18 @@ def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 @contextmanager
-def _opened(folder: Path, *, read_only: bool = False, must_exist: bool = False) -> Iterator[EpisodeStore]:
+def _opened(
+    folder: Path, *, read_only: bool = False, must_exist: bool = False, source: Path | None = None
+) -> Iterator[EpisodeStore]:
+    """Open a store; ``source``: what is to be read into it, without which none is made."""
     try:
         room: Any = importlib.import_module("memguard.episodes.store")
     except ImportError as error:
         raise MissingExtra(
             "a store of episodes needs numpy: pip install 'automl-memguard[episodes]'", extra="episodes"
         ) from error
+    if source is not None:
+        importlib.import_module("memguard.episodes.sources").FileSource(source).require()
     if read_only and os.access(folder, os.W_OK) and has_incoming(folder):
         room.EpisodeStore(folder).close()  # who opens it for writing takes in what jobs have left
     if (read_only or must_exist) and not has_incoming(folder) and not (folder / "episodes.sqlite").exists():
@@ -246,7 +251,7 @@ def import_command(*, folder: Path, as_json: bool, file: Path, namespace: str, s
     was: call it again. Of a file that was mended or became longer only the changed lines are added. Others may read
     and write the store meanwhile.
     """
-    with _opened(folder) as store:
+    with _opened(folder, source=file) as store:
         moving = importlib.import_module("memguard.episodes.moving")
         source = moving.FileSource(file, namespace)
         with _progress(source) as advance:

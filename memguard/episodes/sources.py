@@ -119,6 +119,19 @@ class FileSource:
         except OSError:
             return None  # `records` says why
 
+    def require(self) -> None:
+        """Look whether it can be read, before anything is made for it.
+
+        Raises:
+            DataError: it cannot.
+        """
+        if self.is_pipe:
+            return
+        try:
+            self.path.open("rb").close()
+        except OSError as error:
+            raise self._unreadable(error) from None
+
     def _unreadable(self, error: OSError) -> DataError:
         missing = isinstance(error, FileNotFoundError)
         what = "there is no such file" if missing else f"cannot be read: {error.strerror}"

@@ -227,6 +227,14 @@ def test_looking_makes_no_store(call: Any, tmp_path: Path, name: str) -> None:
         assert list((tmp_path / "store").iterdir()) == []
 
 
+def test_a_file_that_is_not_there_makes_no_store(call: Any, tmp_path: Path) -> None:
+    """Who mistypes a name is told so, and has no empty store beside it."""
+    status, _, said = call("import", str(tmp_path / "nowhere.jsonl"))
+    assert status != 0
+    assert "there is no such file" in said
+    assert not (tmp_path / "store").exists()
+
+
 def test_exact_is_for_vectors(call: Any) -> None:
     """With words alone it is refused; with both it is obeyed."""
     call("add", "words")
