@@ -20,7 +20,8 @@ from memguard.estimate.headroom import RETRY_FACTOR, least_for_promise
 from memguard.estimate.history import Observation, clean_features
 from memguard.estimate.kind import Kind
 from memguard.estimate.records import Estimate
-from memguard.estimate.sizing import Aim, Size
+from memguard.estimate.sizing import Aim
+from memguard.estimate.telling import MOST_BYTES, in_bytes, told_of_promise, told_of_size, whole
 from memguard.units import MIB, format_bytes
 
 __all__ = ["REQUEST_FEATURES", "OnlineEstimator"]
@@ -37,8 +38,6 @@ _USUAL_SPREAD: Final = 0.35
 _LEAST_FOR_SPREAD: Final = 5
 # Below so many observations of its own a kind also hears what it used in another world.
 _LEAST_OWN: Final = 5
-_MOST_LOG: Final = 690.0
-_MOST_BYTES: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ class OnlineEstimator:
         wanted = max(RETRY_FACTOR * exceeded_bytes, largest)
         if job.request > exceeded_bytes:
             wanted = min(wanted, job.request)
-        return _whole(min(wanted, job.capacity))
+        return whole(min(wanted, job.capacity))
 
     def withdraw(self, kind: str, job_id: str, *, world: str = "") -> bool:
         """Leave an observation out from now on, since it is contradicted; returns whether it was there."""
@@ -248,7 +247,7 @@ class OnlineEstimator:
         if prior is not None:
             kept[_PRIOR_FEATURE] = float(prior.expected_bytes)
         requests = [kept[name] for name in REQUEST_FEATURES if kept.get(name)]
-        capacity = float(self.capacity_bytes or _MOST_BYTES)
+        capacity = float(self.capacity_bytes or MOST_BYTES)
         return _Job((kind, world), kept, min(requests, default=math.inf), capacity, prior, notes)
 
     def _kind(self, key: tuple[str, str]) -> Kind:
@@ -264,7 +263,7 @@ class OnlineEstimator:
         sizer = kind.sizer()
         aim = Aim(self.miss_rate, kind.watch.strictness(), kind.independent, usual)
         size = sizer.size(job.features, aim)
-        wanted = _bytes(size.reserve + kind.watch.extra())
+        wanted = in_bytes(size.reserve + kind.watch.extra())
         elsewhere = self._elsewhere(job) if len(kind.history) < _LEAST_OWN else 0.0
         wanted = max(wanted, elsewhere)
         capped = self._capped(job, kind, wanted)
@@ -274,16 +273,16 @@ class OnlineEstimator:
         moved = sizer.moved_by(job.features, aim) if explain else []
         past = kind.history.observations
         return Prediction(
-            bytes=_whole(capped),
-            expected_bytes=_whole(min(_bytes(size.centre), capped)),
-            low_bytes=_whole(min(_bytes(size.low), capped)),
-            high_bytes=_whole(max(wanted, capped)),
+            bytes=whole(capped),
+            expected_bytes=whole(min(in_bytes(size.centre), capped)),
+            low_bytes=whole(min(in_bytes(size.low), capped)),
+            high_bytes=whole(max(wanted, capped)),
             miss_rate=self.miss_rate,
             promised=promised,
             observations=len(kind.history),
             reasons=(
-                *_told(size, kind, capped, wanted, elsewhere),
-                *self._told_of_promise(kind, promised),
+                *told_of_size(size, kind, capped, wanted, elsewhere),
+                *told_of_promise(kind, promised),
                 *job.notes,
             ),
             influences=tuple(
@@ -306,7 +305,7 @@ class OnlineEstimator:
         low = min(expected, job.prior.low_bytes if job.prior else 0)
         reasons = (why, "no job of this kind has ended here: nothing is promised", *job.notes)
         return Prediction(
-            _whole(capped), _whole(expected), int(low), _whole(wanted), self.miss_rate, False, 0, reasons
+            whole(capped), whole(expected), int(low), whole(wanted), self.miss_rate, False, 0, reasons
         )
 
     def _cold_size(self, job: _Job) -> tuple[float, str]:
@@ -345,58 +344,15 @@ class OnlineEstimator:
         ]
         return statistics.median(spreads) if spreads else _USUAL_SPREAD
 
-    def _told_of_promise(self, kind: Kind, promised: bool) -> tuple[str, ...]:
-        seen = kind.watch.calibration()
-        said = []
-        factor = math.exp(kind.watch.extra())
-        if seen.widened:
-            said.append(
-                f"{seen.recent_misses} of the last {seen.recent_attempts} were missed, more than {self.miss_rate:.0%} "
-                f"allows: sizes are {factor:.2f} times as large until that ends"
-            )
-        elif factor > 1:
-            said.append(f"what was missed of late makes it {factor:.2f} times as large")
-        if not promised:
-            need = least_for_promise(self.miss_rate)
-            said.append(
-                f"nothing is promised: {len(kind.history)} jobs ended and {kind.pending} have not; "
-                f"{self.miss_rate:.0%} takes {need} that count"
-            )
-        return tuple(said)
-
-
-def _told(size: Size, kind: Kind, capped: float, wanted: float, elsewhere: float) -> tuple[str, ...]:
-    count = len(kind.history)
-    rule = "the promised rate asks for" if size.by_promise else "it costs least to have"
-    said = [
-        f"{size.name} of {count} jobs says {format_bytes(int(_bytes(size.centre)))}",
-        f"{rule} {math.expm1(size.headroom):+.1%} to that guess",
-    ]
-    if elsewhere >= wanted:
-        said.append(f"in another world it used up to {format_bytes(int(elsewhere))}, and few jobs ended here")
-    if capped < wanted:
-        said.append(f"capped at {format_bytes(int(capped))}; without the cap {format_bytes(_whole(wanted))}")
-    if kind.aside:
-        said.append(f"{kind.aside} absurd peaks were set aside")
-    return tuple(said)
-
 
 def _shown(value: Any) -> str:
     # An integer may have more digits than Python agrees to write.
-    return "a number far above" if isinstance(value, int) and value > _MOST_BYTES else repr(value)[:40]
+    return "a number far above" if isinstance(value, int) and value > MOST_BYTES else repr(value)[:40]
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= _MOST_BYTES
-
-
-def _bytes(logarithm: float) -> float:
-    return math.exp(min(_MOST_LOG, logarithm))
-
-
-def _whole(size: float) -> int:
-    return math.ceil(min(max(size, 1.0), _MOST_BYTES))
+    return isinstance(value, int | float) and 0 <= value <= MOST_BYTES
 
 
 def _signed(size: float) -> int:
-    return round(max(-float(_MOST_BYTES), min(float(_MOST_BYTES), size)))
+    return round(max(-float(MOST_BYTES), min(float(MOST_BYTES), size)))
