@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import apsw
@@ -69,13 +70,13 @@ class Places:
         np.bitwise_and.at(bits, byte, ~bit)
         return Places(bits)
 
-    def those_of(self, places: list[int]) -> NDArray[np.bool_]:
+    def those_of(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of some places are among these."""
         byte, bit = _where(places)
         return self._bits[byte] & bit > 0
 
 
-def _where(places: list[int]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _where(places: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     at = np.asarray(places, np.int64) - 1
     return at // 8, (128 >> (at % 8)).astype(np.uint8)
 

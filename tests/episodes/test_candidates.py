@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from memguard.episodes import Episode, EpisodeStore
 from memguard.episodes import nearest as nearest_module
+from memguard.episodes import search as search_module
 from memguard.episodes.living import Living, Places
 from memguard.episodes.namespaces import Namespace, find_namespace
+from memguard.episodes.search import VectorSearch
 from tests.support.episodes import vectors
 
 DIMENSION = 32
@@ -77,6 +80,33 @@ def test_a_condition_costs_no_recall(tmp_path: Path, share: float) -> None:
             some = found(store, query, where={"meets": True})
             pairs = zip(some, found(alone, query), strict=True)
             assert all(mine[1] >= other[1] for mine, other in pairs)
+
+
+@pytest.mark.usefixtures("few_candidates")
+def test_metadata_that_go_in_a_circle_are_guessed_rightly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of seven, in turn, is searched by candidates whatever the turn, and every row of none is read."""
+    asked: list[object] = []
+    known = VectorSearch._meeting
+
+    def watched(self: VectorSearch, places: list[int] | None) -> Iterator[int]:
+        asked.append(places)
+        return known(self, places)
+
+    monkeypatch.setattr(VectorSearch, "_meeting", watched)
+    monkeypatch.setattr(search_module, "_SAMPLE", 64)
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episodes(
+            Episode(text=str(number), vector=vector, metadata={"group": number % 7})
+            for number, vector in enumerate(vectors(64 * 7 * 4, seed=9, dimension=DIMENSION))
+        )
+        query = vectors(1, seed=10, dimension=DIMENSION)[0]
+        for group in range(7):
+            hits = store.search_episodes_by_vector(query, 5, where={"group": group})
+            assert {hit.episode.metadata["group"] for hit in hits} == {group}
+    assert len(asked) >= 14
+    assert sum(each is None for each in asked) <= 2  # where a sample misled
 
 
 def truth(connection: apsw.Connection) -> set[int]:
