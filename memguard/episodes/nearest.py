@@ -8,12 +8,14 @@ number finds less and less of the true ten as vectors come to lie more densely.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memguard.episodes.vectors import VectorFiles, codes_of
+from memguard.host.cpus import allowed_cpus
 
 try:
     import simsimd
@@ -41,6 +43,8 @@ _MEASURED_WITH: Final = 384
 _LITTLE_BYTES: Final = 16 << 20
 # Squares between this and its inverse are summed in float32 without loss.
 _SMALL: Final = 1e-24
+# To look at the bits of so many takes several times as long as to start a thread that looks at half of them.
+_WORTH_SHARING: Final = 1 << 18
 # Vectors that are looked at again are read this many at a time.
 _AT_ONCE: Final = 256
 
@@ -66,34 +70,28 @@ class _Best:
     """The places with the smallest distances so far; ties go to the earlier place."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._bound = most, np.inf
-        self._places = np.empty(0, np.int64)
-        self._distances = np.empty(0, np.float32)
+        self._most, self._held = most, 0
+        self._parts: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+        # No place at this distance or beyond is among the best.
+        self.bound: Any = np.inf
 
-    def offer(self, places: NDArray[np.int64], distances: NDArray[np.float32]) -> None:
-        self._places = np.concatenate([self._places, places])
-        self._distances = np.concatenate([self._distances, distances])
-        if len(self._places) > 2 * self._most:
-            self._narrow()
+    def offer(self, places: NDArray[np.int64], distances: NDArray[Any]) -> None:
+        self._parts.append((places, distances))
+        self._held += len(places)
+        if self._held > 2 * self._most:
+            places, distances = self.sorted()
+            self._parts, self._held, self.bound = [(places, distances)], len(places), distances[-1]
 
-    @property
-    def bound(self) -> float:
-        """No place at this distance or beyond is among the best."""
-        return self._bound
-
-    def _narrow(self) -> None:
-        order = np.argsort(self._distances, kind="stable")[: self._most]
-        self._places, self._distances = self._places[order], self._distances[order]
-        self._bound = float(self._distances[-1])
-
-    def sorted(self) -> Found:
-        order = np.argsort(self._distances, kind="stable")[: self._most]
-        return self._places[order], self._distances[order]
+    def sorted(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        if not self._parts:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        places = np.concatenate([each for each, _ in self._parts])
+        distances = np.concatenate([each for _, each in self._parts])
+        order = np.argsort(distances, kind="stable")[: self._most]
+        return places[order], distances[order]
 
 
-def _offer(
-    best: _Best, first: int, distances: NDArray[np.float32], allowed: NDArray[np.bool_] | None
-) -> None:
+def _offer(best: _Best, first: int, distances: NDArray[Any], allowed: NDArray[np.bool_] | None) -> None:
     wanted = distances < best.bound
     if allowed is not None:
         wanted &= allowed
@@ -129,10 +127,28 @@ def first_look(
 ) -> NDArray[np.int64]:
     """Return the places whose bits differ least from a query's, rising; arguments as of `nearest`."""
     code = codes_of(query.reshape(1, -1))
-    best = _Best(candidates)
-    for first, block in files.code_blocks(last_place):
-        _offer(best, first, _differing(code, block), mask.among(first, len(block)))
+
+    def best_of(after: int, last: int) -> _Best:
+        best = _Best(candidates)
+        for first, block in files.code_blocks(last, after):
+            _offer(best, first, _differing(code, block), mask.among(first, len(block)))
+        return best
+
+    if last_place < _WORTH_SHARING or allowed_cpus() < 2:
+        return np.sort(best_of(0, last_place).sorted()[0])
+    best, behind = _both(lambda: best_of(0, last_place // 2), lambda: best_of(last_place // 2, last_place))
+    best.offer(*behind.sorted())
     return np.sort(best.sorted()[0])
+
+
+def _both(one: Callable[[], _Best], other: Callable[[], _Best]) -> tuple[_Best, _Best]:
+    """Return what both return, the other's by a thread of its own: neither holds Python's lock for long."""
+    with ThreadPoolExecutor(1, "memguard-search") as helper:
+        try:
+            begun = helper.submit(other)
+        except RuntimeError:  # no thread is to be had, or Python is ending
+            return one(), other()
+        return one(), begun.result()
 
 
 def nearest_exactly(
@@ -182,21 +198,27 @@ def _careful_cosines(vectors: NDArray[np.float64], towards: NDArray[np.float64])
     return found
 
 
-_Differing = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
+_Differing = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[Any]]
 
 
-def _by_simsimd(code: NDArray[np.uint8], block: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _counted_in(code: NDArray[np.uint8]) -> type[Any]:
+    """Return the least type that holds how many bits differ: numpy sorts 16 bits by radix, several times as fast."""
+    return np.uint16 if 8 * code.shape[1] < 1 << 16 else np.uint32
+
+
+def _by_simsimd(code: NDArray[np.uint8], block: NDArray[np.uint8]) -> NDArray[Any]:
+    # Not with its `out=`: 6.5.16 then gives away a reference to None that it does not have.
     found: Any = simsimd.cdist(code, block, metric="hamming", dtype="bin8")
-    return np.asarray(found, dtype=np.float32).reshape(-1)
+    return np.asarray(found).reshape(-1).astype(_counted_in(code))
 
 
-def _by_words(code: NDArray[np.uint8], block: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _by_words(code: NDArray[np.uint8], block: NDArray[np.uint8]) -> NDArray[Any]:
     """Count by words of 64 bits, a column of them at a time; four times as slow as simsimd at the least."""
     words, word = block.view(np.uint64), code.view(np.uint64)
-    total = np.zeros(len(block), np.uint16)
+    total = np.zeros(len(block), _counted_in(code))
     for column in range(words.shape[1]):
         total += _bit_count(words[:, column] ^ word[0, column])
-    return total.astype(np.float32)
+    return total
 
 
 def _folded_count(words: NDArray[np.uint64]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ __all__ = ["VectorFiles", "codes_of"]
 
 # What is read at once of the values and of the bits, each into one buffer that is used again.
 _VALUES_AT_ONCE: Final = 1 << 20
-_CODES_AT_ONCE: Final = 1 << 19
+_CODES_AT_ONCE: Final = 1 << 18
 
 
 def codes_of(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -99,10 +99,10 @@ class VectorFiles:
     def read(self, places: Sequence[int], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return vectors by place, shape (n, dimension); of places behind the end zeros."""
         made = np.zeros((len(places), self.dimension), np.float32) if out is None else out
-        size, rows = self.value_bytes, _bytes_of(made)
-        for number, place in enumerate(places):
-            row = rows[number * size : (number + 1) * size]
-            if os.preadv(self._values, [row], (place - 1) * size) != size:
+        size, rows, fd = self.value_bytes, _bytes_of(made), self._values
+        for start, place in zip(range(0, len(rows), size), places, strict=True):
+            row = rows[start : start + size]
+            if os.preadv(fd, [row], (place - 1) * size) != size:
                 row[:] = bytes(size)
         return made
 
@@ -120,11 +120,11 @@ class VectorFiles:
         buffer = np.empty((at_once, self.dimension), np.float32)
         yield from _blocks(self._values, buffer, last_place)
 
-    def code_blocks(self, last_place: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Give the bits of all vectors up to a place in the same way; a block is (n, code_bytes)."""
+    def code_blocks(self, last_place: int, after: int = 0) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Give the bits of all vectors behind a place up to one in the same way; a block is (n, code_bytes)."""
         at_once = max(1, _CODES_AT_ONCE // self.code_bytes)
         buffer = np.empty((at_once, self.code_bytes), np.uint8)
-        yield from _blocks(self._codes, buffer, last_place)
+        yield from _blocks(self._codes, buffer, last_place, after)
 
     def sync_names(self) -> None:
         """Return when the names of the files, and of their folder, are on the disk."""
@@ -164,10 +164,12 @@ def _write(fd: int, view: memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _blocks(fd: int, buffer: NDArray[Any], last_place: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(
+    fd: int, buffer: NDArray[Any], last_place: int, after: int = 0
+) -> Iterator[tuple[int, NDArray[Any]]]:
     at_once, size = len(buffer), buffer.nbytes // len(buffer)
     rows = _bytes_of(buffer)
-    for start in range(0, last_place, at_once):
+    for start in range(after, last_place, at_once):
         count = min(at_once, last_place - start)
         read = os.preadv(fd, [rows[: count * size]], start * size)
         if read < count * size:  # a file that was cut short: what is missing is zeros

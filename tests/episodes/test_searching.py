@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from memguard.episodes import Episode, EpisodeStore
 from memguard.episodes import nearest as nearest_module
 from memguard.episodes.folding import fold, terms_of
+from memguard.episodes.living import Places
 from memguard.episodes.vectors import VectorFiles
 from memguard.errors import EpisodeInvalid
 from tests.support.episodes import episode, vectors
@@ -77,6 +78,37 @@ def test_the_first_look_finds_nearly_all_of_the_nearest(tmp_path: Path) -> None:
         found += len({*exact.tolist()} & {*looked.tolist()})
     files.close()
     assert found >= 198
+
+
+def test_halves_looked_at_by_two_threads_are_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates are the same, ties and all, whether one thread looks, two do, or no second one is to be had."""
+    files = VectorFiles(tmp_path, 1, 64, read_only=False)
+    made = vectors(3001, dimension=64)
+    files.write(range(1, 3002), made)
+    living = Places.of(np.flatnonzero(np.arange(3001) % 3) + 1, 3001)
+
+    def looked() -> list[list[int]]:
+        return [
+            nearest_module.first_look(files, query, 3001, most, mask).tolist()
+            for query in made[:5]
+            for most in (1, 50, 3001)
+            for mask in (living, Everything())
+        ]
+
+    monkeypatch.setattr(nearest_module, "allowed_cpus", lambda: 1)
+    alone = looked()
+    monkeypatch.setattr(nearest_module, "allowed_cpus", lambda: 2)
+    monkeypatch.setattr(nearest_module, "_WORTH_SHARING", 0)
+    assert looked() == alone
+    monkeypatch.setattr(nearest_module.ThreadPoolExecutor, "submit", no_thread)
+    assert looked() == alone
+    files.close()
+
+
+def no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 class Everything:
