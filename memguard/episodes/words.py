@@ -122,6 +122,7 @@ class _Search:
         self._condition, self._terms = condition, terms
         self._passing: apsw.Connection | None = None
         self._known: _Figures | None = None
+        self._newest: list[Any] | None = None
 
     def __enter__(self) -> Self:
         first = self._namespace.row(self._namespace.indexed_place)
@@ -147,9 +148,9 @@ class _Search:
     @property
     def _figures(self) -> _Figures:
         if self._known is None:
-            self._known = _figures(self._connection, self._terms, self._namespace)
+            self._known = _figures(self._connection, self._terms, self._namespace, self._newest)
             if self._passing is not None:
-                self._known = self._known.plus(_figures(self._passing, self._terms, None))
+                self._known = self._known.plus(_figures(self._passing, self._terms))
         return self._known
 
     def _scored(self, counted: Iterator[_Counted]) -> list[_Scored]:
@@ -159,6 +160,10 @@ class _Search:
     def _indexed(self, match: str) -> list[_Scored]:
         some = self._asked("words.rowid", match, _MOST_RANKED + 1)
         is_common = len(some) > _MOST_RANKED
+        if len(self._terms) == 1 and not self._condition.sql:
+            self._newest = (
+                some  # asked for once: of a beginning of words SQLite joins all lists of rows each time
+            )
         if self._passing is None and not is_common:
             return self._asked("words.rowid, -bm25(words)", match, _MOST_RANKED)
         found = self._counted(match, _FEW_RANKED if is_common else _MOST_RANKED)
@@ -248,24 +253,38 @@ def _counts(api: apsw.FTS5ExtensionApi, /, *_: Any) -> str:
     return f"{api.column_size(0)} {' '.join(map(str, counts))}"
 
 
-def _figures(connection: apsw.Connection, terms: list[str], namespace: Namespace | None) -> _Figures:
-    """Return the figures of an index; ``namespace``: where numbers of rows tell how many lie between two."""
+def _figures(
+    connection: apsw.Connection,
+    terms: list[str],
+    namespace: Namespace | None = None,
+    newest: list[Any] | None = None,
+) -> _Figures:
+    """Return the figures of an index.
+
+    Args:
+        connection: to it.
+        terms: whose rows are counted.
+        namespace: where numbers of rows tell how many lie between two.
+        newest: rows of the namespace with the only term, one more than are ranked, if they are known.
+    """
     told = connection.execute("SELECT memguard_totals(words) FROM words LIMIT 1").fetchone()
     if told is None:
         return _Figures(0, 0, (0,) * len(terms))
     rows, tokens = map(int, told[0].split())
-    return _Figures(rows, tokens, tuple(_having(connection, term, rows, namespace) for term in terms))
+    return _Figures(rows, tokens, tuple(_having(connection, term, rows, namespace, newest) for term in terms))
 
 
-def _having(connection: apsw.Connection, term: str, rows: int, namespace: Namespace | None) -> int:
+def _having(
+    connection: apsw.Connection, term: str, rows: int, namespace: Namespace | None, newest: list[Any] | None
+) -> int:
     """Return in how many rows a term is; of a common one the newest of the namespace tell it."""
     if namespace is not None:
         asked = "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?"
         last = namespace.row(namespace.indexed_place)
         values = (term, namespace.row(0), last, _MOST_RANKED + 1)
-        newest: list[Any] = connection.execute(asked, values).fetchall()
-        if len(newest) > _MOST_RANKED:
-            return int(min(rows, rows * len(newest) // (last - newest[-1][0] + 1)))
+        found: Any = connection.execute(asked, values).fetchall() if newest is None else newest
+        if len(found) > _MOST_RANKED:
+            return int(min(rows, rows * len(found) // (last - found[-1][0] + 1)))
     return int(next(connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (term,)))[0])
 
 
