@@ -30,8 +30,18 @@ SMALLEST = {
     "result_transfer.py": ["--count", "12", "--largest", "2000000"],
 }
 PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
-# A warm-up that is long enough, and a disk that is filled, take as long as all the others together.
-HEAVY = {"episode_full_disk.py", "episode_sizes.py", "processor_soak.py", "soak.py"}
+# A warm-up that is long enough, a disk that is filled, and storms of jobs that wait for each other take as long as all
+# other tests of pages together; `make stress` runs these programs in full.
+HEAVY = {
+    "episode_full_disk.py",
+    "episode_sizes.py",
+    "ledger_chaos.py",
+    "machine_storm.py",
+    "processor_soak.py",
+    "repeat_jobs.py",
+    "shrinking_capacity.py",
+    "soak.py",
+}
 
 
 def run(program: Path, *arguments: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from memguard.errors import LedgerError
 from memguard.ledger.book import LedgerBook, Wish
+from memguard.ledger.patience import Patience
 from memguard.ledger.records import Room
 from memguard.ledger.waiting import acquire
 from memguard.units import MIB
@@ -48,8 +49,8 @@ def test_a_lease_that_could_not_be_struck_is_struck_by_the_next_book(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ledger that is locked when a job ends hides no answer; the lease goes as soon as somebody here can write."""
-    monkeypatch.setattr("memguard.ledger.store.PATIENCE_S", 0.01)
-    monkeypatch.setattr("memguard.ledger.patience.PATIENCE_S", 0.01)
+    # A default is bound where the function is made.
+    monkeypatch.setattr(Patience.__init__, "__defaults__", (0.01,))
     book = LedgerBook(tmp_path, room)
     held = acquire(book, Wish("one", "one", MIB))
     locking = apsw.Connection(str(tmp_path / "ledger.sqlite"))
