@@ -99,7 +99,8 @@ def check_new_job(manager: MemoryManager, checks: _common.Checks) -> None:
 
 def tell(report: JobReport) -> str:
     """Return an outcome with what it rests on."""
-    return f"{report.outcome.value} ({'; '.join(each.fact for each in report.evidence)}; {report.guard_degraded})"
+    facts = "; ".join(each.fact for each in report.evidence)
+    return f"{report.outcome.value} ({facts}; {report.guard_degraded}) {report.error or ''}".rstrip()
 
 
 def job_round(
