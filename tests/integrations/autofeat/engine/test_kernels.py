@@ -82,6 +82,20 @@ def test_code_that_fails_its_trial_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_killed_left_is_swept(tmp_path: Path) -> None:
+    """A half-made file goes once nobody can be at it any more; one that is being made stays, and the newest eight."""
+    old, young = tmp_path / ".kernels-old", tmp_path / ".kernels-young"
+    for each in (old, young):
+        each.touch()
+    os.utime(old, (1, 1))
+    for number in range(10):
+        (tmp_path / f"kernels-{number}.o").touch()
+        os.utime(tmp_path / f"kernels-{number}.o", (number, number))
+    machine_code._sweep(tmp_path)
+    kept = {each.name for each in tmp_path.iterdir()}
+    assert kept == {".kernels-young", *(f"kernels-{number}.o" for number in range(2, 10))}
+
+
 def test_arrays_of_another_type_or_shape_are_refused() -> None:
     """Nothing is read or written behind an array's end."""
     functions = machine_code.functions()

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -225,8 +226,18 @@ def _write(path: Path, content: bytes, expected: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(made)
-    files = sorted(path.parent.glob("kernels-*.o"), key=lambda each: each.stat().st_mtime)
-    for each in files[:-_KEPT_FILES]:
+    _sweep(path.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove all but the newest files, and what was left by processes that were killed while they made one."""
+    files = sorted(folder.glob("kernels-*.o"), key=lambda each: each.stat().st_mtime)
+    left = (
+        each
+        for each in folder.glob(".kernels-*")
+        if time.time() - each.stat().st_mtime > 2 * _CHECK_TIMEOUT_S
+    )
+    for each in (*files[:-_KEPT_FILES], *left):
         each.unlink(missing_ok=True)
 
 
