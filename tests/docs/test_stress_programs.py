@@ -93,12 +93,14 @@ def body(parsed, checks):
 
 sys.exit(_common.run_in_pen(body, _common.options("", duration_s=0.0).parse_args()))
 """
+# Names what this process's programs leave: other runs beside it have files that begin like these, and need them.
+LEFT = f"-left-by-{os.getpid()}"
 FAULTS = {
     "something else": "checks.check(False, 'something else')",
     "the body ended with status 1": "raise RuntimeError('broken')",
     "the body ended with status -9": "os.kill(os.getpid(), 9)",
     "processes outlived the program": "subprocess.Popen(['sleep', '300'], start_new_session=True)",
-    "files were left: ['/dev/shm/stress": "Path('/dev/shm', _common.run_id() + '-left').write_text('x')",
+    "files were left: ['/dev/shm/stress": f"Path('/dev/shm', _common.run_id() + '{LEFT}').write_text('x')",
     "files were left: ['/": "tempfile.mkdtemp()",
     "fences were left": "open_fence('left', 1 << 30)",
 }
@@ -111,10 +113,9 @@ def test_what_is_wrong_is_noticed_and_cleared_away(violation: str, tmp_path: Pat
         pytest.skip(f"no fence can be made here: {probe().fence.reason}")
     program = tmp_path / "faulty.py"
     program.write_text(HEAD.format(body=FAULTS[violation]))
-    before = set(os.listdir("/dev/shm"))
     status, output = run(program, "--patience", "0.5")
-    for name in {each for each in os.listdir("/dev/shm") if each.startswith("stress")} - before:
-        os.unlink(f"/dev/shm/{name}")
+    for path in Path("/dev/shm").glob(f"stress*{LEFT}"):
+        path.unlink()
     assert (status, f"VIOLATION: {violation}" in output) == (1, True), output
     assert "invariant VIOLATED" in output
 
