@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memguard.episodes import Episode
+from memguard.episodes import Episode, EpisodeStore
 from memguard.jobs import new_job_id
 from memguard.report import BudgetReport, CallerMemory, CapacityReport, CleanupSummary, JobReport, Outcome
 
-__all__ = ["DIMENSION", "episode", "files_of", "report_of_a_job", "vectors"]
+__all__ = ["DIMENSION", "closed_store", "episode", "files_of", "report_of_a_job", "vectors"]
 
 DIMENSION = 24
 
@@ -31,6 +31,14 @@ def episode(number: int, **more: object) -> Episode:
         **more,
     }
     return Episode(**values)  # type: ignore[arg-type]
+
+
+def closed_store(folder: Path, count: int) -> Path:
+    """Make a store of so many episodes, all of whose vectors lie in the files, and close it; returns its folder."""
+    with EpisodeStore(folder) as store:
+        store.add_episodes(episode(number, id=str(number)) for number in range(count))
+        store.index()
+    return folder
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
