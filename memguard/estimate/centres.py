@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Final
 
-from memguard.estimate.history import History
+from memguard.estimate.history import NEIGHBOURS, WIDE, History
 
 __all__ = ["Centre", "all_centres"]
 
@@ -31,6 +31,8 @@ _MOST_COLUMNS: Final = 4
 _RIDGE: Final = 0.1
 _MOST_LEVERAGE: Final = 0.95
 _LATEST: Final = 5
+# A line through those near takes some that lie apart.
+_LEAST_FOR_LOCAL: Final = 2 * NEIGHBOURS
 _FLAT: Final = 1e-9
 
 
@@ -60,6 +62,8 @@ def all_centres(history: History) -> list[Centre]:
         found += [_line(history, peaks, columns), _power(history, peaks, columns)]
     if len(peaks) >= _LEAST_FOR_NEIGHBOURS and columns:
         found += _neighbours(history, peaks)
+    if len(peaks) >= _LEAST_FOR_LOCAL and columns:
+        found.append(_local_line(history, peaks, columns[0]))
     return found
 
 
@@ -101,6 +105,30 @@ def _neighbours(history: History, peaks: Sequence[float]) -> list[Centre]:
         Centre("the mean of the nearest", mean, [_log_mean(each) for each in near]),
         Centre("the largest of the nearest", most, [max(each) for each in near]),
     ]
+
+
+def _local_line(history: History, peaks: Sequence[float], column: _Column) -> Centre:
+    """A power law of one feature through those near: a curve, without knowing which."""
+    lowest = min(peaks)
+
+    def at(near: Sequence[int], value: float) -> float:
+        values = [column.values[each] for each in near]
+        targets = [peaks[each] for each in near]
+        middle, mean = sum(values) / len(near), sum(targets) / len(near)
+        gaps = [each - middle for each in values]
+        # A jobs's worth of spread more: where all are in one place there is no slope.
+        width = sum([gap * gap for gap in gaps]) * (1 + 1 / len(near)) + _FLAT
+        slope = sum([gap * target for gap, target in zip(gaps, targets, strict=True)]) / width
+        # No further than those near: beyond them a slope of theirs is a guess.
+        return max(lowest, mean + slope * min(max(value - middle, min(gaps)), max(gaps)))
+
+    def guess(row: Row) -> float:
+        return at(history.nearest(row, WIDE), _value(row, column))
+
+    near = history.neighbours_of_all(WIDE)
+    return Centre(
+        "a line through the nearest", guess, [at(*each) for each in zip(near, column.values, strict=True)]
+    )
 
 
 def _log_mean(logs: Sequence[float]) -> float:

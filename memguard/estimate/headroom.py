@@ -135,18 +135,19 @@ def deviation_of(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((each - mean) ** 2 for each in values) / max(1, len(values)))
 
 
-def cheapest_headroom(law: Law, centre: float, largest: float) -> float:
-    """Return the headroom of the least expected cost.
+def cheapest_headroom(law: Law, centre: float, largest: float, scale: float = 1.0) -> float:
+    """Return the headroom of the least expected cost, in units of the scale.
 
     Args:
         law: of the scores.
         centre: logarithm of the guess, in bytes.
         largest: logarithm of the largest peak seen, in bytes; a retry takes it, or 1.5 times what failed.
+        scale: what a score counts for here.
     """
     least_retry = math.exp(min(largest - centre, 60.0))
 
     def cost(headroom: float) -> float:
-        held = math.exp(headroom)
+        held = math.exp(min(headroom * scale, 60.0))
         return held + law.survival(headroom) * max(RETRY_FACTOR * held, least_retry)
 
     return min(law.candidates(), key=cost)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from operator import sub
 from typing import Any, Final
 
-__all__ = ["NEIGHBOURS", "History", "Observation", "clean_features", "log_size"]
+__all__ = ["NEIGHBOURS", "WIDE", "History", "Observation", "clean_features", "log_size"]
 
 NEIGHBOURS: Final = 5
+# Remembered of each: the first tell its peak, all of them how far off such guesses are there.
+WIDE: Final = 16
 # Enough for a rate of 2 % to be seen five times; a prediction from so many takes a few milliseconds.
 MOST_OBSERVATIONS: Final = 256
 # The largest are kept however old they are: they are what a retry goes to.
@@ -93,6 +95,7 @@ class History:
         self.neighbours: list[list[tuple[float, int]]] = []
         self._serial = 0
         self._serials: list[int] = []
+        self._places: list[list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -104,6 +107,7 @@ class History:
 
     def add(self, observation: Observation) -> None:
         """Learn one; the oldest that is no extreme is forgotten where there are too many."""
+        self._places = None
         self._learn_names(observation.features)
         row = self.row_of(observation.features)
         self._serial += 1
@@ -112,7 +116,7 @@ class History:
             gap = _distance(row, other)
             mine.append((gap, -self._serials[position]))
             _keep_nearest(self.neighbours[position], (gap, -self._serial))
-        self.neighbours.append(sorted(mine)[:NEIGHBOURS])
+        self.neighbours.append(sorted(mine)[:WIDE])
         self.rows.append(row)
         self.observations.append(observation)
         self.peaks.append(observation.log_peak)
@@ -122,6 +126,7 @@ class History:
 
     def remove(self, position: int) -> None:
         """Forget the observation at a position."""
+        self._places = None
         gone = -self._serials[position]
         for each in (self.observations, self.peaks, self.rows, self.neighbours, self._serials):
             del each[position]
@@ -137,21 +142,23 @@ class History:
         """Return features as a row, in logarithms, ``None`` where one is missing."""
         return [log_size(features[name]) if name in features else None for name in self.names]
 
-    def nearest(self, row: Sequence[float | None]) -> list[int]:
-        """Return the positions of the nearest observations, nearest first, among equals the latest."""
-        found = self._nearest(row, skip=-1)
+    def nearest(self, row: Sequence[float | None], most: int = NEIGHBOURS) -> list[int]:
+        """Return the positions of the nearest observations, nearest first, among equals the latest; at most `WIDE`."""
+        found = self._nearest(row, skip=-1)[:most]
         return [bisect_left(self._serials, -serial) for _, serial in found]
 
-    def neighbours_of_all(self) -> list[list[int]]:
-        """Return for each observation the positions of those nearest to it, itself not among them."""
-        place = {-serial: at for at, serial in enumerate(self._serials)}
-        return [[place[serial] for _, serial in near] for near in self.neighbours]
+    def neighbours_of_all(self, most: int = NEIGHBOURS) -> list[list[int]]:
+        """Return for each observation the positions of at most `WIDE` nearest to it, itself not among them."""
+        if self._places is None:
+            place = {-serial: at for at, serial in enumerate(self._serials)}
+            self._places = [[place[serial] for _, serial in near] for near in self.neighbours]
+        return [near[:most] for near in self._places]
 
     def _nearest(self, row: Sequence[float | None], skip: int) -> list[tuple[float, int]]:
         gaps = [
             (_distance(row, other), -self._serials[at]) for at, other in enumerate(self.rows) if at != skip
         ]
-        return sorted(gaps)[:NEIGHBOURS]
+        return sorted(gaps)[:WIDE]
 
     def _learn_names(self, features: Mapping[str, float]) -> None:
         new = sorted(name for name in features if name not in self.names)
@@ -168,9 +175,9 @@ class History:
 
 
 def _keep_nearest(near: list[tuple[float, int]], candidate: tuple[float, int]) -> None:
-    if len(near) < NEIGHBOURS or candidate < near[-1]:
+    if len(near) < WIDE or candidate < near[-1]:
         insort(near, candidate)
-        del near[NEIGHBOURS:]
+        del near[WIDE:]
 
 
 def _distance(one: Sequence[float | None], other: Sequence[float | None]) -> float:

@@ -14,12 +14,15 @@ from typing import Final
 from memguard.estimate.centres import Centre, all_centres
 from memguard.estimate.headroom import RETRY_FACTOR, Law, cheapest_headroom
 from memguard.estimate.history import History
+from memguard.estimate.locality import LEAST_FOR_SCALES, Scales, local_scales, same_everywhere
 
 __all__ = ["Aim", "Size", "Sizer"]
 
 # Half the weight is gone after 138 jobs: a rate of 2 % can still be told, and a version of a year ago cannot.
 _FADING: Final = 0.995
 _STRONGEST: Final = 3
+# Of the guesses that were cheapest so many are tried with scaled errors as well: scales cost time.
+_FINALISTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,16 @@ class Size:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A guess, how its errors compare from job to job, and their law."""
+
+    centre: Centre
+    scales: Scales
+    scores: Sequence[float]
+    law: Law
+
+
 class Sizer:
     """Sizes by one state of a history, which must not be empty nor change."""
 
@@ -70,16 +83,19 @@ class Sizer:
         self._weights = [_FADING ** (count - 1 - at) for at in range(count)]
         self._peaks = list(history.peaks)
         self._largest = max(self._peaks)
-        laws = self._laws()
-        self._centres = [centre for centre, _ in laws]
-        contest = [(self._past_cost(centre, law, aim), centre, law) for centre, law in laws]
-        _, self._centre, self._law = min(contest, key=lambda each: each[0])
-        self._scores = _scores(self._peaks, self._centre)
+        ways = [self._way_of(centre) for centre in all_centres(history)]
+        self._centres = [way.centre for way in ways]
+        best = sorted((self._past_cost(way, aim), at) for at, way in enumerate(ways))[:_FINALISTS]
+        finals = [(cost, at, ways[at]) for cost, at in best]
+        if count >= LEAST_FOR_SCALES and history.names:
+            scaled = [self._scaled(ways[at]) for _, at in best]
+            finals += [(self._past_cost(way, aim), len(ways) + at, way) for at, way in enumerate(scaled)]
+        self._way = min(finals)[2]
 
     @property
     def effective(self) -> float:
         """How many observations there are, old ones counted for less."""
-        return self._law.total
+        return self._way.law.total
 
     def guesses(self, features: Mapping[str, float]) -> list[float]:
         """Return what each of the guesses says."""
@@ -88,8 +104,8 @@ class Sizer:
 
     def size(self, features: Mapping[str, float], aim: Aim) -> Size:
         """Return what a job with these features needs."""
-        centre = self._centre.guess(self._history.row_of(features))
-        return self._size(centre, self._law, aim)
+        row = self._history.row_of(features)
+        return self._size(self._way.centre.guess(row), self._way.law, self._way.scales.of(row), aim)
 
     def moved_by(self, features: Mapping[str, float], aim: Aim) -> list[tuple[int, float]]:
         """Return positions of observations and how many bytes the size has more for each, the strongest first.
@@ -100,46 +116,54 @@ class Sizer:
         if len(self._peaks) < 2:
             return [(0, math.exp(self.size(features, aim).reserve))]
         row = self._history.row_of(features)
-        guess = self._centre.guess(row)
-        whole = math.exp(self._size(guess, self._law, aim).reserve)
-        top = sorted(range(len(self._scores)), key=lambda at: -self._scores[at])[:_STRONGEST]
+        guess, scale = self._way.centre.guess(row), self._way.scales.of(row)
+        whole = math.exp(self._size(guess, self._way.law, scale, aim).reserve)
+        top = sorted(range(len(self._peaks)), key=lambda at: -self._way.scores[at])[:_STRONGEST]
         near = self._history.nearest(row)
         suspects = dict.fromkeys([*near[:_STRONGEST], *top])
-        moved = [(at, whole - math.exp(self._without(at, guess, near, aim).reserve)) for at in suspects]
+        moved = [
+            (at, whole - math.exp(self._without(at, guess, scale, near, aim).reserve)) for at in suspects
+        ]
         return sorted(moved, key=lambda each: -abs(each[1]))
 
-    def _without(self, at: int, guess: float, near: Sequence[int], aim: Aim) -> Size:
-        law = Law(_dropped(self._scores, at), _dropped(self._weights, at))
-        if "nearest" in self._centre.name and at in near:
+    def _without(self, at: int, guess: float, scale: float, near: Sequence[int], aim: Aim) -> Size:
+        law = Law(_dropped(self._way.scores, at), _dropped(self._weights, at))
+        if "of the nearest" in self._way.centre.name and at in near:
             guess = self._guess_of([self._peaks[each] for each in near if each != at])
-        return self._size(guess, law, aim)
+        return self._size(guess, law, scale, aim)
 
     def _guess_of(self, peaks: Sequence[float]) -> float:
-        if "largest" in self._centre.name:
+        if "largest" in self._way.centre.name:
             return max(peaks)
         return math.log(sum(math.exp(each - peaks[0]) for each in peaks) / len(peaks)) + peaks[0]
 
-    def _size(self, centre: float, law: Law, aim: Aim) -> Size:
+    def _size(self, centre: float, law: Law, scale: float, aim: Aim) -> Size:
         floor = law.floor(aim.miss_rate, aim.strict_rate, aim.independent, aim.usual_spread)
-        cheapest = cheapest_headroom(law, centre, self._largest)
-        headroom = max(floor, cheapest)
-        low = min(centre + law.quantile(aim.miss_rate), centre + headroom)
-        name = self._centre.name
-        return Size(centre + headroom, centre + law.quantile(0.5), low, headroom, floor > cheapest, name)
+        cheapest = cheapest_headroom(law, centre, self._largest, scale)
+        headroom = scale * max(floor, cheapest)
+        low = min(centre + scale * law.quantile(aim.miss_rate), centre + headroom)
+        middle = centre + scale * law.quantile(0.5)
+        return Size(centre + headroom, middle, low, headroom, floor > cheapest, self._way.centre.name)
 
-    def _laws(self) -> list[tuple[Centre, Law]]:
-        centres = all_centres(self._history)
-        return [(centre, Law(_scores(self._peaks, centre), self._weights)) for centre in centres]
+    def _way_of(self, centre: Centre) -> _Way:
+        errors = [peak - past for peak, past in zip(self._peaks, centre.past, strict=True)]
+        return _Way(centre, same_everywhere(len(errors)), errors, Law(errors, self._weights))
 
-    def _past_cost(self, centre: Centre, law: Law, aim: Aim) -> float:
+    def _scaled(self, way: _Way) -> _Way:
+        scales = local_scales(self._history, way.scores)
+        scores = [error / scale for error, scale in zip(way.scores, scales.past, strict=True)]
+        return _Way(way.centre, scales, scores, Law(scores, self._weights))
+
+    def _past_cost(self, way: _Way, aim: Aim) -> float:
         """Return what past jobs would have cost by this guess and the headroom that it has now, in byte seconds."""
-        usual = sum(centre.past) / len(centre.past)
-        floor = law.floor(aim.miss_rate, aim.strict_rate, aim.independent, aim.usual_spread)
-        headroom = max(floor, cheapest_headroom(law, usual, self._largest))
-        jobs = zip(self._history.observations, self._weights, centre.past, self._peaks, strict=True)
+        past = way.centre.past
+        usual = sum(past) / len(past)
+        floor = way.law.floor(aim.miss_rate, aim.strict_rate, aim.independent, aim.usual_spread)
+        headroom = max(floor, cheapest_headroom(way.law, usual, self._largest))
+        jobs = zip(self._history.observations, self._weights, past, way.scales.past, self._peaks, strict=True)
         return sum(
-            weight * job.runtime_s * _cost(past + headroom, peak, self._largest)
-            for job, weight, past, peak in jobs
+            weight * job.runtime_s * _cost(guess + headroom * scale, peak, self._largest)
+            for job, weight, guess, scale, peak in jobs
         )
 
 
@@ -148,10 +172,6 @@ def _cost(reserved: float, peak: float, largest: float) -> float:
     if peak <= reserved:
         return held - math.exp(peak)
     return held + max(RETRY_FACTOR * held, math.exp(largest)) - math.exp(peak)
-
-
-def _scores(peaks: Sequence[float], centre: Centre) -> list[float]:
-    return [peak - past for peak, past in zip(peaks, centre.past, strict=True)]
 
 
 def _dropped(values: Sequence[float], at: int) -> list[float]:
