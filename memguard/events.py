@@ -39,6 +39,9 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.sentinel_started": "a process watches the machine's memory for the jobs of this user",
         "memguard.sentinel_ended": "nobody watches the memory any more: there were no jobs, or it was stopped",
         "memguard.job_requeued": "a job that ran out of memory is run again, with more",
+        "memguard.forecast_missed": "a job used more than was forecast for it; `peak_bytes`, `predicted_bytes`, `kind`",
+        "memguard.forecast_widened": "jobs of a `kind` used more than forecast more often than `miss_rate` allows, and "
+        "more is reserved for them until that ends",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
         "memguard.model_survived": "registered models outlived their job; `alive` counts them",
         "memguard.light_mode_entered": "a fit does less than asked for; `left_out`, `needed_bytes`, `had_bytes`, `why`",

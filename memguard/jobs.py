@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
+from memguard.aside import start_aside
 from memguard.budget import Budget
 from memguard.config import Settings
 from memguard.errors import WorkerStartError
+from memguard.estimate.likeness import Likeness
+from memguard.forecasting.calls import likeness_of_call
 from memguard.host import MachineReading, read_machine, share_of
 from memguard.redact import redact_environment
 from memguard.report import CapacityReport, EstimateSummary
@@ -38,6 +41,7 @@ __all__ = [
     "new_job_id",
     "plan_from",
     "request_here",
+    "run_aside",
 ]
 
 T = TypeVar("T")
@@ -54,6 +58,10 @@ class Call:
     words: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
     modules: frozenset[str]
     on_progress: Callable[[JobProgress], None] | None
+
+    def likeness(self) -> Likeness:
+        """Return what tells it from other calls."""
+        return likeness_of_call(*self.words)
 
 
 class StopRequest:
@@ -107,6 +115,29 @@ class StopRequest:
                 self.ask()
         if not task.cancelled():
             task.exception()  # how it ended is in its report; the caller gets the cancellation
+
+
+async def run_aside(work: Callable[[], T], name: str) -> T:
+    """Run a job without blocking the event loop; cancelling stops the job and waits for its cleanup.
+
+    Args:
+        work: what runs it, in a thread of its own.
+        name: of that thread.
+    """
+    import asyncio  # noqa: PLC0415 - loaded wherever there is a loop
+
+    request = StopRequest()
+    task = start_aside(functools.partial(request.cover, work), name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        request.ask()
+        await request.outlast(task)
+        raise
+    finally:
+        del (
+            task
+        )  # which has what the job raised, whose frames have this one: a cycle with the arguments in it
 
 
 _here: contextvars.ContextVar[StopRequest | None] = contextvars.ContextVar(

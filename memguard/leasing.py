@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,15 @@ from memguard.ledger.waiting import HeldLease, acquire, rivals_of, take
 from memguard.ledger.wake import ring
 from memguard.units import MIB, format_bytes
 
-__all__ = ["Tenure", "actions_of", "leased", "parent_lease", "reservation_for", "who_holds"]
+__all__ = [
+    "Tenure",
+    "actions_of",
+    "leased",
+    "most_reservable",
+    "parent_lease",
+    "reservation_for",
+    "who_holds",
+]
 
 # A job that outgrew its reservation asks for more in steps of this part of its use, and after a refusal not at once.
 _STEP: Final = 0.25
@@ -294,6 +303,13 @@ def reservation_for(settings: Settings, limit_bytes: int, *, is_named: bool) -> 
         return limit_bytes
     most = _room_lately(settings).capacity_bytes
     return min(limit_bytes, most if is_named else settings.first_reservation.resolve(most))
+
+
+def most_reservable(settings: Settings) -> int:
+    """Return what there is for jobs in all, in bytes: more is promised to nobody."""
+    if settings.ledger is LedgerChoice.OFF:
+        return sys.maxsize
+    return _room_lately(settings).capacity_bytes
 
 
 def who_holds(leases: tuple[Lease, ...], wish: Wish, settings: Settings) -> str:

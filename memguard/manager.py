@@ -6,7 +6,6 @@ worker templates and the cleanup manager, and ends them at `close`, at the end o
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import dataclasses
 import functools
@@ -20,13 +19,15 @@ from typing import Any, Final, Self, TypeVar
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.announcing import Announcer, ProgressCallback
-from memguard.aside import complete_aside, start_aside
+from memguard.aside import complete_aside
 from memguard.budget import OuterBound, resolve_budget
 from memguard.cleanup import CleanupManager
 from memguard.config import Settings, load_settings
 from memguard.enclosure import bound_of_process, budgets_around, cleanup_for
 from memguard.errors import MemoryLimitExceeded
+from memguard.estimate.likeness import Likeness
 from memguard.events import Event, EventBus
+from memguard.foresight import Foresight, block_likeness
 from memguard.host import MachineReading, identify
 from memguard.jobs import (
     Call,
@@ -38,6 +39,7 @@ from memguard.jobs import (
     new_job_id,
     plan_from,
     request_here,
+    run_aside,
 )
 from memguard.leaks.registry import ModelRegistry
 from memguard.leasing import Tenure
@@ -92,6 +94,7 @@ class MemoryManager:
         self.name = name
         self.settings = settings or load_settings()
         self._announcer = Announcer(self.settings)
+        self._foresight = Foresight(self.settings, self._announcer.publish)
         enclosing, bound = _enclosing()
         self.enclosing: MemoryManager | None = enclosing
         self._is_named = budget is not None or self.settings.origins["memory"] != "default"
@@ -152,6 +155,7 @@ class MemoryManager:
         preload: Iterable[str] = (),
         on_progress: ProgressCallback | None = None,
         estimate: EstimateSummary | None = None,
+        likeness: Likeness | None = None,
         check: bool = True,
         retries: int | None = None,
         **kwargs: Any,
@@ -167,7 +171,8 @@ class MemoryManager:
                 worker does not count; ``None`` takes the setting.
             preload: further modules to import in the template.
             on_progress: called in this thread with where the job is, some times a second.
-            estimate: what was predicted, for the report.
+            estimate: what was predicted from first principles.
+            likeness: which past jobs it resembles; ``None``: those with this function, by the sizes of the arguments.
             check: raise if the job did not complete.
             retries: how often it is run again if it ran out of memory, each time with more; ``None`` takes the setting.
             **kwargs: its keyword arguments.
@@ -190,10 +195,11 @@ class MemoryManager:
             plan = plan_from(self.settings, frame.limit_bytes, timeout)
         frame = dataclasses.replace(frame, timeout_s=plan.timeout_s)
         call = Call((function, args, kwargs), self._preload | frozenset(preload), on_progress)
+        frame = self._foresight.framed(frame, likeness or call.likeness, is_requested=memory is not None)
         is_named = self._is_named or memory is not None
         for tries_left in tries(self.settings.retries if retries is None else retries):
             result: JobResult[T] = self._run_once(frame, plan, call, is_named=is_named)
-            limit_bytes = next_limit(result.report, tries_left)
+            limit_bytes = next_limit(result.report, tries_left, self._foresight.retry_bytes)
             if limit_bytes is None:
                 break
             self._announcer.requeued(result.report, limit_bytes)
@@ -207,19 +213,8 @@ class MemoryManager:
         self, function: Callable[..., T], /, *args: Any, check: bool = True, **options: Any
     ) -> JobResult[T]:
         """`run` without blocking the event loop; cancelling the task stops the job and waits for its cleanup."""
-        request = StopRequest()
-        work = functools.partial(request.cover, self.run, function, *args, check=check, **options)
-        task = start_aside(work, "memguard-run")
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            request.ask()
-            await request.outlast(task)
-            raise
-        finally:
-            del (
-                task
-            )  # which has what the job raised, whose frames have this one: a cycle with the arguments in it
+        work = functools.partial(self.run, function, *args, check=check, **options)
+        return await run_aside(work, "memguard-run")
 
     def _run_once(self, frame: JobFrame, plan: GuardPlan, call: Call, *, is_named: bool) -> JobResult[Any]:
         with (
@@ -245,6 +240,7 @@ class MemoryManager:
         self, name: str, memory: str | int | Size | None, request: StopRequest
     ) -> Iterator[ManagedJob]:
         frame = dataclasses.replace(self._frame(None, name, memory, None), kind="managed")
+        frame = self._foresight.framed(frame, block_likeness(name), is_requested=memory is not None)
         is_named = self._is_named or memory is not None
         with self._admitted(frame, request, is_named=is_named) as (reservation, tenure):
             job = ManagedJob(
@@ -267,6 +263,7 @@ class MemoryManager:
             self._keep_report(job.finish(None))
 
     def _keep_report(self, slot: ReportSlot, call: Call | None = None) -> None:
+        slot.report = self._foresight.learned(slot.report)
         self._slots.append(slot)
         self._settler.settle(slot)
         self._announcer.consequences(slot.report, call)

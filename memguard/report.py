@@ -17,6 +17,7 @@ from typing import Any, Final
 from memguard.errors import DataError
 from memguard.events import JsonScalar
 from memguard.rebuild import rebuild, shown
+from memguard.sizing import Sizing
 
 __all__ = [
     "REPORT_SCHEMA",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 REPORT_SCHEMA: Final = "memguard.report/1"
+_REACHED: Final = 0.97
 
 
 class Outcome(StrEnum):
@@ -251,12 +253,14 @@ class JobReport:
         signal: name of the signal that ended the job's first process, or ``None``.
         peak_bytes: highest sampled use of the whole tree. Sampling can miss a spike; ``kernel_peak_bytes`` cannot.
         kernel_peak_bytes: the kernel's own high-water mark of the fence, reclaimable file cache included.
+        kernel_cache_bytes: the most of that that was seen to be file cache; ``None`` where nobody counts it.
         baseline_bytes: memory inherited from the preloaded template, shared and not counted in use.
         throttles: how often it was made to wait to let memory come back.
         throttled_s: for how long in all.
         pressure: why it was ended when the machine's memory ran short, and it and not another; ``""`` if it was not.
         attempts: the tries before this one, oldest first.
         guard_degraded: parts of the guard that failed while the job ran, one line each.
+        sizing: what past jobs said of it; ``None`` where they were not asked.
     """
 
     job_id: str
@@ -294,6 +298,21 @@ class JobReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     pressure: str = ""
     attempts: tuple[Attempt, ...] = ()
+    sizing: Sizing | None = None
+    kernel_cache_bytes: int | None = None
+
+    @property
+    def proven_peak_bytes(self) -> int:
+        """The most that the job is known to have used: what was sampled, or more by the kernel's own mark.
+
+        Between two samples a short job comes and goes. What the mark shows beyond the file cache was used for certain,
+        unless its limit was reached: then cache was dropped that nobody saw.
+        """
+        if self.kernel_peak_bytes is None or self.kernel_cache_bytes is None:
+            return self.peak_bytes
+        if self.kernel_peak_bytes > _REACHED * self.budget.limit_bytes:
+            return self.peak_bytes
+        return max(self.peak_bytes, self.kernel_peak_bytes - self.kernel_cache_bytes)
 
     @property
     def reason(self) -> str:

@@ -6,6 +6,7 @@ of the retry (docs/design.md): half as much again as was seen, never more than t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from memguard.errors import ConfigError
@@ -32,17 +33,24 @@ def tries(retries: int) -> range:
     return range(retries, -1, -1)
 
 
-def next_limit(report: JobReport, tries_left: int) -> int | None:
+def next_limit(
+    report: JobReport, tries_left: int, at_least: Callable[[JobReport, int], int] = lambda _, limit: limit
+) -> int | None:
     """Return the budget, in bytes, to run a job again with; ``None`` where that is not allowed or of no use.
 
     A job that was ended for the machine's sake is run again also where it gets no more: what it needs is then reserved
     for it before it starts.
+
+    Args:
+        report: of the try that ended.
+        tries_left: how many more are allowed.
+        at_least: raises a budget to what jobs like it used, within what can be had.
     """
     if tries_left <= 0 or not report.outcome.is_memory_death:
         return None
     had = report.budget.limit_bytes
     most = min([report.capacity.capacity_bytes, *(each.limit_bytes for each in report.budget.outer)])
-    wanted = min(max(suggested_budget(report), had), most)
+    wanted = min(max(at_least(report, suggested_budget(report)), had), most)
     return wanted if wanted > had or report.pressure else None
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.config import Settings
+from memguard.foresight import reserved_by_forecast
 from memguard.jobs import StopRequest
-from memguard.leasing import Tenure, leased, parent_lease, reservation_for, who_holds
+from memguard.leasing import Tenure, leased, most_reservable, parent_lease, reservation_for, who_holds
 from memguard.ledger.book import Wish
 from memguard.ledger.records import Lease
 from memguard.managed import held_around
@@ -96,4 +97,5 @@ def _wish(settings: Settings, frame: JobFrame, *, is_named: bool) -> Wish:
     wanted = reservation_for(settings, frame.limit_bytes, is_named=is_named)
     if frame.estimate is not None and not is_named:
         wanted = min(frame.limit_bytes, max(frame.estimate.high_bytes, 0))
+    wanted = reserved_by_forecast(frame, wanted, most_bytes=most_reservable(settings))
     return Wish(frame.job_id, frame.name, wanted, settings.priority, parent_lease())

@@ -20,6 +20,8 @@ for _name in [name for name in os.environ if name.startswith("MEMGUARD_")]:
 # A ledger of their own: jobs of tests wait for no other job of this machine, and none waits for them.
 _ledger = tempfile.TemporaryDirectory(prefix="memguard-test-ledger-")
 os.environ["MEMGUARD_RUNTIME_DIR"] = _ledger.name
+# No test is sized by what ran before it, and what runs here is no past of this user's jobs.
+os.environ["MEMGUARD_EPISODES"] = "unset"
 
 # Started by `nohup`, in the background of a shell or by a runner that ignores them, the tests would inherit that, and
 # their programs with them.

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from memguard.cli.exits import say
 from memguard.cli.job_log import note
 from memguard.config import Settings
-from memguard.leasing import Tenure, leased, parent_lease, reservation_for, who_holds
+from memguard.foresight import reserved_by_forecast
+from memguard.leasing import Tenure, leased, most_reservable, parent_lease, reservation_for, who_holds
 from memguard.ledger.book import Wish
 from memguard.ledger.records import Lease
 from memguard.units import format_bytes
@@ -31,6 +32,7 @@ def command_lease(frame: JobFrame, settings: Settings, *, is_named: bool, quiet:
         CapacityExceeded, ReservationTimeout: as `memguard.leasing.leased`.
     """
     reserved_bytes = reservation_for(settings, frame.limit_bytes, is_named=is_named)
+    reserved_bytes = reserved_by_forecast(frame, reserved_bytes, most_bytes=most_reservable(settings))
     wish = Wish(frame.job_id, frame.name, reserved_bytes, settings.priority, parent_lease())
 
     def tell_waiting(leases: tuple[Lease, ...]) -> None:

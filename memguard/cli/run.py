@@ -32,7 +32,9 @@ from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import LedgerChoice, LogLevel, Settings
 from memguard.errors import WorkerStartError
+from memguard.estimate.likeness import Likeness
 from memguard.files import check_output, give_up_on
+from memguard.foresight import Foresight
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
 from memguard.redact import redact_arguments, redact_environment
@@ -120,13 +122,16 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     is_named = wishes.memory is not None or settings.origins["memory"] != "default"
+    foresight = Foresight(settings, note)
+    frame = foresight.framed(frame, lambda: _likeness(command), is_requested=is_named)
     for tries_left in tries(settings.retries):
         try:
             with _lease(frame, wishes, settings, is_named=is_named) as tenure:
                 report = _run_leased(command, wishes, settings, frame, tenure)
         except CommandNotStarted as error:
             return _tell_not_started(command[0], error)
-        limit_bytes = next_limit(report, tries_left)
+        report = foresight.learned(report)
+        limit_bytes = next_limit(report, tries_left, foresight.retry_bytes)
         if limit_bytes is None:
             break
         _tell_next_try(report, limit_bytes, wishes)
@@ -134,6 +139,12 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     _publish(report, wishes)
     assert report.exit_status is not None
     return report.exit_status
+
+
+def _likeness(command: tuple[str, ...]) -> Likeness:
+    from memguard.forecasting.commands import likeness_of_command  # noqa: PLC0415 - only forecasts need it
+
+    return likeness_of_command(command)
 
 
 def _tell_next_try(report: JobReport, limit_bytes: int, wishes: _Wishes) -> None:

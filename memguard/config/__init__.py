@@ -5,7 +5,7 @@ value came from. This room does not look at the machine: a size that is a share 
 share. Read ``table.py`` first.
 """
 
-from memguard.config.kinds import FenceChoice, LedgerChoice, LogFormat, LogLevel, Redaction
+from memguard.config.kinds import FenceChoice, LedgerChoice, LogFormat, LogLevel, Redaction, Switch
 from memguard.config.load import CONFIG_VARIABLE, describe_unknown, load_settings, unknown_environment
 from memguard.config.table import SETTINGS, Setting, Settings
 
@@ -19,6 +19,7 @@ __all__ = [
     "Redaction",
     "Setting",
     "Settings",
+    "Switch",
     "describe_unknown",
     "load_settings",
     "unknown_environment",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,14 +26,18 @@ __all__ = [
     "FRACTION",
     "PATH",
     "SIZE",
+    "STORE",
     "FenceChoice",
     "Kind",
     "LedgerChoice",
     "LogFormat",
     "LogLevel",
     "Redaction",
+    "Switch",
     "choice",
+    "default_episodes",
     "duration",
+    "fraction",
     "show_duration",
     "shown",
     "whole_number",
@@ -53,6 +58,13 @@ class FenceChoice(StrEnum):
 
 class LedgerChoice(StrEnum):
     """Whether jobs share the machine's memory by its ledger."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
+class Switch(StrEnum):
+    """Whether something is done."""
 
     AUTO = "auto"
     OFF = "off"
@@ -133,11 +145,22 @@ def _plain_text(value: object) -> tuple[Scalar, str]:
     return str(value), ""
 
 
-def _parse_fraction(text: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%", text.strip())
-    if match is None or not 0 < float(match[1]) <= 100:
-        raise ValueError(f"{shown(text)} cannot be read")
-    return float(match[1]) / 100
+def fraction(most: int = 100) -> Kind:
+    """Return the kind of percentages above 0 and up to ``most``."""
+
+    def parse(text: str) -> float:
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%", text.strip())
+        if match is None or not 0 < float(match[1]) <= most:
+            raise ValueError(f"{shown(text)} cannot be read")
+        return float(match[1]) / 100
+
+    return Kind(
+        f"a percentage above 0% and up to {most}%, such as {'80%' if most >= 80 else '5%'}",
+        "SHARE",
+        parse,
+        lambda share: f"{share * 100:.10g}%",
+        lambda share: (share, "fraction"),
+    )
 
 
 def duration(minimum_s: float) -> Kind:
@@ -198,12 +221,22 @@ def _parse_path(text: str) -> Path:
         raise ValueError(f"{shown(text)} is in the home of somebody who has none here") from None
 
 
+def default_episodes(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where this user's past jobs are kept: ``$XDG_STATE_HOME/memguard/episodes``; ``None`` without a home."""
+    state = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(state):
+        return Path(state) / "memguard" / "episodes"
+    home = environ.get("HOME", "")
+    return Path(home, ".local", "state", "memguard", "episodes") if os.path.isabs(home) else None
+
+
+def _parse_store(text: str) -> Path | None:
+    return default_episodes() if text.strip() == "auto" else _parse_path(text)
+
+
 SIZE: Final = Kind(SIZE_FORMS, "SIZE", _parse_size, lambda size: str(size.text), _plain_size)
-FRACTION: Final = Kind(
-    "a percentage above 0% and up to 100%, such as 80%",
-    "SHARE",
-    _parse_fraction,
-    lambda fraction: f"{fraction * 100:.10g}%",
-    lambda fraction: (fraction, "fraction"),
-)
+FRACTION: Final = fraction()
 PATH: Final = Kind("a path (in a file: relative to that file)", "DIR", _parse_path, str, _plain_text)
+STORE: Final = Kind(
+    "a path (in a file: relative to that file), or auto", "DIR", _parse_store, str, _plain_text
+)

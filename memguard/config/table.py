@@ -11,6 +11,7 @@ from memguard.config.kinds import (
     FRACTION,
     PATH,
     SIZE,
+    STORE,
     FenceChoice,
     Kind,
     LedgerChoice,
@@ -18,8 +19,10 @@ from memguard.config.kinds import (
     LogLevel,
     Redaction,
     Scalar,
+    Switch,
     choice,
     duration,
+    fraction,
     whole_number,
 )
 from memguard.units import Size
@@ -203,11 +206,26 @@ SETTINGS: Final = (
     Setting(
         "episodes",
         "episodes",
-        PATH,
-        UNSET,
+        STORE,
+        "auto",
         "The folder of a store of episodes in which every guarded job, and what was done to it while memory was short, "
-        "is kept: sizes, shapes, times and outcomes, no value of its data. Unset: nothing is kept.",
+        "is kept: sizes, shapes, times and outcomes, no value of its data. Forecasts learn from it. auto: "
+        "memguard/episodes in $XDG_STATE_HOME, which is ~/.local/state where it is not set. Unset: nothing is kept.",
         optional=True,
+    ),
+    Setting(
+        "forecast",
+        "forecast",
+        choice(Switch),
+        "auto",
+        "Whether jobs are sized by what jobs like them used (auto), or only by what their users name (off).",
+    ),
+    Setting(
+        "miss_rate",
+        "miss_rate",
+        fraction(50),
+        "5%",
+        "The share of jobs that may use more than was forecast for them. A smaller one reserves more.",
     ),
     Setting(
         "priority",
@@ -292,6 +310,8 @@ class Settings:
     redact: Redaction
     report_dir: Path | None
     episodes: Path | None
+    forecast: Switch
+    miss_rate: float
     priority: int
     wait_s: float | None
     retries: int

@@ -54,12 +54,14 @@ def job_document(report: JobReport, shapes: Sequence[Mapping[str, Any]] = ()) ->
         "configuration": _configuration(report),
         "data": [dict(each) for each in shapes],
         "forecast": _forecast(report),
+        "sizing": _sizing(report),
         "phases": [
             {"name": _word(each.name), "started_s": each.started_s, "duration_s": each.duration_s,
              "peak_bytes": each.peak_bytes}
             for each in report.phases
         ],
         "peak_bytes": report.peak_bytes,
+        "proven_peak_bytes": report.proven_peak_bytes,
         "kernel_peak_bytes": report.kernel_peak_bytes,
         "baseline_bytes": report.baseline_bytes,
         "budget_bytes": report.budget.limit_bytes,
@@ -256,6 +258,26 @@ def _forecast(report: JobReport) -> dict[str, Any] | None:
         "high_bytes": seen.high_bytes,
         "plan": seen.plan,
         "phases": dict(seen.phases),
+    }
+
+
+def _sizing(report: JobReport) -> dict[str, Any] | None:
+    """Return what forecasts of jobs like it are made from; without the words, which can be made again."""
+    seen = report.sizing
+    if seen is None:
+        return None
+    return {
+        "kind": seen.kind,
+        "world": seen.world,
+        "features": dict(seen.features),
+        "predicted_bytes": seen.predicted_bytes,
+        "expected_bytes": seen.expected_bytes,
+        "uncorrected_bytes": seen.uncorrected_bytes,
+        "miss_rate": seen.miss_rate,
+        "promised": seen.promised,
+        "observations": seen.observations,
+        "basis": seen.basis,
+        "episodes": [each.id for each in seen.episodes],
     }
 
 

@@ -18,7 +18,7 @@ __all__ = ["APPLICATION_ID", "PLACES", "VERSION", "migrate", "rebuild_words", "v
 
 # "memg": tells our files from others'.
 APPLICATION_ID: Final = 0x6D656D67
-VERSION: Final = 1
+VERSION: Final = 2
 PLACES: Final = 1 << 40
 
 # op: 1 added, 2 updated, 3 deleted, 4 purged. is_live: whether it is the version that a reader gets.
@@ -65,15 +65,22 @@ CREATE VIRTUAL TABLE words USING fts5(
     folded, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2 categories 'L* N* Co M*'"
 );
 """
+# By what past jobs of a kind are found; of other episodes it has none. What was deleted or purged has no metadata.
+_JOB_KINDS: Final = """
+CREATE INDEX job_kind ON episode(json_extract(metadata, '$.sizing.kind')) WHERE kind = 'job' AND op < 3;
+"""
 
 # From each former version to the next, in one transaction each.
-_MIGRATIONS: Final[dict[int, Callable[[apsw.Connection], None]]] = {}
+_MIGRATIONS: Final[dict[int, Callable[[apsw.Connection], object]]] = {
+    1: lambda connection: connection.execute(_JOB_KINDS),
+}
 
 
 def create(connection: apsw.Connection) -> None:
     """Make the tables, inside a transaction."""
     connection.execute(_TABLES)
     connection.execute(_WORDS)
+    connection.execute(_JOB_KINDS)
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", VERSION)
 

@@ -43,6 +43,9 @@ class Prediction:
         reasons: how it came about, one sentence each, figures included.
         influences: the observations that moved it most, the strongest first.
         centre: which guess was the cheapest on past jobs; ``""`` without history.
+        basis: what it rests on: ``history`` of this kind, ``elsewhere`` (the kind in another world), ``prior``,
+            ``shares`` of what was requested for other kinds, ``request``, ``nothing``.
+        uncorrected_bytes: what it would be had no job of this kind been missed of late, and without caps.
     """
 
     bytes: int
@@ -55,6 +58,8 @@ class Prediction:
     reasons: tuple[str, ...]
     influences: tuple[Influence, ...] = ()
     centre: str = ""
+    basis: str = "history"
+    uncorrected_bytes: int = 0
 
     @property
     def width(self) -> float:

@@ -116,6 +116,7 @@ class Kind:
     def withdraw(self, id_: str) -> bool:
         """Leave an observation out from now on; returns whether it was there."""
         self._aside = [each for each in self._aside if each.id != id_]
+        self._ids.pop(id_, None)  # what it really was may still be told
         at = self.history.position_of(id_)
         if at is None:
             return False

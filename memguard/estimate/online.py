@@ -117,8 +117,8 @@ class OnlineEstimator:
             found = self._kind(job.key)
             prediction = self._with_history(job, found, explain) if len(found.history) else self._cold(job)
             if not tentative:
-                extra = found.watch.extra() if len(found.history) else 0.0
-                found.expect(job_id, job.features, prediction.bytes, math.log(prediction.high_bytes) - extra)
+                uncorrected = math.log(prediction.uncorrected_bytes)
+                found.expect(job_id, job.features, prediction.bytes, uncorrected)
             return prediction
 
     def observe(
@@ -133,6 +133,8 @@ class OnlineEstimator:
         world: str = "",
         prior: Estimate | None = None,
         supersedes: str = "",
+        predicted_bytes: float | None = None,
+        uncorrected_bytes: float | None = None,
     ) -> Learned:
         """Learn from a job that has ended.
 
@@ -146,6 +148,8 @@ class OnlineEstimator:
             world: as predicted.
             prior: as predicted.
             supersedes: id of an observation that is wrong and left out from now on.
+            predicted_bytes: what another estimator predicted for it, one of another process; counted as an attempt.
+            uncorrected_bytes: as `Prediction.uncorrected_bytes` of that one.
 
         Raises:
             ValueError: if not exactly one of ``peak_bytes`` and ``exceeded_bytes`` is given.
@@ -168,10 +172,12 @@ class OnlineEstimator:
                 censored=exceeded_bytes is not None,
             )
             found = self._kind(job.key)
+            if predicted_bytes is not None and _is_size(predicted_bytes):
+                uncorrected = uncorrected_bytes if _is_size(uncorrected_bytes) else predicted_bytes
+                found.expect(
+                    observation.id, job.features, predicted_bytes, math.log(max(1.0, uncorrected or 0))
+                )
             learned = found.learn(observation, supersedes)
-            if len(found.history):
-                # Made ready here, since whoever predicts has a job that waits.
-                found.sizer()
             if learned.lesson is Lesson.LEARNED and job.request < math.inf:
                 found.largest_share = max(found.largest_share, observation.peak_bytes / max(1.0, job.request))
             return learned
@@ -202,6 +208,11 @@ class OnlineEstimator:
         with self._lock:
             found = self._kinds.get((kind, world))
             return found is not None and found.withdraw(job_id)
+
+    def worlds(self, kind: str) -> tuple[str, ...]:
+        """Return the worlds in which something is known of a kind."""
+        with self._lock:
+            return tuple(world for name, world in self._kinds if name == kind)
 
     def calibration(self) -> dict[tuple[str, str], Calibration]:
         """Return how well the rate was kept, by kind and world."""
@@ -289,6 +300,7 @@ class OnlineEstimator:
                 Influence(past[at].id, past[at].peak_bytes, _signed(by)) for at, by in moved if abs(by) >= 1
             ),
             centre=size.name,
+            uncorrected_bytes=whole(max(in_bytes(size.reserve), elsewhere)),
         )
 
     def _capped(self, job: _Job, kind: Kind, wanted: float) -> float:
@@ -299,25 +311,38 @@ class OnlineEstimator:
 
     def _cold(self, job: _Job) -> Prediction:
         """Return a size for a kind without history."""
-        wanted, why = self._cold_size(job)
+        wanted, why, basis = self._cold_size(job)
         capped = min(wanted, job.request, job.capacity)
         expected = min(capped, job.prior.expected_bytes if job.prior else capped)
         low = min(expected, job.prior.low_bytes if job.prior else 0)
         reasons = (why, "no job of this kind has ended here: nothing is promised", *job.notes)
         return Prediction(
-            whole(capped), whole(expected), int(low), whole(wanted), self.miss_rate, False, 0, reasons
+            bytes=whole(capped),
+            expected_bytes=whole(expected),
+            low_bytes=int(low),
+            high_bytes=whole(wanted),
+            miss_rate=self.miss_rate,
+            promised=False,
+            observations=0,
+            reasons=reasons,
+            basis=basis,
+            uncorrected_bytes=whole(wanted),
         )
 
-    def _cold_size(self, job: _Job) -> tuple[float, str]:
+    def _cold_size(self, job: _Job) -> tuple[float, str, str]:
+        """Return a size, why, and in a word what it rests on."""
         if elsewhere := self._elsewhere(job):
-            return elsewhere, f"the same kind used up to {format_bytes(int(elsewhere))} in another world"
+            told = format_bytes(int(elsewhere))
+            return elsewhere, f"the same kind used up to {told} in another world", "elsewhere"
         if job.prior is not None:
-            return float(job.prior.high_bytes), f"first principles say {job.prior}"
+            return float(job.prior.high_bytes), f"first principles say {job.prior}", "prior"
         if share := self._share_of_requests(job):
-            return share * job.request, f"other kinds used at most {share:.0%} of what was requested for them"
+            why = f"other kinds used at most {share:.0%} of what was requested for them"
+            return share * job.request, why, "shares"
         if job.request < math.inf:
-            return job.request, f"the request of {format_bytes(int(job.request))} is all that is known"
-        return float(_UNKNOWN_BYTES), "nothing is known of it"
+            why = f"the request of {format_bytes(int(job.request))} is all that is known"
+            return job.request, why, "request"
+        return float(_UNKNOWN_BYTES), "nothing is known of it", "nothing"
 
     def _elsewhere(self, job: _Job) -> float:
         """Return the largest peak of the kind in other worlds; 0 if there is none."""

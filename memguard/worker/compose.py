@@ -17,6 +17,7 @@ from memguard.report import (
     OuterBudget,
     ReportWarning,
 )
+from memguard.sizing import Sizing
 from memguard.story import with_story
 from memguard.version import __version__
 from memguard.worker.recorder import JobRecorder
@@ -49,6 +50,7 @@ class JobFrame:
     outer: tuple[OuterBudget, ...] = ()
     timeout_s: float | None = None
     attempts: tuple[Attempt, ...] = ()
+    sizing: Sizing | None = None
 
 
 def is_back(before_bytes: int, now_bytes: int) -> bool:
@@ -98,6 +100,7 @@ def compose_report(
         estimate=frame.estimate,
         peak_bytes=_peak(record, verdict.outcome),
         kernel_peak_bytes=ending.fence_high_water_bytes,
+        kernel_cache_bytes=ending.fence_most_cache_bytes,
         baseline_bytes=record.baseline_bytes,
         caller=caller,
         cleanup=record.cleanup,
@@ -116,6 +119,7 @@ def compose_report(
         versions=_versions(),
         pressure=_pressure(record, pressure),
         attempts=frame.attempts,
+        sizing=frame.sizing,
     )
     return with_story(report, where=frame.report_path)
 

@@ -68,9 +68,11 @@ class _FenceMeter:
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
         self.last: FenceReading | None = None
+        self.most_cache_bytes = 0
 
     def used_bytes(self, now_s: float, *, line_bytes: int) -> int:
         self.last = self._fence.read()
+        self.most_cache_bytes = max(self.most_cache_bytes, self.last.cache_bytes)
         return self.last.used_bytes
 
 
@@ -285,6 +287,9 @@ class TreeGuard:
             fence_oom_kills=fence.oom_kills if fence else 0,
             fence_limit_hits=fence.limit_hits if fence else 0,
             fence_high_water_bytes=fence.high_water_bytes if fence else None,
+            fence_most_cache_bytes=self._meter.most_cache_bytes
+            if isinstance(self._meter, _FenceMeter)
+            else None,
             machine_oom_kills=self.machine_oom_kills,
         )
 

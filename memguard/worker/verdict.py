@@ -63,6 +63,7 @@ class Ending:
         fence_oom_kills: processes in its fence that the kernel's out-of-memory killer killed.
         fence_limit_hits: charges that ran into the fence's limit.
         fence_high_water_bytes: the kernel's high-water mark of the fence.
+        fence_most_cache_bytes: the most file cache that was seen charged to the fence.
         machine_oom_kills: out-of-memory kills in the memory cgroup around it while it ran, else on the whole machine.
         owes_value: whether it had a value to hand over: a function has, a command has not.
     """
@@ -76,6 +77,7 @@ class Ending:
     fence_oom_kills: int = 0
     fence_limit_hits: int = 0
     fence_high_water_bytes: int | None = None
+    fence_most_cache_bytes: int | None = None
     machine_oom_kills: int = 0
     owes_value: bool = False
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import memguard.report
+import memguard.sizing
 from memguard.cli.report import describe
 from memguard.errors import DataError
 from memguard.events import JsonScalar
@@ -139,7 +140,7 @@ def test_the_schema_knows_every_field_and_no_other() -> None:
     assert schema["properties"]["outcome"]["enum"] == list(Outcome)
     assert schema["properties"]["reason"]["enum"] == [*Outcome, "machine_pressure"]
     for name, definition in schema["$defs"].items():
-        record = getattr(memguard.report, name)
+        record = getattr(memguard.report, name, None) or getattr(memguard.sizing, name)
         fields = {each.name for each in dataclasses.fields(record)}
         assert set(definition["properties"]) == set(definition["required"]) == fields
         assert definition["additionalProperties"] is False

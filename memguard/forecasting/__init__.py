@@ -1,0 +1,21 @@
+"""Sizing jobs by what jobs like them used: likeness, the past, the forecast.
+
+Comes in: a function with its arguments or a command line, and the store of episodes in which past jobs are written
+down. Goes out: what to reserve and why, and after a job what the next one like it needs. The learning itself is
+`memguard.estimate.OnlineEstimator`; this room tells jobs apart and brings it their past. Read forecaster.py first, then
+past.py; calls.py and commands.py say which jobs are alike.
+"""
+
+from memguard.forecasting.calls import likeness_of_call
+from memguard.forecasting.commands import likeness_of_command
+from memguard.forecasting.forecaster import Forecaster, forecaster_for
+from memguard.forecasting.past import PastJob, past_of
+
+__all__ = [
+    "Forecaster",
+    "PastJob",
+    "forecaster_for",
+    "likeness_of_call",
+    "likeness_of_command",
+    "past_of",
+]

@@ -1,0 +1,119 @@
+"""What tells one run of a command from another: program, script and options, and the sizes of the files it names.
+
+Comes in: a command line. Goes out: a `Likeness`. Numbers are features by the name of their option; files count by
+their bytes, folders by those of their files; words without digits are part of what is run, other words are names that
+differ from run to run (ids, dates) and do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from memguard.estimate.likeness import Likeness
+from memguard.forecasting.worlds import world_of_program
+from memguard.redact import REDACTED, redact_arguments
+
+__all__ = ["likeness_of_command"]
+
+_MOST_FILES: Final = 1000
+_MOST_NUMBERS: Final = 12
+_LONGEST_WORD: Final = 80
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_OPTION: Final = re.compile(r"(--?[A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
+_INTERPRETERS: Final = re.compile(r"(?:python|pypy|perl|ruby|node|Rscript|bash|sh|dash|zsh)[\d.]*")
+_SCRIPT_ENDINGS: Final = (".py", ".R", ".r", ".sh", ".pl", ".rb", ".js", ".ipynb")
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found on a command line so far."""
+
+    words: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
+    input_bytes: int = 0
+    files: int = 0
+
+
+def likeness_of_command(command: Sequence[str]) -> Likeness:
+    """Return what tells a run of a command from others; never raises.
+
+    Args:
+        command: the program and its arguments.
+    """
+    program = shutil.which(command[0]) or command[0] if command else ""
+    found = _Found([os.path.basename(program)])
+    option = ""
+    is_script_due = _INTERPRETERS.fullmatch(os.path.basename(program)) is not None
+    # What is secret is no part of what a run is told by.
+    for word in redact_arguments(command)[1:]:
+        matched = _OPTION.fullmatch(word)
+        if matched is not None:
+            option = matched[1]
+            found.words.append(option)
+            is_script_due = is_script_due and option not in ("-c", "-m")
+            if matched[2] is not None:
+                _take(found, option, matched[2])
+                option = ""
+        elif is_script_due or (option == "-m" and len(found.words) == 2) or option == "-c":
+            found.words.append(_script(word, option))
+            is_script_due, option = False, ""
+        else:
+            _take(found, option, word)
+            option = ""
+    features = dict(found.numbers)
+    if found.files:
+        features |= {"input_bytes": float(found.input_bytes), "files": float(found.files)}
+    return Likeness(" ".join(found.words)[:1000], features, world_of_program(os.path.abspath(program)))
+
+
+def _script(word: str, option: str) -> str:
+    """Return a script by its path, a module by its name, and a program that was written out by its sum."""
+    if option == "-c":
+        return hashlib.sha256(word.encode(errors="replace")).hexdigest()[:16]
+    return word if option == "-m" else os.path.realpath(word)
+
+
+def _take(found: _Found, option: str, value: str) -> None:
+    """Count a value for what it is: a number, a file or folder, a script, a choice."""
+    if _NUMBER.fullmatch(value):
+        _take_number(found, option, float(value))
+    elif value.endswith(_SCRIPT_ENDINGS) and os.path.isfile(value):
+        found.words.append(os.path.realpath(value))
+    elif (sizes := list(_sizes(value))) or os.path.sep in value:
+        found.input_bytes += sum(sizes)
+        found.files += len(sizes)
+    elif value != REDACTED and len(value) <= _LONGEST_WORD and not any(each.isdigit() for each in value):
+        found.words.append(value)
+
+
+def _take_number(found: _Found, option: str, number: float) -> None:
+    name = option.lstrip("-") or f"number {len(found.numbers)}"
+    if number <= 1e300 and len(found.numbers) < _MOST_NUMBERS:
+        found.numbers[name] = number
+
+
+def _sizes(path: str) -> Iterator[int]:
+    """Yield the sizes of a file, or of the files of a folder and of those below it."""
+    try:
+        if os.path.isfile(path):
+            yield os.stat(path).st_size
+        elif os.path.isdir(path):
+            yield from _sizes_below(path)
+    except (OSError, ValueError):  # it went away, or is no path at all: then it counts for nothing
+        return
+
+
+def _sizes_below(folder: str) -> Iterator[int]:
+    count = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            count += 1
+            if count > _MOST_FILES:
+                return
+            yield os.lstat(os.path.join(place, name)).st_size

@@ -1,0 +1,227 @@
+"""The past of a kind of job, read from the store of episodes in which jobs are written down.
+
+Comes in: the folder of a store, a kind. Goes out: its jobs, oldest first, as what can be learned from them, and those
+that were withdrawn. What waits beside the store to be taken in is read too, so that a job is known as soon as it has
+ended. Nothing is kept open between two looks, and the store is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from memguard.episodes.recorder import INCOMING, waiting_of
+from memguard.report import JobReport
+
+__all__ = ["Look", "Past", "PastJob", "figures_of", "past_of"]
+
+# Far more than the usual rates take; to learn them takes some hundredths of a second, and a command waits for it.
+_MOST_JOBS: Final = 128
+_COMPLETED: Final = "completed"
+_OUT_OF_MEMORY: Final = frozenset({"memory_error", "budget_kill", "budget_soft_stop", "kernel_oom"})
+# The index `job_kind` serves it: see memguard/episodes/schema.py.
+_JOBS: Final = (
+    "SELECT row, id, is_live, CASE WHEN row > ? THEN metadata END FROM episode WHERE kind = 'job' AND op < 3 "
+    "AND json_extract(metadata, '$.sizing.kind') = ? ORDER BY row DESC LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PastJob:
+    """A job that has ended, as far as something can be learned from it.
+
+    Attributes:
+        id: of its episode.
+        kind: as `Likeness.kind`.
+        world: as `Likeness.world`.
+        features: as `Likeness.features`.
+        peak_bytes: what it used at most; ``None`` for one that ran out of memory.
+        exceeded_bytes: what that one needed more than; ``None`` for one that completed.
+        runtime_s: how long it ran.
+        predicted_bytes: what was reserved by forecast; ``None`` where there was none.
+        uncorrected_bytes: the same before misses of its past made it larger.
+        happened_at_s: when it ended, seconds since 1970; 0.0 where nobody knows.
+        name: what it was called.
+        phases: the peak inside each part that it told, by name, in bytes, in order.
+    """
+
+    id: str
+    kind: str
+    world: str
+    features: Mapping[str, float]
+    peak_bytes: float | None
+    exceeded_bytes: float | None
+    runtime_s: float
+    predicted_bytes: float | None = None
+    uncorrected_bytes: float | None = None
+    happened_at_s: float = 0.0
+    name: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was new at a look.
+
+    Attributes:
+        jobs: that ended since the last one, oldest first.
+        withdrawn: ids of episodes that were deleted or replaced since.
+    """
+
+    jobs: tuple[PastJob, ...]
+    withdrawn: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How far the past of one kind has been read."""
+
+    row: int = 0
+    ids: dict[str, int] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
+
+
+class Past:
+    """Reads what is new since it was last asked, kind by kind. Not safe for threads.
+
+    Args:
+        folder: of a store; it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, _Seen] = {}
+
+    def news(self, kind: str) -> Look:
+        """Return what has ended since the last call for this kind; the first time all that counts.
+
+        Raises:
+            EpisodeStoreError: if there is a store and it cannot be read.
+        """
+        seen = self._seen.setdefault(kind, _Seen())
+        jobs, withdrawn = self._stored(kind, seen)
+        jobs += self._waiting(kind, seen)
+        return Look(tuple(jobs), tuple(withdrawn))
+
+    def _stored(self, kind: str, seen: _Seen) -> tuple[list[PastJob], list[str]]:
+        if not (self._folder / "episodes.sqlite").is_file():
+            return [], []
+        rows = self._rows(kind, seen.row)
+        jobs, live = [], dict[str, int]()
+        for row, id_, is_live, metadata in reversed(rows):
+            if not is_live:
+                continue
+            live[id_] = row
+            if metadata is not None and (job := past_of(id_, _document(metadata))) is not None:
+                jobs.append(job)
+        oldest = rows[-1][0] if rows else 0
+        gone = [id_ for id_, row in seen.ids.items() if live.get(id_) != row and row >= oldest]
+        seen.ids = live
+        seen.row = rows[0][0] if rows else seen.row
+        return jobs, gone
+
+    def _rows(self, kind: str, after: int) -> list[Any]:
+        # The store's engine takes some milliseconds to load.
+        from memguard.episodes.database import Database  # noqa: PLC0415
+        from memguard.episodes.durability import Durability  # noqa: PLC0415
+
+        database = Database(self._folder, Durability.POWER_LOSS, read_only=True, write_wait_s=0)
+        with closing(database), database.reading() as connection:
+            return connection.execute(_JOBS, (after, kind, _MOST_JOBS)).fetchall()
+
+    def _waiting(self, kind: str, seen: _Seen) -> list[PastJob]:
+        names = waiting_of(self._folder, kind)
+        found = [job for name in names if name not in seen.files for job in self._in_file(name)]
+        seen.files = set(names)
+        return [job for job in found if job.kind == kind]
+
+    def _in_file(self, name: str) -> Iterator[PastJob]:
+        try:
+            episodes = json.loads((self._folder / INCOMING / name).read_bytes())["episodes"]
+            for each in episodes:
+                job = past_of(each["id"], each["metadata"])
+                if job is not None:
+                    yield job
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # taken in meanwhile, or none of ours: whoever takes in says so
+
+
+def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:
+    """Return what can be learned from a job's episode; ``None`` where nothing can.
+
+    One that failed for another reason than memory, or was stopped, tells nothing: it may have been far from its peak.
+    """
+    sizing = metadata.get("sizing")
+    if not isinstance(sizing, dict) or not isinstance(sizing.get("features"), dict):
+        return None
+    peak, exceeded = _figures(metadata)
+    if peak is None and exceeded is None:
+        return None
+    return PastJob(
+        id=id_,
+        kind=str(sizing.get("kind", "")),
+        world=str(sizing.get("world", "")),
+        features=sizing["features"],
+        peak_bytes=peak,
+        exceeded_bytes=exceeded,
+        runtime_s=_size(metadata.get("duration_s")) or 0.0,
+        predicted_bytes=_size(sizing.get("predicted_bytes")),
+        uncorrected_bytes=_size(sizing.get("uncorrected_bytes")),
+        happened_at_s=_size(metadata.get("ended_at_s")) or 0.0,
+        name=str(metadata.get("name", "")),
+        phases=dict(_phases(metadata)),
+    )
+
+
+def _phases(metadata: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    found = metadata.get("phases")
+    for each in found if isinstance(found, list) else ():
+        if isinstance(each, dict) and (peak := _size(each.get("peak_bytes"))) is not None:
+            yield str(each.get("name", "")), peak
+
+
+def figures_of(report: JobReport) -> tuple[float | None, float | None]:
+    """Return the peak of a job, or, if it ran out of memory, what it needed more than; in bytes."""
+    return _figures(
+        {
+            "outcome": report.outcome.value,
+            "reason": report.reason,
+            "peak_bytes": report.proven_peak_bytes,
+            "budget_bytes": report.budget.limit_bytes,
+        }
+    )
+
+
+def _figures(metadata: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the peak, or what was exceeded."""
+    peak = max(
+        (
+            each
+            for name in ("peak_bytes", "proven_peak_bytes")
+            if (each := _size(metadata.get(name))) is not None
+        ),
+        default=None,
+    )
+    if metadata.get("outcome") == _COMPLETED:
+        return peak, None
+    if metadata.get("outcome") not in _OUT_OF_MEMORY:
+        return None, None
+    # Ended for the machine's sake it was below its budget.
+    limit = None if metadata.get("reason") == "machine_pressure" else _size(metadata.get("budget_bytes"))
+    return None, max(peak or 0.0, limit or 0.0) or None
+
+
+def _size(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if value >= 0 else None
+
+
+def _document(metadata: str) -> dict[str, Any]:
+    found = json.loads(metadata)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,126 @@
+"""Forecasts in use: what past jobs say goes into a job's frame before it starts, and back when it has ended.
+
+Comes in: frames and reports of jobs of any sort. Goes out: the same with a `Sizing`, what to reserve by it, the budget
+of another try, and events where a forecast was missed. Nothing here keeps a job from running.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final
+
+from memguard.config import Settings
+from memguard.estimate.likeness import Likeness
+from memguard.estimate.records import Estimate
+from memguard.forecasting.forecaster import REQUEST, forecaster_for
+from memguard.forecasting.worlds import world_of_libraries
+from memguard.report import JobReport
+from memguard.worker.compose import JobFrame
+
+__all__ = ["Foresight", "block_likeness", "reserved_by_forecast"]
+
+Publish = Callable[..., None]
+# A user's own figure counts until so many of the jobs that it was named for have ended.
+_LEAST_TO_OVERRULE: Final = 5
+
+
+def reserved_by_forecast(frame: JobFrame, base_bytes: int, *, most_bytes: int) -> int:
+    """Return what to reserve for a job, by the forecast where there is one. Pure.
+
+    Args:
+        frame: the job, with its sizing; what is reserved for another try is no matter of forecast.
+        base_bytes: what would be reserved without a forecast.
+        most_bytes: what can be reserved at all.
+    """
+    sizing = frame.sizing
+    if sizing is None or sizing.predicted_bytes is None or frame.attempts:
+        return base_bytes
+    is_known = sizing.promised or (sizing.basis == "history" and sizing.observations >= _LEAST_TO_OVERRULE)
+    if REQUEST in sizing.features and not is_known:
+        return base_bytes
+    return min(frame.limit_bytes, sizing.predicted_bytes, most_bytes)
+
+
+class Foresight:
+    """The forecasts of a manager or of a wrapped command.
+
+    Args:
+        settings: whether there are any, and from which store.
+        publish: as `memguard.announcing.Announcer.publish`.
+    """
+
+    def __init__(self, settings: Settings, publish: Publish) -> None:
+        self._settings, self._publish = settings, publish
+        self._has_failed = False
+
+    def framed(
+        self,
+        frame: JobFrame,
+        likeness: Likeness | Callable[[], Likeness],
+        *,
+        is_requested: bool,
+    ) -> JobFrame:
+        """Return a job's frame with what past jobs say of it.
+
+        Args:
+            frame: the job; an estimate from first principles in it is what is known of the first of its kind.
+            likeness: which jobs it resembles; called only where forecasts are wanted.
+            is_requested: whether somebody named its budget for this very job.
+        """
+        forecaster = forecaster_for(self._settings)
+        if forecaster is None:
+            return frame
+        request = frame.limit_bytes if is_requested else None
+        alike = likeness if isinstance(likeness, Likeness) else likeness()
+        sizing = forecaster.size(frame.job_id, alike, request_bytes=request, prior=_prior_of(frame))
+        if forecaster.trouble and not self._has_failed:
+            self._has_failed = True
+            self._publish("memguard.guard_degraded", frame.job_id, fault=forecaster.trouble)
+        return dataclasses.replace(frame, sizing=sizing)
+
+    def learned(self, report: JobReport) -> JobReport:
+        """Learn from a job that has ended; return its report with what the next one like it needs."""
+        forecaster = forecaster_for(self._settings)
+        if forecaster is None or report.sizing is None:
+            return report
+        sizing, learned = forecaster.learn(report)
+        report = dataclasses.replace(report, sizing=sizing)
+        if learned is not None:
+            self._tell(report, missed=bool(learned.missed), widened=learned.widened)
+        return report
+
+    def retry_bytes(self, report: JobReport, limit_bytes: int) -> int:
+        """Return the budget of another try: at least the largest that a job of its kind used."""
+        forecaster = forecaster_for(self._settings)
+        if forecaster is None or report.sizing is None:
+            return limit_bytes
+        exceeded = max(report.peak_bytes, 0 if report.pressure else report.budget.limit_bytes)
+        most = min([report.capacity.capacity_bytes, *(each.limit_bytes for each in report.budget.outer)])
+        return max(limit_bytes, min(most, forecaster.retry_bytes(report.sizing, exceeded)))
+
+    def _tell(self, report: JobReport, *, missed: bool, widened: bool) -> None:
+        sizing = report.sizing
+        if sizing is None or sizing.predicted_bytes is None:
+            return
+        fields: dict[str, Any] = {"kind": sizing.kind, "predicted_bytes": sizing.predicted_bytes}
+        if missed:
+            self._publish(
+                "memguard.forecast_missed", report.job_id, peak_bytes=report.proven_peak_bytes, **fields
+            )
+        if widened:
+            fields["next_bytes"] = sizing.next_bytes
+            self._publish("memguard.forecast_widened", report.job_id, miss_rate=sizing.miss_rate, **fields)
+
+
+def block_likeness(name: str) -> Likeness:
+    """Return what tells a block of a process's own work from others: nothing but its name."""
+    return Likeness(f"block {name}", world=world_of_libraries())
+
+
+def _prior_of(frame: JobFrame) -> Estimate | None:
+    seen = frame.estimate
+    if seen is None:
+        return None
+    high = max(seen.expected_bytes, seen.high_bytes)
+    return Estimate(seen.expected_bytes, seen.expected_bytes, high, seen.reasons)

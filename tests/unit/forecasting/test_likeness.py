@@ -1,0 +1,134 @@
+"""What tells jobs apart: alike where they do the same with other data, by sizes and never by values."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.svm import SVC
+
+from memguard.forecasting import likeness_of_call, likeness_of_command
+
+
+def work(table: object, rows: int = 0, *, fast: bool = False) -> None:
+    """Stand for a job."""
+
+
+def test_the_same_function_is_one_kind_and_its_sizes_are_features() -> None:
+    """Two calls differ by what they are given and by nothing else."""
+    small = likeness_of_call(work, (np.zeros((10, 3)), 5))
+    large = likeness_of_call(work, (np.zeros((1000, 3)), 7))
+    assert small.kind == large.kind
+    assert small.world == large.world
+    assert small.features == {"input_bytes": 240.0, "rows": 10.0, "columns": 3.0, "argument 1": 5.0}
+    assert large.features["rows"] == 1000.0
+
+
+def test_what_is_inside_a_partial_counts() -> None:
+    """A partial is its function with its arguments, however it was put together."""
+    table = np.zeros(8)
+    assert likeness_of_call(functools.partial(work, table, 5)) == likeness_of_call(work, (table, 5))
+
+
+def test_switches_make_another_kind() -> None:
+    """A switch chooses what is done: it is no size."""
+    assert (
+        likeness_of_call(work, (1,), {"fast": True}).kind
+        != likeness_of_call(work, (1,), {"fast": False}).kind
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "least_bytes"),
+    [
+        (pd.DataFrame({"a": range(100), "b": "word"}), 1600),
+        (sparse.random(100, 50, density=0.1, format="csr"), 4000),
+        ([np.zeros(100), {"deep": np.zeros(100)}], 1600),
+        (b"x" * 500, 500),
+    ],
+    ids=["frame", "sparse", "nested", "bytes"],
+)
+def test_tables_of_all_sorts_have_bytes(table: object, least_bytes: int) -> None:
+    """Whatever holds data is counted, also inside lists and mappings."""
+    assert likeness_of_call(work, (table,)).features["input_bytes"] >= least_bytes
+
+
+def test_a_file_that_is_named_counts_by_its_size(tmp_path: Path) -> None:
+    """A path is known by what lies there, not by how it is called."""
+    (tmp_path / "a.csv").write_bytes(b"x" * 12345)
+    assert likeness_of_call(work, (tmp_path / "a.csv",)).features["input_bytes"] == 12345.0
+
+
+def test_an_estimator_is_its_class_with_its_choices() -> None:
+    """Words of its parameters make kinds, numbers are features, chance and talk are neither."""
+    x, y = np.zeros((20, 2)), np.zeros(20)
+    ten = likeness_of_call(RandomForestRegressor(n_estimators=10, random_state=1).fit, (x, y))
+    many = likeness_of_call(RandomForestRegressor(n_estimators=500, verbose=2).fit, (x, y))
+    assert ten.kind == many.kind
+    assert "RandomForestRegressor.fit" in ten.kind
+    assert (ten.features["n_estimators"], many.features["n_estimators"]) == (10.0, 500.0)
+    assert (
+        likeness_of_call(SVC(kernel="rbf").fit, (x, y)).kind
+        != likeness_of_call(SVC(kernel="linear").fit, (x, y)).kind
+    )
+
+
+class Hostile:
+    """Raises at whatever it is asked."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+def test_hostile_objects_count_for_nothing() -> None:
+    """What raises when it is looked at keeps no job from running, nor do cycles and huge numbers."""
+    cycle: list[object] = []
+    cycle.append(cycle)
+    found = likeness_of_call(work, (Hostile(), cycle, 10**400, float("nan"), -1, None))
+    assert all(value >= 0 for value in found.features.values())
+
+
+def test_a_command_is_its_program_script_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count by size and numbers by their option; names that differ from run to run do not count."""
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").touch()
+    Path("data").mkdir()
+    for name, size in (("data/a", 100), ("data/b", 200), ("one.csv", 50)):
+        Path(name).write_bytes(b"x" * size)
+    first = likeness_of_command(
+        ["python3", "train.py", "data", "--rows", "100", "--model=boost", "--run-id=r17"]
+    )
+    second = likeness_of_command(
+        ["python3", "train.py", "one.csv", "--rows", "900", "--model=boost", "--run-id=r18"]
+    )
+    assert first.kind == second.kind
+    assert first.features == {"rows": 100.0, "input_bytes": 300.0, "files": 2.0}
+    assert second.features == {"rows": 900.0, "input_bytes": 50.0, "files": 1.0}
+    other = likeness_of_command(
+        ["python3", "train.py", "one.csv", "--rows", "900", "--model=line", "--run-id=r18"]
+    )
+    assert other.kind != first.kind
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[""], ["no-such-program"], ["python3"], ["python3", "-c", "x" * 10**6], ["a", "\0", "-" * 5000]],
+)
+def test_any_command_has_a_kind(command: list[str]) -> None:
+    """Nothing on a command line can make it fail, and a kind stays short."""
+    assert len(likeness_of_command(command).kind) <= 1000
+
+
+def test_secrets_are_no_part_of_a_kind() -> None:
+    """What a report would strike is not kept under another name."""
+    found = likeness_of_command(["curl", "--password", "hunter", "--token=abc"])
+    assert "hunter" not in found.kind
+    assert "abc" not in found.kind

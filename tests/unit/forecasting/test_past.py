@@ -1,0 +1,87 @@
+"""The past is read from the store, and from what waits beside it; once each, and without what was withdrawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from memguard.episodes import Episode, EpisodeStore
+from memguard.estimate.likeness import Likeness
+from memguard.forecasting.forecaster import Forecaster
+from memguard.forecasting.past import Past, past_of
+
+MIB = 1 << 20
+
+
+def job(number: int, peak: int, kind: str = "fit", **changed: Any) -> Episode:
+    """Return the episode of a job as it is recorded, as far as forecasts need it."""
+    sizing = {"kind": kind, "world": "here", "features": {"rows": float(number)}}
+    metadata = {"outcome": "completed", "peak_bytes": peak, "duration_s": 1.0, "budget_bytes": 99 * MIB}
+    return Episode(
+        id=f"job-{number}",
+        kind="job",
+        namespace="jobs",
+        text="a job",
+        metadata={**metadata, "sizing": sizing, **changed},
+    )
+
+
+def test_a_look_tells_what_is_new_and_what_was_withdrawn(tmp_path: Path) -> None:
+    """Each job is told once, oldest first; one that was deleted is withdrawn, one that was replaced is both."""
+    with EpisodeStore(tmp_path) as store:
+        store.add_episodes([job(1, MIB), job(2, 2 * MIB), job(3, MIB, kind="other")])
+        past = Past(tmp_path)
+        assert [each.id for each in past.news("fit").jobs] == ["job-1", "job-2"]
+        assert past.news("fit").jobs == ()
+        store.add_episodes([job(4, 4 * MIB)])
+        store.delete("job-1")
+        store.update("job-2", metadata=job(2, 7 * MIB).metadata)
+        look = past.news("fit")
+        assert sorted(look.withdrawn) == ["job-1", "job-2"]
+        assert {each.id: each.peak_bytes for each in look.jobs} == {"job-2": 7 * MIB, "job-4": 4 * MIB}
+
+
+def test_a_poisoned_record_that_is_deleted_moves_no_forecast(tmp_path: Path) -> None:
+    """What the store does not hold any more is forgotten by who has learned it already, a correction is learned."""
+    with EpisodeStore(tmp_path) as store:
+        store.add_episodes([job(number, 50 * MIB) for number in range(1, 4)] + [job(9, 900 * MIB)])
+        forecaster = Forecaster(tmp_path, 0.05)
+        alike = Likeness("fit", {"rows": 2.0}, "here")
+        before = forecaster.size("a", alike)
+        store.delete("job-9")
+        after = forecaster.size("b", alike)
+        assert before.observations == after.observations + 1 == 4
+        assert "job-9" not in [each.id for each in after.episodes]
+        assert after.predicted_bytes is not None
+        assert before.predicted_bytes is not None
+        assert after.predicted_bytes < before.predicted_bytes
+        store.update("job-1", metadata=job(1, 60 * MIB).metadata)
+        assert forecaster.size("c", alike).observations == 3
+
+
+def test_there_need_be_no_store(tmp_path: Path) -> None:
+    """Where nothing was recorded nothing is known, and nothing is made."""
+    assert Past(tmp_path / "none").news("fit").jobs == ()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_store_is_told_and_keeps_no_job_from_being_sized(tmp_path: Path) -> None:
+    """A forecast without a past is all that is lost."""
+    (tmp_path / "episodes.sqlite").write_bytes(b"no database" * 1000)
+    forecaster = Forecaster(tmp_path, 0.05)
+    assert forecaster.size("a", Likeness("fit")).predicted_bytes is None
+    assert "could not be read" in forecaster.trouble
+
+
+def test_what_tells_nothing_of_a_peak_is_not_learned() -> None:
+    """A job that failed for another reason than memory may have been far from its peak."""
+    told = job(1, MIB).metadata
+    assert past_of("1", {**told, "outcome": "raised"}) is None
+    killed = past_of("1", {**told, "outcome": "budget_kill"})
+    assert killed is not None
+    assert (killed.peak_bytes, killed.exceeded_bytes) == (None, 99 * MIB)
+    chosen = past_of("1", {**told, "outcome": "budget_kill", "reason": "machine_pressure"})
+    assert chosen is not None
+    assert chosen.exceeded_bytes == MIB
+    for wrong in ({}, {"sizing": 3}, {**told, "peak_bytes": "much"}, {**told, "peak_bytes": float("nan")}):
+        assert past_of("1", wrong) is None
