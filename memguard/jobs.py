@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
-from memguard.aside import start_aside
 from memguard.budget import Budget
 from memguard.config import Settings
 from memguard.errors import WorkerStartError
@@ -124,7 +123,9 @@ async def run_aside(work: Callable[[], T], name: str) -> T:
         work: what runs it, in a thread of its own.
         name: of that thread.
     """
-    import asyncio  # noqa: PLC0415 - loaded wherever there is a loop
+    import asyncio  # noqa: PLC0415 - loaded wherever there is a loop; `memguard run` starts sooner without
+
+    from memguard.aside import start_aside  # noqa: PLC0415 - it loads asyncio
 
     request = StopRequest()
     task = start_aside(functools.partial(request.cover, work), name)

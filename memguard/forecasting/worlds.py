@@ -6,7 +6,6 @@ and not by its name: containers get a new one with each start, and what they lea
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from functools import cache
 from typing import Final
@@ -26,6 +25,8 @@ def _machine() -> str:
 @cache
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that decide what a job uses, as far as they are installed."""
+    import importlib.metadata  # noqa: PLC0415 - a wrapped command, whose libraries are its own, starts sooner without
+
     found = {}
     for name in _LIBRARIES:
         try:
