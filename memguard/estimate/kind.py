@@ -98,6 +98,10 @@ class Kind:
         self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes)), uncorrected))
         del self._pending[:-_MOST_PENDING]
 
+    def knows(self, id_: str) -> bool:
+        """Whether an observation with this id was learned."""
+        return id_ in self._ids
+
     def learn(self, observation: Observation, superseded: str = "") -> Learned:
         """Learn from a job that has ended or was killed."""
         if superseded:

@@ -172,7 +172,7 @@ class OnlineEstimator:
                 censored=exceeded_bytes is not None,
             )
             found = self._kind(job.key)
-            if predicted_bytes is not None and _is_size(predicted_bytes):
+            if predicted_bytes is not None and _is_size(predicted_bytes) and not found.knows(observation.id):
                 uncorrected = uncorrected_bytes if _is_size(uncorrected_bytes) else predicted_bytes
                 found.expect(
                     observation.id, job.features, predicted_bytes, math.log(max(1.0, uncorrected or 0))

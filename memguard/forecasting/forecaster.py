@@ -15,7 +15,7 @@ from typing import Final
 
 from memguard.config import Settings, Switch
 from memguard.errors import EpisodeStoreError
-from memguard.estimate.forecast import Learned, Prediction
+from memguard.estimate.forecast import Learned, Lesson, Prediction
 from memguard.estimate.likeness import Likeness
 from memguard.estimate.online import OnlineEstimator
 from memguard.estimate.records import Estimate
@@ -75,7 +75,8 @@ class Forecaster:
             prior=prior,
             tentative=tentative,
         )
-        phases = self._phases.forecast(likeness, predicted)
+        with self._lock:
+            phases = self._phases.forecast(likeness, predicted)
         return _sizing_of(likeness, predicted, phases)
 
     def refresh(self, kind: str) -> tuple[PastJob, ...]:
@@ -134,8 +135,7 @@ class Forecaster:
         )
 
     def _learn(self, job: PastJob) -> Learned:
-        self._phases.learn(job)
-        return self.estimator.observe(
+        learned = self.estimator.observe(
             job.kind,
             job.features,
             peak_bytes=job.peak_bytes,
@@ -146,6 +146,9 @@ class Forecaster:
             predicted_bytes=job.predicted_bytes,
             uncorrected_bytes=job.uncorrected_bytes,
         )
+        if learned.lesson is Lesson.LEARNED:
+            self._phases.learn(job)
+        return learned
 
 
 def _episode_id(job_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,25 @@ def test_what_tells_nothing_of_a_peak_is_not_learned() -> None:
     assert chosen.exceeded_bytes == MIB
     for wrong in ({}, {"sizing": 3}, {**told, "peak_bytes": "much"}, {**told, "peak_bytes": float("nan")}):
         assert past_of("1", wrong) is None
+
+
+def test_jobs_of_this_process_are_read_back_and_count_once(tmp_path: Path) -> None:
+    """What was learned when it ended is met again in the store: no attempt is left open by that, and none counts twice."""
+    forecaster = Forecaster(tmp_path, 0.05)
+    alike = Likeness("fit", {"rows": 2.0}, "here")
+    with EpisodeStore(tmp_path) as store:
+        for number in range(1, 5):
+            forecaster.size(str(number), alike)
+            forecaster.estimator.observe(
+                "fit", alike.features, peak_bytes=50 * MIB, job_id=f"job-{number}", world="here"
+            )
+            store.add_episodes([job(number, 50 * MIB)])
+            store.add_episodes([_with_forecast(job(number + 100, 50 * MIB))])
+        told = forecaster.size("last", alike)
+    assert told.observations == 8
+    assert any("8 jobs ended and 0 have not" in reason for reason in told.reasons)
+
+
+def _with_forecast(episode: Episode) -> Episode:
+    sizing = {**episode.metadata["sizing"], "predicted_bytes": 60 * MIB, "uncorrected_bytes": 60 * MIB}
+    return replace(episode, metadata={**episode.metadata, "sizing": sizing})
