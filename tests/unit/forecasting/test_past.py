@@ -98,7 +98,7 @@ def test_jobs_of_this_process_are_read_back_and_count_once(tmp_path: Path) -> No
             forecaster.estimator.observe(
                 "fit", alike.features, peak_bytes=50 * MIB, job_id=f"job-{number}", world="here"
             )
-            store.add_episodes([job(number, 50 * MIB)])
+            store.add_episodes([_with_forecast(job(number, 50 * MIB))])
             store.add_episodes([_with_forecast(job(number + 100, 50 * MIB))])
         told = forecaster.size("last", alike)
     assert told.observations == 8
