@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from memguard.episodes import Episode, EpisodeStore
+from memguard.episodes import bits as bits_module
 from memguard.episodes import nearest as nearest_module
 from memguard.episodes.living import Places
 from memguard.episodes.vectors import VectorFiles
@@ -72,6 +73,35 @@ def test_the_first_look_finds_nearly_all_of_the_nearest(tmp_path: Path) -> None:
         found += len({*exact.tolist()} & {*looked.tolist()})
     files.close()
     assert found >= 198
+
+
+def test_the_query_itself_tells_more_than_its_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of as many candidates more are true where the query's values choose them among those whose bits differ least."""
+    made = vectors(4000, seed=11, dimension=192) + 0.5 * vectors(1, seed=12, dimension=192)
+    files = VectorFiles(tmp_path, 1, 192, read_only=False)
+    files.write(range(1, 4001), made.astype(np.float32))
+
+    def found(more_bits: int) -> int:
+        monkeypatch.setattr(nearest_module, "_MORE_BITS", more_bits)
+        count = 0
+        for query in vectors(20, seed=13, dimension=192):
+            exact, _ = nearest_module.nearest_exactly(files, query, 4000, top_k=10, mask=Everything())
+            looked = nearest_module.first_look(files, query, 4000, 60, Everything())
+            assert len(looked) == 60
+            count += len({*exact.tolist()} & {*looked.tolist()})
+        return count
+
+    by_bits, by_both = found(1), found(5)
+    files.close()
+    assert by_both > 1.1 * by_bits
+
+
+@pytest.mark.parametrize("dimension", [1, 63, 64, 65, 384])
+def test_how_far_signs_go_along_a_query(dimension: int) -> None:
+    """It is the sum of the query's values where the bits are set, whatever the dimension is filled up to."""
+    some, query = vectors(600, dimension=dimension), vectors(1, seed=1, dimension=dimension)[0]
+    told = bits_module.along(query, nearest_module.codes_of(some))
+    assert told == pytest.approx((some > 0) @ query.astype(np.float64), abs=1e-4)
 
 
 def test_halves_looked_at_by_two_threads_are_the_whole(
@@ -145,13 +175,13 @@ def test_both_ways_to_count_bits_agree(dimension: int) -> None:
     some = vectors(50, dimension=dimension)
     codes = nearest_module.codes_of(some)
     truth = ((some > 0) != (some[:1] > 0)).sum(axis=1)
-    assert (nearest_module._by_words(codes[:1], codes) == truth).all()
+    assert (bits_module._by_words(codes[:1], codes) == truth).all()
     assert (
-        nearest_module._folded_count(codes.view(np.uint64)).sum(axis=1).tolist()
+        bits_module._folded_count(codes.view(np.uint64)).sum(axis=1).tolist()
         == (some > 0).sum(axis=1).tolist()
     )
-    if nearest_module.simsimd is not None:
-        assert (nearest_module._by_simsimd(codes[:1], codes) == truth).all()
+    if bits_module.simsimd is not None:
+        assert (bits_module._by_simsimd(codes[:1], codes) == truth).all()
 
 
 def test_who_has_all_words_comes_before_who_has_some(tmp_path: Path) -> None:
