@@ -43,6 +43,9 @@ _clock: Final = _Clock()
 def new_ids(count: int) -> list[str]:
     """Return ``count`` new ids in rising order, each unlike any other anywhere (62 random bits)."""
     first, noise = _clock.take(count), os.urandom(8 * count).hex()
+    if count == 1:  # as most calls want it, and in half of the time
+        digits = f"{first >> 12:012x}7{first & (_COUNTS - 1):03x}{noise[0].translate(_VARIANTS)}{noise[1:]}"
+        return [f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"]
     variants = noise[::16].translate(_VARIANTS)
     made: list[str] = []
     while len(made) < count:
