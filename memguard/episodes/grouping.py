@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from memguard.episodes.preparing import Prepared
@@ -20,6 +22,12 @@ __all__ = ["Group", "Share", "taken"]
 
 # So much is written under one commit at the most, so that the first does not wait for ever.
 _MOST_EPISODES: Final = 4096
+# Callers that were just written for mostly come again at once. They are waited for while they come, in gaps of so much
+# of the last commit's time: one commit does for all of them then, in place of one for the first and one for the rest.
+_PATIENCE: Final = 0.5
+_SHORTEST_GAP_S: Final = 0.0002
+_LONGEST_GAP_S: Final = 0.001
+_MOST_GAPS: Final = 8
 
 
 class Share:
@@ -29,14 +37,18 @@ class Share:
         batch: the episodes.
         ids: what they are called, once it is written.
         error: why it was not.
+        following: whom its caller wakes when it is his turn to go on.
+        is_left: whether its caller went on, and wakes nobody any more.
     """
 
-    __slots__ = ("_done", "batch", "error", "ids")
+    __slots__ = ("_done", "batch", "error", "following", "ids", "is_left")
 
     def __init__(self, batch: Sequence[Prepared]) -> None:
         self.batch = batch
         self.ids: list[str] | None = None
         self.error: BaseException | None = None
+        self.following: Share | None = None
+        self.is_left = False
         self._done = threading.Lock()
         self._done.acquire()
 
@@ -78,6 +90,10 @@ class Group:
         self._lock = threading.Lock()
         self._waiting: Line[Share] = Line()
         self._leader: Share | None = None
+        # How many the last commit was for or left waiting, when it was over, and how long a gap they may leave.
+        self._expected, self._ended_s, self._gap_s = 1, 0.0, 0.0
+        # Held by whoever waits for them, until the last has come.
+        self._gathering: threading.Lock | None = None
 
     def add(self, batch: Sequence[Prepared], write: Write) -> list[str]:
         """Write a batch, with those of others, and return its ids.
@@ -109,23 +125,48 @@ class Group:
             self._waiting.append(share)
             if self._leader is None:
                 self._leader = share
+            elif self._gathering is not None and len(self._waiting) >= self._expected:
+                self._gathering.release()
+                self._gathering = None
+
+    def _gather(self) -> None:
+        """Wait a moment for those who were written for last time; for nobody, where this caller is alone."""
+        with self._lock:
+            here = len(self._waiting)
+            if here >= self._expected or time.monotonic() - self._ended_s > self._gap_s:
+                return
+            self._gathering = gate = threading.Lock()
+            gate.acquire()
+        for _ in range(_MOST_GAPS):
+            before, is_full = here, gate.acquire(timeout=self._gap_s)
+            here = len(self._waiting)
+            if is_full or here == before:
+                break
+        with self._lock:
+            self._gathering = None
 
     def _leave(self, share: Share) -> None:
-        """Take a share out of the line, and let the next caller lead if its own did."""
+        """Take a share out of the line, wake the next, and let the next caller lead if its own did."""
+        leading = None
         with self._lock:
+            share.is_left = True
             if not share.is_done and share in self._waiting:  # who is done was taken out before
                 self._waiting.remove(share)
-            if self._leader is not share:
-                return
-            self._leader = following = self._waiting.first() if self._waiting else None
-        if following is not None:
-            following.end()
+            if self._leader is share:
+                self._leader = leading = self._waiting.first() if self._waiting else None
+        for each in (share.following, leading):
+            if each is not None:
+                each.end()
 
     def _write_some(self, write: Write) -> None:
         shares: list[Share] = []
+        took_s = 0.0
         try:
+            self._gather()
             self._take(shares)
+            began_s = time.monotonic()
             write(shares)
+            took_s = time.monotonic() - began_s
         except BaseException as error:
             mine = error if isinstance(error, Exception) else _cut_off(error)
             for share in shares:
@@ -134,8 +175,26 @@ class Group:
             if not isinstance(error, Exception):
                 raise
         finally:
-            for share in shares:
-                share.end()
+            self._wake(shares)
+        self._expect(len(shares), took_s)
+
+    def _wake(self, shares: Sequence[Share]) -> None:
+        """Wake the first, who wakes the second as he goes on, and so forth.
+
+        Of many that are woken at once each but one finds the interpreter taken, again and again.
+        """
+        with self._lock:
+            here = [share for share in shares if not share.is_left]
+            for one, following in pairwise(here):
+                one.following = following
+        if here:
+            here[0].end()
+
+    def _expect(self, written: int, took_s: float) -> None:
+        with self._lock:
+            self._expected = written + len(self._waiting)
+            self._gap_s = min(_LONGEST_GAP_S, max(_SHORTEST_GAP_S, _PATIENCE * took_s))
+            self._ended_s = time.monotonic()
 
     def _take(self, taken: list[Share]) -> None:
         count = 0

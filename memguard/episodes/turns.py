@@ -37,9 +37,13 @@ class Line(Generic[_W]):
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, deque[_W]] = OrderedDict()
         self._credit: dict[str, int] = {}
+        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
+
+    def __len__(self) -> int:
+        return self._count
 
     def __contains__(self, wanted: object) -> bool:
         return any(each is wanted for line in self._tenants.values() for each in line)
@@ -47,6 +51,7 @@ class Line(Generic[_W]):
     def append(self, wanted: _W) -> None:
         """Let somebody wait, behind what is his tenant's."""
         self._tenants.setdefault(wanted.tenant, deque()).append(wanted)
+        self._count += 1
 
     def first(self) -> _W:
         """Return whose turn it is; he goes on waiting until he is removed."""
@@ -72,6 +77,7 @@ class Line(Generic[_W]):
         """Let somebody go who does not wait any more."""
         line = self._tenants[wanted.tenant]
         line.remove(wanted)
+        self._count -= 1
         if not line:
             del self._tenants[wanted.tenant]
             self._credit.pop(wanted.tenant, None)
