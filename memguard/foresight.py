@@ -7,7 +7,8 @@ of another try, and events where a forecast was missed. Nothing here keeps a job
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from memguard.config import Settings
@@ -78,6 +79,16 @@ class Foresight:
             self._has_failed = True
             self._publish("memguard.guard_degraded", frame.job_id, fault=forecaster.trouble)
         return dataclasses.replace(frame, sizing=sizing)
+
+    @contextmanager
+    def expecting(self, frame: JobFrame) -> Iterator[None]:
+        """Forget at the end of the block that a job was expected: by then it was learned from, or never will be."""
+        try:
+            yield
+        finally:
+            forecaster = forecaster_for(self._settings)
+            if forecaster is not None and frame.sizing is not None:
+                forecaster.abandon(frame.job_id, frame.sizing)
 
     def learned(self, report: JobReport) -> JobReport:
         """Learn from a job that has ended; return its report with what the next one like it needs."""

@@ -13,7 +13,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -315,11 +315,13 @@ class MemoryManager:
                 stoppable.close()
                 yield room
 
+    @contextmanager
     def _reserved(
         self, frame: JobFrame, request: StopRequest, *, is_named: bool
-    ) -> AbstractContextManager[tuple[Reservation, Tenure]]:
+    ) -> Iterator[tuple[Reservation, Tenure]]:
         room = Room(self.allocator, self.settings, self._announcer.publish)
-        return reserved(room, frame, request, is_named=is_named)
+        with self._foresight.expecting(frame), reserved(room, frame, request, is_named=is_named) as place:
+            yield place
 
     def close(self) -> None:
         """Stop running and waiting jobs, end the workers, run the cleanup handlers; once or many times.

@@ -98,6 +98,10 @@ class Kind:
         self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes)), uncorrected))
         del self._pending[:-_MOST_PENDING]
 
+    def abandon(self, id_: str) -> None:
+        """Expect a job no more that was predicted under this name."""
+        self._pending = [each for each in self._pending if each.id != id_ or not id_]
+
     def knows(self, id_: str) -> bool:
         """Whether an observation with this id was learned."""
         return id_ in self._ids
@@ -162,10 +166,10 @@ class Kind:
         for at, each in enumerate(self._pending):
             if each.id == observation.id:
                 return at
-        for at, each in enumerate(self._pending):
-            if each.features == observation.features:
-                return at
-        return 0 if self._pending else None
+        # One that was predicted under a name is that job's and nobody else's.
+        nameless = [at for at, each in enumerate(self._pending) if not each.id]
+        alike = (at for at in nameless if self._pending[at].features == observation.features)
+        return next(alike, nameless[0] if nameless else None)
 
     def _is_absurd(self, observation: Observation) -> bool:
         if len(self.history) < _LEAST_TO_JUDGE or observation.log_peak < self.history.largest + _ABSURD:

@@ -209,6 +209,12 @@ class OnlineEstimator:
             found = self._kinds.get((kind, world))
             return found is not None and found.withdraw(job_id)
 
+    def abandon(self, kind: str, job_id: str, *, world: str = "") -> None:
+        """Expect a job no more that was predicted: it never ran, or ended without telling what it needed."""
+        with self._lock:
+            if (found := self._kinds.get((kind, world))) is not None:
+                found.abandon(job_id)
+
     def worlds(self, kind: str) -> tuple[str, ...]:
         """Return the worlds in which something is known of a kind."""
         with self._lock:

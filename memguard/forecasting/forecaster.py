@@ -127,6 +127,10 @@ class Forecaster:
         )
         return replace(sizing, next_bytes=following.bytes), learned
 
+    def abandon(self, job_id: str, sizing: Sizing) -> None:
+        """Expect a job no more that was sized, if it is expected still."""
+        self.estimator.abandon(sizing.kind, _episode_id(job_id), world=sizing.world)
+
     def retry_bytes(self, sizing: Sizing, exceeded_bytes: int) -> int:
         """Return what to give a job that ran out of memory: half as much again, or the largest seen if that is more."""
         features = {name: value for name, value in sizing.features.items() if name != REQUEST}

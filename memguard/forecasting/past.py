@@ -162,6 +162,8 @@ def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:
     peak, exceeded = _figures(metadata)
     if peak is None and exceeded is None:
         return None
+    # Another try was given what the first one lacked: no forecast of its own was put to the test.
+    tested = {} if metadata.get("attempts") else sizing
     return PastJob(
         id=id_,
         kind=str(sizing.get("kind", "")),
@@ -170,8 +172,8 @@ def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:
         peak_bytes=peak,
         exceeded_bytes=exceeded,
         runtime_s=_size(metadata.get("duration_s")) or 0.0,
-        predicted_bytes=_size(sizing.get("predicted_bytes")),
-        uncorrected_bytes=_size(sizing.get("uncorrected_bytes")),
+        predicted_bytes=_size(tested.get("predicted_bytes")),
+        uncorrected_bytes=_size(tested.get("uncorrected_bytes")),
         happened_at_s=_size(metadata.get("ended_at_s")) or 0.0,
         name=str(metadata.get("name", "")),
         phases=dict(_phases(metadata)),

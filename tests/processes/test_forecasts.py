@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from memguard import MemoryManager
 from memguard.config import load_settings
 from memguard.episodes import EpisodeStore
+from memguard.errors import TransferError
 from memguard.events import Event
+from memguard.forecasting import forecaster_for
 
 MIB = 1 << 20
 HOG = "import sys; held = bytearray(int(sys.argv[1]) << 20)"
@@ -99,3 +102,25 @@ def test_forecasts_can_be_switched_off(tmp_path: Path, off: dict[str, str]) -> N
         report = manager.run(fill, 10).report
     assert (report.sizing is None) == ("forecast" in off)
     assert any(tmp_path.iterdir()) == ("forecast" in off)
+
+
+def give_up() -> None:
+    """Fail far from any peak."""
+    raise ValueError("no such column")
+
+
+def test_jobs_that_fail_or_never_start_are_not_waited_for(tmp_path: Path) -> None:
+    """What ended without a figure, or could not be admitted, keeps no promise from being given to later ones."""
+    settings = load_settings({"episodes": tmp_path})
+    with MemoryManager("1GiB", settings=settings) as manager:
+        manager.run(fill, 10)
+        for _ in range(3):
+            manager.run(give_up, check=False)
+            with pytest.raises(TransferError):
+                manager.run(fill, threading.Lock())
+        manager.run(fill, 10)
+        forecaster = forecaster_for(settings)
+    assert forecaster is not None
+    assert [each["pending"] for each in forecaster.estimator.state_dict()["kinds"]] == [[]] * len(
+        forecaster.estimator.state_dict()["kinds"]
+    )
