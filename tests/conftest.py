@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("memguard", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("memguard")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what importing all tests has made out of every later collection: a third of a second for each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
