@@ -329,7 +329,7 @@ def test_a_store_is_closed_under_its_users(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("E14", "E7")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.heavy)])
 def test_death_at_any_line_leaves_whole_adds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

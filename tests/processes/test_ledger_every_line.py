@@ -24,7 +24,7 @@ def work(begin):
         pass
 
 number = 0
-for number, pid in deaths(work, memguard.ledger):
+for number, pid in deaths(work, memguard.ledger, step=STEP):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     left = book.settle()
     acquire(book, Wish("all", "all", 1000 * MIB), timeout_s=0).release()
@@ -115,9 +115,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.requirement("T1.2")
-def test_death_at_any_line_leaves_nothing(folder: Path) -> None:
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.heavy)])
+def test_death_at_any_line_leaves_nothing(folder: Path, step: int) -> None:
     """A process killed at any line of asking, growing and releasing leaves a ledger that can give everything away."""
-    told, _ = start(folder, HOLDER).communicate()
+    told, _ = start(folder, HOLDER.replace("STEP", str(step))).communicate()
     assert told.startswith("done")
     assert int(told.split()[1]) > 200
 

@@ -91,8 +91,8 @@ def test_the_help_of_run_is_true(kit: Any) -> None:
     sizes = re.findall(r"\b\d+(?:GiB|M)\b|\b\d+%", told.partition("--memory")[2].partition("--name")[0])
     times = re.findall(r"\b\d+[smh]\b", told.partition("--timeout")[2].partition("Default")[0])
     assert (len(sizes), len(times)) == (3, 3)
-    for words in (*(("--memory", size) for size in sizes), *(("--timeout", time) for time in times)):
-        assert kit.run(*words, "--", "true").returncode == 0
+    for size, time in zip(sizes, times, strict=True):
+        assert kit.run("--memory", size, "--timeout", time, "--", "true").returncode == 0
     assert "137" in told
 
 

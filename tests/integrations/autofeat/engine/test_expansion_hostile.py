@@ -89,19 +89,29 @@ def assert_same_or_both_refused(frame: pd.DataFrame, **arguments: Any) -> None:
     assert_same_expansion(frame, **arguments)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    frames(),
-    st.integers(1, 2),
-    st.sampled_from([ALL_TRANSFORMATIONS, ("1+", "1-", "abs", "^2"), ("1/", "log")]),
-)
-def test_hostile_frames_expand_to_the_same_bits(
-    frame: pd.DataFrame, steps: int, transformations: tuple[str, ...]
-) -> None:
+def same_for_all(examples: int) -> Callable[[], None]:
+    """Return a test of so many frames, with one step or two, all transformations or some."""
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(
+        frames(),
+        st.integers(1, 2),
+        st.sampled_from([ALL_TRANSFORMATIONS, ("1+", "1-", "abs", "^2"), ("1/", "log")]),
+    )
+    def compare(frame: pd.DataFrame, steps: int, transformations: tuple[str, ...]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert_same_or_both_refused(frame, max_steps=steps, transformations=transformations)
+
+    return compare
+
+
+@pytest.mark.parametrize("examples", [30, pytest.param(120, marks=pytest.mark.heavy)])
+def test_hostile_frames_expand_to_the_same_bits(examples: int) -> None:
     """Whatever the values and names, the result is autofeat's, or both refuse."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert_same_or_both_refused(frame, max_steps=steps, transformations=transformations)
+    same_for_all(examples)()
 
 
 @pytest.mark.parametrize("steps", [3, 4])
