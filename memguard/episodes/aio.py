@@ -143,6 +143,8 @@ class AsyncEpisodeStore:
                 except Exception as error:  # noqa: BLE001 - each caller gets it
                     _give_error(taken, error)
                 _tell(taken)
+                with contextlib.suppress(EpisodeStoreError):  # it stays due, and `statistics` says so
+                    await _in_thread(self._writer, self.store.pay_debts)
         finally:
             self._flush = None
             for _, future in [*taken, *self._waiting]:

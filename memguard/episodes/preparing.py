@@ -89,6 +89,9 @@ class Prepared(NamedTuple):
     embedder: str = ""
 
 
+_new: Final = tuple.__new__
+
+
 def checksum(text: bytes, metadata: bytes, vector: bytes | None) -> int:
     """Return a CRC-32 that tells bytes that turned from what was stored; it is no protection against intent."""
     return zlib.crc32(vector or b"", zlib.crc32(metadata, zlib.crc32(text)))
@@ -163,10 +166,11 @@ def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_t
     metadata, stored = _metadata(episode.metadata, max_text_bytes)
     if vector is None and episode.vector is not None:
         vector = vector_bytes(episode.vector)
-    moment_s = episode.happened_at_s
-    return Prepared(
-        _given_id(episode.id) if episode.id else next(fresh),
-        bool(episode.id),
+    given, moment_s = episode.id, episode.happened_at_s
+    # As `Prepared(...)`, in half of the time, which counts in a batch of thousands.
+    return _new(Prepared, (
+        _given_id(given) if given else next(fresh),
+        bool(given),
         check_name(episode.namespace, "namespace"),
         check_name(episode.kind, "kind"),
         None if moment_s is None else _microseconds(moment_s),
@@ -176,7 +180,8 @@ def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_t
         checksum(text, stored, vector),
         len(text),
         len(text) + len(stored) + (0 if vector is None else len(vector)),
-    )
+        "",
+    ))  # fmt: skip
 
 
 def _given_id(given: str) -> str:

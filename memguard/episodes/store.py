@@ -96,9 +96,13 @@ class EpisodeStore(StatefulStore):
         else:
             batch = self._ready(given)
             ids = self._group.add(batch, self.write_shares) if batch else []
+        self.pay_debts()
+        return ids
+
+    def pay_debts(self) -> None:
+        """Finish a purge that readers kept from it, if there is one; who writes does so behind it."""
         if self._debt.is_due:
             self._finish_purge()
-        return ids
 
     def parts(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
         """Return episodes in the parts in which memory allows to prepare them: one, unless it is short.
@@ -194,6 +198,7 @@ class EpisodeStore(StatefulStore):
             writing.finish()
             self._index_behind(connection, writing.namespaces)
         self._cache.drop(found.row)
+        self.pay_debts()
         return True
 
     def _prepared(self, before: Episode, changes: Mapping[str, object]) -> Prepared:
@@ -308,6 +313,7 @@ class EpisodeStore(StatefulStore):
             writing.finish()
             connection.execute("INSERT OR REPLACE INTO mark(name, value) VALUES (?, ?)", (name, value))
             self._index_behind(connection, writing.namespaces)
+        self.pay_debts()
         return writing.fresh
 
     def check(self) -> Iterator[Finding]:

@@ -18,7 +18,17 @@ from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore
 from memguard.errors import EpisodeMissing, EpisodeStoreError
 
 # Of the machinery: not for who keeps episodes.
-INNER = {"fill_caches", "parts", "prepared", "write_shares", "renew_locks", "name", "held_bytes", "shed"}
+INNER = {
+    "fill_caches",
+    "parts",
+    "pay_debts",
+    "prepared",
+    "write_shares",
+    "renew_locks",
+    "name",
+    "held_bytes",
+    "shed",
+}
 
 
 def public(kind: type) -> dict[str, Any]:

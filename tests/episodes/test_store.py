@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memguard.episodes import Episode, EpisodeStore, purging
+from memguard.episodes import AsyncEpisodeStore, Episode, EpisodeStore, purging
 from memguard.errors import (
     CapacityExceeded,
     EpisodeConflict,
@@ -170,6 +171,30 @@ def test_another_finishes_what_a_purge_owes(store: EpisodeStore, monkeypatch: py
         other.add_episode(episode(2))
         assert not other.statistics().purge_is_due
     assert not any(b"xyzzy" in path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("by", ["add_marked", "update", "await"])
+def test_every_write_finishes_a_purge(store: EpisodeStore, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """Also one that is awaited, one of an import, and an update: the readers that kept it are gone by then."""
+    monkeypatch.setattr(purging, "_PAUSE_S", 0.0)
+    store.add_episodes([episode(1, text="xyzzy", id="a"), episode(2, id="b")])
+    with EpisodeStore(store.folder, read_only=True) as other, other._look() as (connection, _):
+        connection.execute("SELECT * FROM episode").fetchall()
+        store.delete("a", purge=True)
+        assert store.statistics().purge_is_due
+    if by == "add_marked":
+        store.add_marked([episode(3)], "from", "3")
+    elif by == "update":
+        store.update("b", text="other")
+    else:
+
+        async def add() -> None:
+            shared = AsyncEpisodeStore(store)
+            await shared.add_episode(episode(3))
+            await shared.add_episode(episode(4))  # behind what the first left to be done
+
+        asyncio.run(add())
+    assert not store.statistics().purge_is_due
 
 
 def test_pages_are_bounded_by_bytes(store: EpisodeStore) -> None:
