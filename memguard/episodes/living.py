@@ -60,7 +60,7 @@ class Places:
         """Return the places up to one, rising."""
         return np.flatnonzero(np.unpackbits(self._bits)[:last_place]) + 1
 
-    def changed(self, last_place: int, fresh: list[int], gone: list[int]) -> Places:
+    def changed(self, last_place: int, fresh: Sequence[int] | NDArray[np.int64], gone: list[int]) -> Places:
         """Return a mask up to another place, with some places more and some less."""
         bits = np.zeros((last_place + 7) // 8, np.uint8)
         bits[: len(self._bits)] = self._bits[: len(bits)]
@@ -124,11 +124,22 @@ class Living:
         self._upto = namespace.last_place
 
 
-def _found(connection: apsw.Connection, namespace: Namespace, after: int) -> list[int]:
-    asked = "SELECT row FROM episode WHERE row > ? AND row <= ? AND is_live AND has_vector"
-    first = namespace.row(0)
+def _found(connection: apsw.Connection, namespace: Namespace, after: int) -> NDArray[np.int64]:
+    """Return the places behind one that have a vector that can be found; few rows are given where most have."""
+    last = namespace.last_place
+    if namespace.live == namespace.vectors == last:  # no version without a vector, and none that ended
+        return np.arange(after + 1, last + 1)
+    if 2 * min(namespace.live, namespace.vectors) < last:
+        return _places(connection, namespace, after, "is_live AND has_vector")
+    found = np.ones(last - after, np.bool_)
+    found[_places(connection, namespace, after, "NOT (is_live AND has_vector)") - after - 1] = False
+    return np.flatnonzero(found) + after + 1
+
+
+def _places(connection: apsw.Connection, namespace: Namespace, after: int, which: str) -> NDArray[np.int64]:
+    asked = f"SELECT row FROM episode WHERE row > ? AND row <= ? AND {which}"
     rows: Any = connection.execute(asked, (namespace.row(after), namespace.row(namespace.last_place)))
-    return [row - first for (row,) in rows]
+    return np.fromiter((row for (row,) in rows), np.int64) - namespace.row(0)
 
 
 def _ended(connection: apsw.Connection, namespace: Namespace, after: int) -> list[tuple[int, int]]:

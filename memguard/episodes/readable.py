@@ -206,7 +206,8 @@ class ReadableStore(StoreCore):
     ) -> Iterator[Episode]:
         """Give episodes in the order in which they were added, a page at a time, one namespace after the other.
 
-        Nothing is held between pages: what is added meanwhile is given too, what is deleted is not.
+        Nothing is held between pages: what is added meanwhile is given too, what is deleted is not. What is damaged so
+        that it cannot be read is left out, and so is a vector whose episode's checksum differs, with a warning.
 
         Raises:
             EpisodeInvalid: for a filter that does not parse.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from memguard.episodes.filters import Condition
 from memguard.episodes.namespaces import Namespace, numbered
+from memguard.episodes.preparing import checksum
 from memguard.episodes.records import Change, Episode
 from memguard.episodes.schema import PLACES
 from memguard.episodes.writing import ADDED, DELETED, PURGED, UPDATED, FilesOf
@@ -144,10 +145,24 @@ class Reading:
         )
 
     def _whole(self, rows: Iterable[Any], *, with_vectors: bool) -> Iterator[tuple[int, Episode]]:
-        """Give the episodes of rows, but for those that are damaged, which `check` names."""
+        """Give the episodes of rows, but for those that are damaged, which `check` names; vectors only if whole."""
         for row in rows:
             with contextlib.suppress(EpisodeStoreError):
-                yield row[0], self._episode(row, with_vector=with_vectors)
+                episode = self._episode(row, with_vector=with_vectors)
+                yield row[0], self._without_damage(episode, row) if with_vectors else episode
+
+    def _without_damage(self, episode: Episode, row: tuple[Any, ...]) -> Episode:
+        """Leave a vector out whose episode is not what was stored: a text can be read by somebody, and it cannot."""
+        vector = episode.vector
+        if vector is None or checksum(row[-1], row[-2], np.asarray(vector).tobytes()) == row[8]:
+            return episode
+        from memguard.log import get_logger  # noqa: PLC0415 - who reads what is whole has no use for it
+
+        get_logger(__name__).warning(
+            "an episode is damaged, so its vector is left out; `memguard episodes check` looks for more",
+            episode_id=episode.id,
+        )
+        return replace(episode, vector=None)
 
     def page(
         self, namespace: Namespace, after_row: int, condition: Condition, limit: int, *, with_vectors: bool

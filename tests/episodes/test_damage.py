@@ -84,6 +84,20 @@ class TestDamage:
             assert store.get_episode("599").text == "episode 599 of many"
             assert store.search_episodes_by_vector(vectors(1, seed=40)[0], 1)[0].id == "40"
 
+    def test_a_damaged_vector_is_not_given_as_if_it_were_whole(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever reads all episodes with their vectors gets one less, its text all the same, and is told which."""
+        with (folder / "vectors" / "1.f32").open("r+b") as file:
+            file.seek(96 * 40)
+            file.write(b"\x00\x00\x80\x3f")
+        with EpisodeStore(folder) as store:
+            bare = [each for each in store.episodes(with_vectors=True) if each.vector is None]
+            assert [each.text for each in bare] == ["episode 40 of many"]
+            assert "40" in caplog.text
+            assert {each.episode_id for each in store.check() if each.episode_id} == {"40"}
+            assert len(list(store.episodes())) == COUNT
+
     def test_what_is_derived_is_built_again(self, folder: Path) -> None:
         """Bits that were lost are found to be derived; after a rebuild nothing is wrong, and words are found."""
         os.truncate(folder / "vectors" / "1.bits", 0)
