@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from memguard.config import Settings
 from memguard.estimate.likeness import Likeness
-from memguard.estimate.records import Estimate
 from memguard.forecasting.forecaster import REQUEST, forecaster_for
+from memguard.forecasting.priors import prior_of
 from memguard.forecasting.worlds import world_of_libraries
 from memguard.report import JobReport
 from memguard.worker.compose import JobFrame
@@ -22,8 +22,10 @@ from memguard.worker.compose import JobFrame
 __all__ = ["Foresight", "block_likeness", "reserved_by_forecast"]
 
 Publish = Callable[..., None]
-# A user's own figure counts until so many of the jobs that it was named for have ended.
+# A user's own figure counts until so many of the jobs that it was named for have ended; where first principles say how
+# much a job needs, they and a single one of its kind know better.
 _LEAST_TO_OVERRULE: Final = 5
+_LEAST_BESIDE_PRIOR: Final = 1
 
 
 def reserved_by_forecast(frame: JobFrame, base_bytes: int, *, most_bytes: int) -> int:
@@ -37,7 +39,8 @@ def reserved_by_forecast(frame: JobFrame, base_bytes: int, *, most_bytes: int) -
     sizing = frame.sizing
     if sizing is None or sizing.predicted_bytes is None or frame.attempts:
         return base_bytes
-    is_known = sizing.promised or (sizing.basis == "history" and sizing.observations >= _LEAST_TO_OVERRULE)
+    least = _LEAST_TO_OVERRULE if frame.estimate is None else _LEAST_BESIDE_PRIOR
+    is_known = sizing.promised or (sizing.basis == "history" and sizing.observations >= least)
     if REQUEST in sizing.features and not is_known:
         return base_bytes
     return min(frame.limit_bytes, sizing.predicted_bytes, most_bytes)
@@ -74,7 +77,7 @@ class Foresight:
             return frame
         request = frame.limit_bytes if is_requested else None
         alike = likeness if isinstance(likeness, Likeness) else likeness()
-        sizing = forecaster.size(frame.job_id, alike, request_bytes=request, prior=_prior_of(frame))
+        sizing = forecaster.size(frame.job_id, alike, request_bytes=request, prior=prior_of(frame.estimate))
         if forecaster.trouble and not self._has_failed:
             self._has_failed = True
             self._publish("memguard.guard_degraded", frame.job_id, fault=forecaster.trouble)
@@ -127,11 +130,3 @@ class Foresight:
 def block_likeness(name: str) -> Likeness:
     """Return what tells a block of a process's own work from others: nothing but its name."""
     return Likeness(f"block {name}", world=world_of_libraries())
-
-
-def _prior_of(frame: JobFrame) -> Estimate | None:
-    seen = frame.estimate
-    if seen is None:
-        return None
-    high = max(seen.expected_bytes, seen.high_bytes)
-    return Estimate(seen.expected_bytes, seen.expected_bytes, high, seen.reasons)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,6 +98,7 @@ class OnlineEstimator:
         prior: Estimate | None = None,
         tentative: bool = False,
         explain: bool = True,
+        adjust: Callable[[Prediction], Prediction] | None = None,
     ) -> Prediction:
         """Return what to reserve for a job.
 
@@ -111,11 +112,13 @@ class OnlineEstimator:
             prior: an estimate from first principles: all there is without history, a feature with one.
             tentative: a look only: no job is about to run.
             explain: whether to find out which observations moved it.
+            adjust: makes of it what is really reserved, by what its user knows beside; pure.
         """
         job = self._job(kind, features, world, prior)
         with self._lock:
             found = self._kind(job.key)
             prediction = self._with_history(job, found, explain) if len(found.history) else self._cold(job)
+            prediction = prediction if adjust is None else adjust(prediction)
             if not tentative:
                 uncorrected = math.log(prediction.uncorrected_bytes)
                 found.expect(job_id, job.features, prediction.bytes, uncorrected)

@@ -3,13 +3,14 @@
 Comes in: a function with its arguments or a command line, and the store of episodes in which past jobs are written
 down. Goes out: what to reserve and why, and after a job what the next one like it needs. The learning itself is
 `memguard.estimate.OnlineEstimator`; this room tells jobs apart and brings it their past. Read forecaster.py first, then
-past.py; calls.py and commands.py say which jobs are alike.
+past.py; calls.py and commands.py say which jobs are alike, and priors.py joins what first principles say.
 """
 
-from memguard.forecasting.calls import likeness_of_call
+from memguard.forecasting.calls import likeness_of_call, sizes_of
 from memguard.forecasting.commands import likeness_of_command
 from memguard.forecasting.forecaster import Forecaster, forecaster_for
 from memguard.forecasting.past import PastJob, past_of
+from memguard.forecasting.worlds import world_of_libraries
 
 __all__ = [
     "Forecaster",
@@ -18,4 +19,6 @@ __all__ = [
     "likeness_of_call",
     "likeness_of_command",
     "past_of",
+    "sizes_of",
+    "world_of_libraries",
 ]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.worlds import world_of_libraries
 
-__all__ = ["likeness_of_call"]
+__all__ = ["likeness_of_call", "sizes_of"]
 
 _MOST_SETTINGS: Final = 10
 _MOST_INSIDE: Final = 64
@@ -49,7 +49,7 @@ def likeness_of_call(
     words, settings = _parameters(owner)
     given = [*((f"argument {at}", each) for at, each in enumerate(args)), *named.items()]
     choices, numbers = _settings_among(given)
-    features = {**_sizes([*(each for _, each in given), owner]), **_cut({**numbers, **settings})}
+    features = {**sizes_of([*(each for _, each in given), owner]), **_cut({**numbers, **settings})}
     kind = " ".join([_name(function, owner), *words, *choices])
     return Likeness(kind[:1000], features, world_of_libraries())
 
@@ -105,8 +105,12 @@ def _cut(numbers: dict[str, float]) -> dict[str, float]:
     return dict(sorted(numbers.items())[:_MOST_SETTINGS])
 
 
-def _sizes(values: list[Any]) -> dict[str, float]:
-    """Return what all that is given takes together, and the most rows and columns of one."""
+def sizes_of(values: Iterable[Any]) -> dict[str, float]:
+    """Return what values take together, and the most rows and columns of one; nothing where none has a size.
+
+    Args:
+        values: arrays, frames, sparse matrices, texts, paths of files, and lists and mappings of such.
+    """
     found = [each for value in values for each in _tables(value, 0)]
     if not found:
         return {}

@@ -21,6 +21,7 @@ from memguard.estimate.online import OnlineEstimator
 from memguard.estimate.records import Estimate
 from memguard.forecasting.past import Past, PastJob, figures_of
 from memguard.forecasting.phases import PhaseBook
+from memguard.forecasting.priors import Experience, prior_of, with_prior
 from memguard.report import JobReport
 from memguard.sizing import Influencer, Sizing
 
@@ -43,6 +44,7 @@ class Forecaster:
         self.estimator = OnlineEstimator(miss_rate)
         self._past = None if folder is None else Past(folder)
         self._phases = PhaseBook()
+        self._experience = Experience()
         self._lock = threading.Lock()
         self.trouble = ""
 
@@ -67,17 +69,34 @@ class Forecaster:
         self.refresh(likeness.kind)
         if request_bytes is not None:
             likeness = replace(likeness, features={**likeness.features, REQUEST: float(request_bytes)})
-        predicted = self.estimator.predict(
+        likeness = with_prior(likeness, prior)
+        predicted = self._predicted(likeness, prior, job_id=job_id, tentative=tentative)
+        with self._lock:
+            phases = self._phases.forecast(likeness, predicted)
+        return _sizing_of(likeness, predicted, phases)
+
+    def _predicted(
+        self,
+        likeness: Likeness,
+        prior: Estimate | None,
+        *,
+        job_id: str = "",
+        tentative: bool,
+        explain: bool = True,
+    ) -> Prediction:
+        def joined(learned: Prediction) -> Prediction:
+            return learned if prior is None else self._experience.joined(likeness, prior, learned)
+
+        return self.estimator.predict(
             likeness.kind,
             likeness.features,
             job_id=_episode_id(job_id),
             world=likeness.world,
             prior=prior,
             tentative=tentative,
+            explain=explain,
+            adjust=joined,
         )
-        with self._lock:
-            phases = self._phases.forecast(likeness, predicted)
-        return _sizing_of(likeness, predicted, phases)
 
     def refresh(self, kind: str) -> tuple[PastJob, ...]:
         """Learn what has ended anywhere since the last time; returns the jobs that were new."""
@@ -90,6 +109,7 @@ class Forecaster:
                 self.trouble = f"past jobs could not be read: {error}"
                 return ()
             for id_ in look.withdrawn:
+                self._experience.withdraw(kind, id_)
                 for world in self.estimator.worlds(kind):
                     self.estimator.withdraw(kind, id_, world=world)
             for job in look.jobs:
@@ -122,9 +142,7 @@ class Forecaster:
         with self._lock:
             learned = self._learn(job)
         likeness = Likeness(sizing.kind, sizing.features, sizing.world)
-        following = self.estimator.predict(
-            likeness.kind, likeness.features, world=likeness.world, tentative=True, explain=False
-        )
+        following = self._predicted(likeness, prior_of(report.estimate), tentative=True, explain=False)
         return replace(sizing, next_bytes=following.bytes), learned
 
     def abandon(self, job_id: str, sizing: Sizing) -> None:
@@ -152,6 +170,7 @@ class Forecaster:
         )
         if learned.lesson is Lesson.LEARNED:
             self._phases.learn(job)
+            self._experience.learn(job)
         return learned
 
 

@@ -7,18 +7,13 @@ as plain data.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from memguard.budget import OuterBound, resolve_budget
-from memguard.config import load_settings
-from memguard.enclosure import bound_of_process
 from memguard.errors import DataError, MemguardError
-from memguard.jobs import machine_for
-from memguard.manager import MemoryManager, current_manager
+from memguard.manager import MemoryManager
 from memguard.report import EstimateSummary, JobReport
 from memguard.units import Size
 from memguard.worker.recorder import JobProgress
@@ -27,6 +22,8 @@ from memguard_integrations.autofeat.admission import admit, as_argument, light_m
 from memguard_integrations.autofeat.arguments import check_duration, check_size, whole_number
 from memguard_integrations.autofeat.engine.planning.told import LightMode
 from memguard_integrations.autofeat.estimator import Estimator
+from memguard_integrations.autofeat.likeness import likeness_of_fit, likeness_of_survey, likeness_of_use
+from memguard_integrations.autofeat.own_workers import OwnWorkers
 from memguard_integrations.autofeat.records import (
     DEFAULT_TRANSFORMATIONS,
     FitSettings,
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from memguard.estimate import Estimate
+    from memguard.estimate.likeness import Likeness
 
 __all__ = ["AutoFeatProcessor", "NotFittedError"]
 
@@ -126,7 +124,7 @@ class AutoFeatProcessor(Estimator):
         self.reports: list[JobReport] = []
         self.estimate: Estimate | None = None
         self.warnings: tuple[str, ...] = ()
-        self._workers = _Workers()
+        self._workers = OwnWorkers()
         self._fitted: FittedModel | None = None
 
     @property
@@ -164,19 +162,24 @@ class AutoFeatProcessor(Estimator):
         """
         self._fitted = None
         settings = self.settings
-        survey: Survey = self._run(jobs.survey_frame, X, y, settings, step="survey")
+        alike = likeness_of_survey((X, y), settings, self._manager().budget.limit_bytes)
+        survey: Survey = self._run(jobs.survey_frame, X, y, settings, step="survey", likeness=alike)
+        budget_bytes = self.reports[-1].budget.limit_bytes
         admission = admit(
             survey,
             settings,
-            self.reports[-1].budget.limit_bytes,
+            budget_bytes,
             setting=as_argument,
             capacity_bytes=self._manager().status().capacity_bytes,
         )
         self.estimate = admission.estimate
-        tell_light(self._manager(), light_mode(admission, self.reports[-1].budget.limit_bytes, survey))
+        tell_light(self._manager(), light_mode(admission, budget_bytes, survey))
         settings = replace(settings, relief=admission.relief, counts=survey.counts)
         fitted: FittedModel = self._run(
-            jobs.fit_frame, X, y, survey, settings, step="fit", estimate=summary_of(admission.estimate)
+            *(jobs.fit_frame, X, y, survey, settings),
+            step="fit",
+            estimate=summary_of(admission.estimate),
+            likeness=likeness_of_fit(survey, settings, admission.fit_rows, budget_bytes),
         )
         if fitted.left_out != admission.left_out:
             tell_light(self._manager(), LightMode.on_the_way(fitted.left_out))
@@ -196,9 +199,7 @@ class AutoFeatProcessor(Estimator):
             NotFittedError: before a fit.
             DataError: if a column of the fit is missing or of another kind.
         """
-        result: pd.DataFrame = self._run(
-            jobs.transform_frame, X, self._model(), _rows(batch_rows), step="transform"
-        )
+        result: pd.DataFrame = self._use(jobs.transform_frame, X, batch_rows=batch_rows, step="transform")
         return result
 
     def fit_transform(self, X: Any, y: Any, batch_rows: int | None = None) -> pd.DataFrame:  # noqa: N803
@@ -217,7 +218,7 @@ class AutoFeatProcessor(Estimator):
             DataError: as `transform`; for classes also if a needed value is missing, since there is no class
                 for that.
         """
-        return self._run(jobs.predict_frame, X, self._model(), _rows(batch_rows), step="predict")  # type: ignore[no-any-return]
+        return self._use(jobs.predict_frame, X, batch_rows=batch_rows, step="predict")  # type: ignore[no-any-return]
 
     def predict_proba(self, X: Any, batch_rows: int | None = None) -> np.ndarray[Any, Any]:  # noqa: N803
         """Return rows x classes probabilities, columns in the order of ``classes_``.
@@ -226,10 +227,9 @@ class AutoFeatProcessor(Estimator):
             NotFittedError: before a fit.
             DataError: as `transform`, and for a regression.
         """
-        model = self._model()
-        if model.plan.task is not Task.CLASSIFICATION:
+        if self._model().plan.task is not Task.CLASSIFICATION:
             raise DataError("predicts numbers", subject=self.name, remedy="use predict")
-        return self._run(jobs.predict_frame, X, model, _rows(batch_rows), step="predict", proba=True)  # type: ignore[no-any-return]
+        return self._use(jobs.predict_frame, X, batch_rows=batch_rows, step="predict", proba=True)  # type: ignore[no-any-return]
 
     def score(self, X: Any, y: Any, batch_rows: int | None = None) -> float:  # noqa: N803
         """Return R2, or the share of hits for classes, over rows whose target and features are known.
@@ -238,9 +238,7 @@ class AutoFeatProcessor(Estimator):
             NotFittedError: before a fit.
             DataError: as `transform`, and if no row can be scored.
         """
-        value: float | None = self._run(
-            jobs.score_frame, X, y, self._model(), _rows(batch_rows), step="score"
-        )
+        value: float | None = self._use(jobs.score_frame, X, y, batch_rows=batch_rows, step="score")
         if value is None:
             raise DataError(
                 "no row can be scored", subject="X", remedy="give rows whose target and features are known"
@@ -295,7 +293,7 @@ class AutoFeatProcessor(Estimator):
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers and callbacks belong to this process; the fitted model travels.
-        return {**self.__dict__, "manager": None, "_workers": _Workers(), "on_progress": None}
+        return {**self.__dict__, "manager": None, "_workers": OwnWorkers(), "on_progress": None}
 
     def __repr__(self) -> str:
         fitted = f"fitted on {self._fitted.rows:,} rows" if self._fitted is not None else "not fitted"
@@ -315,11 +313,20 @@ class AutoFeatProcessor(Estimator):
             )
         return fitted
 
+    def _use(
+        self, function: Callable[..., Any], *data: Any, batch_rows: int | None, step: str, **kwargs: Any
+    ) -> Any:
+        """Run a step of the fitted model."""
+        model, rows = self._model(), _rows(batch_rows)
+        alike = likeness_of_use(step, data, model, self.settings, rows)
+        return self._run(function, *data, model, rows, step=step, likeness=alike, **kwargs)
+
     def _run(
         self,
         function: Callable[..., Any],
         *args: Any,
         step: str,
+        likeness: Likeness,
         estimate: EstimateSummary | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -332,52 +339,13 @@ class AutoFeatProcessor(Estimator):
             preload=jobs.preload_for(self.settings.engine),
             on_progress=self.on_progress,
             estimate=estimate,
+            likeness=likeness,
             check=False,
             **kwargs,
         )
         self.reports.append(result.report)
         result.raise_for_outcome()
         return result.value
-
-
-class _Workers:
-    """A processor's own manager: made when it is needed, ended with the processor at the latest."""
-
-    def __init__(self) -> None:
-        self._made_for: object = None
-        self._manager: MemoryManager | None = None
-        self._end: Callable[[], object] = lambda: None
-
-    def manager(self, memory: str | int | Size | None, name: str, preload: tuple[str, ...]) -> MemoryManager:
-        if self._manager is None or self._made_for != (memory, name, preload):
-            self.close()
-            _check_capacity(memory)
-            self._manager, self._made_for = (
-                MemoryManager(memory, name=name, preload=preload),
-                (memory, name, preload),
-            )
-            # A clone that scikit-learn made is closed by nobody.
-            self._end = weakref.finalize(self, self._manager.close)
-        return self._manager
-
-    def close(self) -> None:
-        self._manager = None
-        self._end()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Workers, ()
-
-
-def _check_capacity(memory: str | int | Size | None) -> None:
-    """Refuse more than there is under the name it has here; a manager would call it its budget."""
-    around, settings = current_manager(), load_settings()
-    outer = (
-        bound_of_process()
-        if around is None
-        else OuterBound(around.budget.limit_bytes, f"the budget of {around.name}")
-    )
-    if memory is not None:
-        resolve_budget(memory, machine_for(settings), default=settings.memory, outer=outer, source="memory")
 
 
 def _settings_from(parameters: dict[str, Any]) -> FitSettings:

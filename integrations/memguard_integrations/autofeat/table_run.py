@@ -29,7 +29,9 @@ from memguard_integrations.autofeat.admission import (
     tell_light,
 )
 from memguard_integrations.autofeat.engine.planning.told import LightMode
+from memguard_integrations.autofeat.forecasts import look, sizing_said
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
+from memguard_integrations.autofeat.likeness import likeness_of_fit, likeness_of_survey
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
@@ -139,6 +141,7 @@ def process_table(
         timeout=clock.remaining_s(),
         preload=preload_for(request.settings.engine),
         on_progress=on_progress,
+        likeness=likeness_of_survey((request.data,), request.settings, manager.budget.limit_bytes),
     )
     survey: Survey = surveyed.value
     for warning in survey.warnings:
@@ -162,6 +165,10 @@ def process_table(
         f"estimate: {admission.estimate}, within the budget of {budget}; {admission.estimate.reasons[0]}; "
         f"{plan_said(admission.estimate)}"
     )
+    settings = _settled(request, survey, admission)
+    alike = likeness_of_fit(survey, settings, admission.fit_rows, surveyed.report.budget.limit_bytes)
+    if said := sizing_said(look(manager.settings, alike, summary_of(admission.estimate))):
+        announce(said)
     if warning := room_warning(request.output, _most_bytes(survey)):
         announce(warning)
     result, report = _fit(manager, request, survey, admission, clock, on_progress=on_progress)
@@ -185,7 +192,7 @@ def _fit(
     *,
     on_progress: Callable[[JobProgress], None] | None,
 ) -> tuple[TableResult, JobReport]:
-    settings = replace(request.settings, relief=admission.relief, counts=survey.counts)
+    settings = _settled(request, survey, admission)
     with OutputFile(request.output, force=request.force) as output:
         done = manager.run(
             fit_table,
@@ -195,6 +202,7 @@ def _fit(
             preload=preload_for(request.settings.engine),
             on_progress=on_progress,
             estimate=summary_of(admission.estimate),
+            likeness=likeness_of_fit(survey, settings, admission.fit_rows, manager.budget.limit_bytes),
             check=False,
         )
         try:
@@ -205,6 +213,11 @@ def _fit(
             raise output_error(request.output, error) from error
         output.publish()
     return done.value, done.report
+
+
+def _settled(request: TableRequest, survey: Survey, admission: Admission) -> FitSettings:
+    """Return the settings of the fit, with what was decided and counted."""
+    return replace(request.settings, relief=admission.relief, counts=survey.counts)
 
 
 def _rows_said(survey: Survey, request: TableRequest, admission: Admission) -> str:

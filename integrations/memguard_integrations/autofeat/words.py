@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from memguard.report import JobReport
 from memguard.units import format_bytes, format_duration, format_share
+from memguard_integrations.autofeat.forecasts import episodes_said
 from memguard_integrations.autofeat.records import Formula, Scores, Task
 from memguard_integrations.autofeat.table_run import TableRun
 
@@ -94,6 +95,7 @@ def _facts(run: TableRun, report_path: str) -> list[tuple[str, str]]:
             f"({plain} original, {engineered} engineered, {request.target})",
         ),
         ("forecast", _forecast_said(run)),
+        *([("past jobs", said)] if (said := _past_said(run)) else []),
         *([("left out", "; ".join(result.model.left_out))] if result.model.left_out else []),
         (
             "memory",
@@ -115,6 +117,40 @@ def _forecast_said(run: TableRun) -> str:
         if each["expected_bytes"] is not None
     )
     return f"plan {run.estimate.plan}; peak (forecast) of {parts}"
+
+
+def _past_said(run: TableRun) -> str:
+    """Tell what was reserved by past jobs, which of them, and what the next one like it gets."""
+    sizing = run.report.sizing
+    if sizing is None or sizing.predicted_bytes is None:
+        return ""
+    named = episodes_said(sizing)
+    reserved = min(sizing.predicted_bytes, run.report.budget.limit_bytes)
+    said = f"reserved {format_bytes(reserved)}" + (f" by {named}" if named else ", there were none like it")
+    return (
+        said
+        if sizing.next_bytes is None
+        else f"{said}; the next one like it gets {format_bytes(sizing.next_bytes)}"
+    )
+
+
+def _sizing_document(run: TableRun) -> dict[str, Any] | None:
+    sizing = run.report.sizing
+    if sizing is None or sizing.predicted_bytes is None:
+        return None
+    return {
+        "predicted_bytes": sizing.predicted_bytes,
+        "expected_bytes": sizing.expected_bytes,
+        "low_bytes": sizing.low_bytes,
+        "high_bytes": sizing.high_bytes,
+        "miss_rate": sizing.miss_rate,
+        "promised": sizing.promised,
+        "observations": sizing.observations,
+        "basis": sizing.basis,
+        "reasons": sizing.reasons,
+        "episodes": [dataclasses.asdict(each) for each in sizing.episodes],
+        "next_bytes": sizing.next_bytes,
+    }
 
 
 def _phases(run: TableRun) -> list[dict[str, Any]]:
@@ -164,6 +200,7 @@ def to_document(run: TableRun, report_path: str) -> dict[str, Any]:
             "inputs": dict(run.estimate.inputs),
             "plan": run.estimate.plan,
         },
+        "forecast": _sizing_document(run),
         "phases": _phases(run),
         "left_out": result.model.left_out,
         "memory": {

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memguard.config import load_settings
 from memguard.errors import CapacityExceeded, DataError
 from memguard.estimate import AutoFeatCounts, engine_bytes
 from memguard.estimate.engine import _Parts
@@ -216,6 +217,8 @@ def test_what_a_file_leaves_out_on_the_way_is_told(
     )
     manager: Any = SimpleNamespace(
         run=lambda *args, **settings: surveyed,
+        budget=SimpleNamespace(limit_bytes=8 * GIB),
+        settings=load_settings({"forecast": "off"}),
         status=lambda: SimpleNamespace(capacity_bytes=24 * GIB),
         announce=told.append,
     )
