@@ -13,13 +13,15 @@ from typing import Any, Final
 
 from memguard.config import Settings
 from memguard.estimate.likeness import Likeness
-from memguard.forecasting.forecaster import REQUEST, forecaster_for
+from memguard.forecasting.forecaster import REQUEST, Forecaster, forecaster_for
 from memguard.forecasting.priors import prior_of
+from memguard.forecasting.smaller import tell_smaller, what_would_fit
 from memguard.forecasting.worlds import world_of_libraries
 from memguard.report import JobReport
+from memguard.sizing import Sizing
 from memguard.worker.compose import JobFrame
 
-__all__ = ["Foresight", "block_likeness", "reserved_by_forecast"]
+__all__ = ["Foresight", "block_likeness", "is_above_budget", "is_well_known", "reserved_by_forecast"]
 
 Publish = Callable[..., None]
 # A user's own figure counts until so many of the jobs that it was named for have ended; where first principles say how
@@ -39,11 +41,28 @@ def reserved_by_forecast(frame: JobFrame, base_bytes: int, *, most_bytes: int) -
     sizing = frame.sizing
     if sizing is None or sizing.predicted_bytes is None or frame.attempts:
         return base_bytes
-    least = _LEAST_TO_OVERRULE if frame.estimate is None else _LEAST_BESIDE_PRIOR
-    is_known = sizing.promised or (sizing.basis == "history" and sizing.observations >= least)
-    if REQUEST in sizing.features and not is_known:
+    if REQUEST in sizing.features and not is_well_known(sizing, has_prior=frame.estimate is not None):
         return base_bytes
     return min(frame.limit_bytes, sizing.predicted_bytes, most_bytes)
+
+
+def is_well_known(sizing: Sizing, *, has_prior: bool = False) -> bool:
+    """Whether enough is known to reserve less than a user named. Pure.
+
+    Args:
+        sizing: of the job.
+        has_prior: whether first principles say how much it needs.
+    """
+    least = _LEAST_BESIDE_PRIOR if has_prior else _LEAST_TO_OVERRULE
+    return sizing.promised or (sizing.basis == "history" and sizing.observations >= least)
+
+
+def is_above_budget(sizing: Sizing, limit_bytes: int) -> bool:
+    """Whether even the least that jobs like this one use is no less than its budget. Pure.
+
+    What a forecast says is capped by a figure that was named, so its lower end may be the very budget.
+    """
+    return sizing.basis == "history" and sizing.low_bytes >= limit_bytes < sizing.high_bytes
 
 
 class Foresight:
@@ -81,6 +100,8 @@ class Foresight:
         if forecaster.trouble and not self._has_failed:
             self._has_failed = True
             self._publish("memguard.guard_degraded", frame.job_id, fault=forecaster.trouble)
+        if is_above_budget(sizing, frame.limit_bytes):
+            self._tell_above_budget(frame, forecaster, sizing)
         return dataclasses.replace(frame, sizing=sizing)
 
     @contextmanager
@@ -92,6 +113,17 @@ class Foresight:
             forecaster = forecaster_for(self._settings)
             if forecaster is not None and frame.sizing is not None:
                 forecaster.abandon(frame.job_id, frame.sizing)
+
+    def _tell_above_budget(self, frame: JobFrame, forecaster: Forecaster, sizing: Sizing) -> None:
+        fitting = what_would_fit(forecaster.estimator, sizing, frame.limit_bytes)
+        self._publish(
+            "memguard.overrun_foreseen",
+            frame.job_id,
+            kind=sizing.kind,
+            needed_bytes=sizing.high_bytes,
+            limit_bytes=frame.limit_bytes,
+            would_fit="; or ".join(map(tell_smaller, fitting)),
+        )
 
     def learned(self, report: JobReport) -> JobReport:
         """Learn from a job that has ended; return its report with what the next one like it needs."""

@@ -15,7 +15,20 @@ from memguard.ledger.records import Lease
 from memguard.units import format_bytes
 from memguard.worker.compose import JobFrame
 
-__all__ = ["command_lease"]
+__all__ = ["command_lease", "command_wish"]
+
+
+def command_wish(frame: JobFrame, settings: Settings, *, is_named: bool) -> Wish:
+    """Return what a command asks of the machine.
+
+    Args:
+        frame: the job, with what past jobs say of it.
+        settings: as read.
+        is_named: whether somebody said how much memory it needs.
+    """
+    reserved_bytes = reservation_for(settings, frame.limit_bytes, is_named=is_named)
+    reserved_bytes = reserved_by_forecast(frame, reserved_bytes, most_bytes=most_reservable(settings))
+    return Wish(frame.job_id, frame.name, reserved_bytes, settings.priority, parent_lease())
 
 
 @contextmanager
@@ -31,9 +44,8 @@ def command_lease(frame: JobFrame, settings: Settings, *, is_named: bool, quiet:
     Raises:
         CapacityExceeded, ReservationTimeout: as `memguard.leasing.leased`.
     """
-    reserved_bytes = reservation_for(settings, frame.limit_bytes, is_named=is_named)
-    reserved_bytes = reserved_by_forecast(frame, reserved_bytes, most_bytes=most_reservable(settings))
-    wish = Wish(frame.job_id, frame.name, reserved_bytes, settings.priority, parent_lease())
+    wish = command_wish(frame, settings, is_named=is_named)
+    reserved_bytes = wish.reserved_bytes
 
     def tell_waiting(leases: tuple[Lease, ...]) -> None:
         holders = who_holds(leases, wish, settings)

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "config": ("memguard.cli.config", "config_command"),
     "doctor": ("memguard.cli.doctor", "doctor_command"),
     "episodes": ("memguard.cli.episodes", "episodes_command"),
+    "estimate": ("memguard.cli.estimate", "estimate_command"),
     "leaks": ("memguard.cli.leaks", "leaks_command"),
     "report": ("memguard.cli.report", "report_command"),
     "run": ("memguard.cli.run", "run_command"),
@@ -56,8 +57,9 @@ def cli() -> None:
 
     Exit status: 0 done; 1 the job failed; 2 wrong usage or unusable data; 125 memguard could not start the job,
     126 the command cannot be executed, 127 it was not found; 124 its time was up, 130 interrupted, 143 stopped by
-    SIGTERM; 137 killed for its memory. `memguard leaks` exits with its verdict: 0 stable, 1 leaking, 3 inconclusive.
-    `memguard run` otherwise exits with the command's own status, or 128 + n if signal n killed it.
+    SIGTERM; 137 killed for its memory. `memguard leaks` exits with its verdict: 0 stable, 1 leaking, 3 inconclusive,
+    `memguard estimate` with what `memguard run` would come to, and `memguard run` otherwise with the command's own
+    status, or 128 + n if signal n killed it.
     """
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
-import os
-import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from memguard.budget import bound_told_as, resolve_budget
+from memguard.cli.command_frame import (
+    Naming,
+    command_frame,
+    command_likeness,
+    is_budget_named,
+    tell_not_started,
+)
 from memguard.cli.exits import (
-    EXIT_CANNOT_EXECUTE,
-    EXIT_NOT_FOUND,
     log_is_json,
-    printable,
     say,
     say_death,
     say_nowait,
@@ -32,18 +31,15 @@ from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import LedgerChoice, LogLevel, Settings
 from memguard.errors import WorkerStartError
-from memguard.estimate.likeness import Likeness
 from memguard.files import check_output, give_up_on
 from memguard.foresight import Foresight
 from memguard.host import private_bytes_now, sweep_stale_fences
-from memguard.jobs import capacity_report, machine_for, new_job_id, plan_from
-from memguard.redact import redact_arguments, redact_environment
+from memguard.jobs import new_job_id, plan_from
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
 from memguard.requeue import next_frame, next_limit, tell_requeue, tries
 from memguard.story import tell_fault, tell_stray_signal
 from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
-from memguard.worker.spec import BUDGET_VARIABLE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -118,18 +114,20 @@ def run_command(
 
 
 def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int:
-    frame = _frame(command, wishes, settings)
+    naming = Naming(wishes.memory, wishes.name)
+    frame = command_frame(command, naming, settings)
+    frame = dataclasses.replace(frame, report_path=str(wishes.report.place_for(frame.job_id) or ""))
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
-    is_named = wishes.memory is not None or settings.origins["memory"] != "default"
+    is_named = is_budget_named(naming, settings)
     foresight = Foresight(settings, note)
-    frame = foresight.framed(frame, lambda: _likeness(command), is_requested=is_named)
+    frame = foresight.framed(frame, lambda: command_likeness(command), is_requested=is_named)
     for tries_left in tries(settings.retries):
         try:
             with _lease(frame, wishes, settings, is_named=is_named) as tenure:
                 report = _run_leased(command, wishes, settings, frame, tenure)
         except CommandNotStarted as error:
-            return _tell_not_started(command[0], error)
+            return tell_not_started(command[0], error)
         report = foresight.learned(report)
         limit_bytes = next_limit(report, tries_left, foresight.retry_bytes)
         if limit_bytes is None:
@@ -139,12 +137,6 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     _publish(report, wishes)
     assert report.exit_status is not None
     return report.exit_status
-
-
-def _likeness(command: tuple[str, ...]) -> Likeness:
-    from memguard.forecasting.commands import likeness_of_command  # noqa: PLC0415 - only forecasts need it
-
-    return likeness_of_command(command)
 
 
 def _tell_next_try(report: JobReport, limit_bytes: int, wishes: _Wishes) -> None:
@@ -203,53 +195,6 @@ def _record(report: JobReport, settings: Settings, wishes: _Wishes) -> None:
 
 
 def _nothing(_: str) -> None: ...
-
-
-def _frame(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> JobFrame:
-    machine = machine_for(settings)
-    bound = bound_told_as(os.environ.get(BUDGET_VARIABLE, ""), "the enclosing `memguard run` or job")
-    budget = resolve_budget(
-        wishes.memory,
-        machine,
-        default=settings.memory,
-        outer=bound,
-        source="--memory",
-        default_source=f"memory ({settings.origins['memory']})",
-    )
-    words, job_id = redact_arguments(command, mode=settings.redact), new_job_id()
-    return JobFrame(
-        job_id=job_id,
-        name=printable(wishes.name or os.path.basename(command[0]) or "command"),
-        kind="command",
-        what=printable(" ".join(words))[:1000],
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        limit_bytes=budget.limit_bytes,
-        budget_source=budget.source,
-        capacity=capacity_report(machine),
-        estimate=None,
-        arguments=words,
-        environment=redact_environment(os.environ, mode=settings.redact),
-        timeout_s=settings.timeout_s,
-        report_path=str(wishes.report.place_for(job_id) or ""),
-    )
-
-
-def _tell_not_started(command: str, error: CommandNotStarted) -> int:
-    word = printable(command)
-    if not command:
-        say("the command's name is empty; check the words after --", LogLevel.ERROR)
-        return EXIT_NOT_FOUND
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        remedy = "check the name, or give its full path"
-        if any(each.isspace() for each in command):
-            remedy = f"name and arguments are words of their own: drop the quotes, or use sh -c {shlex.quote(word)}"
-        say(f"{word}: command not found; {remedy}", LogLevel.ERROR)
-        return EXIT_NOT_FOUND
-    say(
-        f"{word}: cannot be executed: {error.strerror}; check that it is a program and may be run (chmod +x)",
-        LogLevel.ERROR,
-    )
-    return EXIT_CANNOT_EXECUTE
 
 
 def _publish(report: JobReport, wishes: _Wishes) -> None:

@@ -84,6 +84,7 @@ def job_document(report: JobReport, shapes: Sequence[Mapping[str, Any]] = ()) ->
             for each in report.attempts
         ],
         "duration_s": report.duration_s,
+        "ended_at_s": time.time(),
         "cleanup_s": report.cleanup.duration_s,
         "cleanup_verified": report.cleanup.verified,
         "figures": _figures(report.notes),
