@@ -95,6 +95,10 @@ class Watch:
         seen = (self._recent(_WINDOW) + 1) / (len(self._excess) + 1 / self.miss_rate)
         return self.miss_rate * min(1.0, self.miss_rate / seen)
 
+    def is_kept(self) -> bool:
+        """Return whether the record bears the rate out: no more were missed in the window than it says, but for one."""
+        return not self.widened and self._recent(_WINDOW) <= self.miss_rate * len(self._excess) + 1
+
     def calibration(self) -> Calibration:
         """Return the figures."""
         count = len(self._excess)

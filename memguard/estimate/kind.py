@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from memguard.estimate.calibration import Watch
 from memguard.estimate.forecast import Learned, Lesson
-from memguard.estimate.headroom import deviation_of
+from memguard.estimate.headroom import deviation_of, least_for_promise
 from memguard.estimate.history import MOST_OBSERVATIONS, History, Observation
+from memguard.estimate.rounds import Rounds
 from memguard.estimate.sizing import Aim, Sizer
 
 __all__ = ["Kind"]
@@ -33,12 +34,16 @@ _MOST_IDS: Final = 2 * MOST_OBSERVATIONS
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A first attempt that has not ended: whose, and logarithms of bytes: predicted, and before correction and caps."""
+    """A first attempt that has not ended.
+
+    Whose, the logarithms of bytes that were predicted, and before correction and caps, and the round it began in.
+    """
 
     id: str
     features: Mapping[str, float]
     reserved: float
     uncorrected: float
+    round: int = 0
 
 
 class Kind:
@@ -48,6 +53,7 @@ class Kind:
         """Begin with no history."""
         self.history = History()
         self.watch = Watch(miss_rate)
+        self.rounds = Rounds()
         self.largest_share = 0.0
         self._pending: list[_Pending] = []
         self._aside: list[Observation] = []
@@ -82,6 +88,15 @@ class Kind:
         count = len(self.history)
         return count * math.sqrt(count / (count + self.pending)) if count else 0.0
 
+    def may_promise(self, effective: float) -> bool:
+        """Return whether the rate may be promised; ``effective`` observations count.
+
+        It takes as many jobs as can tell it, as many rounds as can tell that the world stands still, and a record that
+        does not contradict it.
+        """
+        told = min(effective, self.independent, self.rounds.done)
+        return told >= least_for_promise(self.watch.miss_rate) and self.watch.is_kept()
+
     def sizer(self) -> Sizer:
         """Return what sizes by the present history, which must not be empty."""
         if self._sizer is None:
@@ -95,7 +110,8 @@ class Kind:
         """Note that a job was predicted and is about to run; ``uncorrected`` is a logarithm."""
         if id_ and any(each.id == id_ for each in self._pending):
             return
-        self._pending.append(_Pending(id_, features, math.log(max(1.0, reserved_bytes)), uncorrected))
+        reserved = math.log(max(1.0, reserved_bytes))
+        self._pending.append(_Pending(id_, features, reserved, uncorrected, self.rounds.begin()))
         del self._pending[:-_MOST_PENDING]
 
     def abandon(self, id_: str) -> None:
@@ -151,10 +167,13 @@ class Kind:
 
     def _judge(self, observation: Observation, retried: bool) -> tuple[bool | None, bool]:
         """Count the outcome of the first attempt that an observation ends."""
-        at = None if retried else self._pending_of(observation)
-        if at is None:
+        if retried:
             return None, False
-        attempt = self._pending.pop(at)
+        at = self._pending_of(observation)
+        attempt = None if at is None else self._pending.pop(at)
+        self.rounds.end(attempt.round if attempt else None, len(self._pending))
+        if attempt is None:
+            return None, False
         reserved = attempt.reserved
         # A kill below what was predicted is somebody else's limit, and tells nothing of the prediction.
         excess = observation.log_peak - reserved
@@ -208,6 +227,7 @@ class Kind:
             "ids": list(self._ids),
             "largest_share": self.largest_share,
             "watch": self.watch.state(),
+            "rounds": self.rounds.state(),
         }
 
     @classmethod
@@ -228,4 +248,7 @@ class Kind:
         kind._ids = dict.fromkeys(str(each) for each in state["ids"])
         kind.largest_share = float(state["largest_share"])
         kind.watch.restore(state["watch"])
+        # States of before rounds were counted have none: promises come back with those that follow.
+        if "rounds" in state:
+            kind.rounds.restore(state["rounds"])
         return kind

@@ -287,9 +287,7 @@ class OnlineEstimator:
         elsewhere = self._elsewhere(job) if len(kind.history) < _LEAST_OWN else 0.0
         wanted = max(wanted, elsewhere)
         capped = self._capped(job, kind, wanted)
-        promised = capped >= wanted and min(sizer.effective, kind.independent) >= least_for_promise(
-            self.miss_rate
-        )
+        promised = capped >= wanted and kind.may_promise(sizer.effective)
         moved = sizer.moved_by(job.features, aim) if explain else []
         past = kind.history.observations
         return Prediction(
