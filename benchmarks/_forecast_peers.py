@@ -25,10 +25,13 @@ class Estimator:
 
     def __init__(self, miss_rate: float = 0.05) -> None:
         self.estimator = OnlineEstimator(miss_rate, capacity_bytes=int(NODE_BYTES))
+        self.promised = False
 
     def size(self, task: Task) -> float:
         """Return what it says."""
-        return self.estimator.predict(task.kind, task.features).bytes
+        prediction = self.estimator.predict(task.kind, task.features)
+        self.promised = prediction.promised
+        return prediction.bytes
 
     def after_miss(self, task: Task, failed_bytes: float) -> float:
         """Return what it says after a kill."""
@@ -41,6 +44,8 @@ class Estimator:
 
 class Rule:
     """A function of a kind's past jobs; the request where there are none."""
+
+    promised = False
 
     def __init__(self, rule: Callable[[list[Task], Task], float], doubles: bool = False) -> None:
         self._rule = rule

@@ -36,6 +36,10 @@ class Task:
 class Sizes(Protocol):
     """Whoever sizes jobs."""
 
+    @property
+    def promised(self) -> bool:
+        """Whether a rate was promised with the last size."""
+
     def size(self, task: Task) -> float:
         """Return the first allocation, in bytes."""
 
@@ -53,6 +57,8 @@ class Outcome:
     waste: Counter[str] = field(default_factory=Counter)
     misses: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
+    promised: int = 0
+    promised_misses: int = 0
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -65,7 +71,12 @@ class Outcome:
         """Of first attempts, 0 to 1."""
         return self.misses.total() / max(1, self.tasks.total())
 
-    def run(self, task: Task, sizes: Sizes, first: float) -> None:
+    @property
+    def promised_miss_share(self) -> float:
+        """Of first attempts that came with a promise, 0 to 1."""
+        return self.promised_misses / max(1, self.promised)
+
+    def run(self, task: Task, sizes: Sizes, first: float, promised: bool) -> None:
         """Let a task run by its first allocation and, while it fails, by larger ones; a failure costs all its time."""
         held, spent = first, 0.0
         while task.peak_bytes > held:
@@ -75,13 +86,15 @@ class Outcome:
         self.waste[task.kind] += spent * task.runtime_s / _GB_HOURS
         self.misses[task.kind] += task.peak_bytes > first
         self.tasks[task.kind] += 1
+        self.promised += promised
+        self.promised_misses += promised and task.peak_bytes > first
 
-    def timed(self, task: Task, sizes: Sizes) -> float:
-        """Return a first allocation, and note how long it took."""
+    def timed(self, task: Task, sizes: Sizes) -> tuple[float, bool]:
+        """Return a first allocation and whether it was promised, and note how long it took."""
         began_s = time.perf_counter()
         size = sizes.size(task)
         self.seconds.append(time.perf_counter() - began_s)
-        return size
+        return size, sizes.promised
 
 
 def shuffled(tasks: Sequence[Task], sizes: Sizes, seed: int) -> Outcome:
@@ -96,7 +109,7 @@ def shuffled(tasks: Sequence[Task], sizes: Sizes, seed: int) -> Outcome:
         for task in order[:known]:
             sizes.learn(task)
         for task in order[known:]:
-            outcome.run(task, sizes, outcome.timed(task, sizes))
+            outcome.run(task, sizes, *outcome.timed(task, sizes))
             sizes.learn(task)
     return outcome
 
@@ -105,12 +118,12 @@ def in_true_order(tasks: Sequence[Task], sizes: Sizes) -> Outcome:
     """Replay from nothing: sized when submitted, learned when ended."""
     moments = [(task.submitted_s, 1, at) for at, task in enumerate(tasks)]
     moments += [(task.ended_s, 0, at) for at, task in enumerate(tasks)]
-    outcome, first = Outcome(), {}
+    outcome, first = Outcome(), dict[int, tuple[float, bool]]()
     for _, begins, at in sorted(moments):
         if begins:
             first[at] = outcome.timed(tasks[at], sizes)
         else:
-            outcome.run(tasks[at], sizes, first.pop(at))
+            outcome.run(tasks[at], sizes, *first.pop(at))
             sizes.learn(tasks[at])
     return outcome
 

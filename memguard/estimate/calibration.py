@@ -57,21 +57,24 @@ class Watch:
         self.widened = False
         self._excess: deque[float] = deque(maxlen=_WINDOW)
         self._uncorrected: deque[float] = deque(maxlen=_WINDOW)
+        self._rounds: deque[int] = deque(maxlen=_WINDOW)
         self._attempts = 0
         self._misses = 0
 
-    def count(self, excess: float, uncorrected: float | None = None) -> bool:
+    def count(self, excess: float, uncorrected: float | None = None, begun_in: int | None = None) -> bool:
         """Count one first attempt.
 
         Args:
             excess: log(peak / reserved); above 0 is a miss.
             uncorrected: the same had `extra` not been added and nothing been capped; ``None`` where it is the same.
+            begun_in: number of its round; jobs of one round heard nothing of each other. ``None`` for one of its own.
 
         Returns:
             Whether it has just begun to widen.
         """
         self._excess.append(_bounded(excess))
         self._uncorrected.append(_bounded(excess if uncorrected is None else uncorrected))
+        self._rounds.append(-self._attempts - 1 if begun_in is None else begun_in)
         self._attempts += 1
         self._misses += excess > 0
         before, self.widened = self.widened, self._is_wide()
@@ -82,12 +85,21 @@ class Watch:
 
         It is what the attempts of the window would have needed for the rate to be kept, as a conformal quantile of
         errors made in earnest: in a world that drifts those are larger than any that a history tells of itself. It is
-        no more than any of the last few needed, so that one leap is not paid for a hundred times; while more are missed
-        than chance allows it is just that.
+        no more than two rounds of the last few needed, since a leap comes once and is in the history after it, while a
+        drift comes again; while more are missed than chance allows it is just that.
         """
-        recent = max(list(self._uncorrected)[-self._calm() :], default=0.0)
+        recent = self._needed_twice()
         wanted = recent if self.widened else min(recent, _quantile(list(self._uncorrected), self.miss_rate))
         return min(_MOST_EXTRA, max(0.0, wanted))
+
+    def _needed_twice(self) -> float:
+        """Return what at least two of the last rounds needed."""
+        most: dict[int, float] = {}
+        for begun_in, needed in zip(self._rounds, self._uncorrected, strict=True):
+            most[begun_in] = max(needed, most.get(begun_in, needed))
+        # Rounds may be wide: two at least, however many attempts that takes.
+        late = max(2, len(set(list(self._rounds)[-self._calm() :])))
+        return sorted(list(most.values())[-late:])[-2] if len(most) > 1 else 0.0
 
     def strictness(self) -> float:
         """Return what to aim at: the stated rate, or less where more than that was missed of late."""
@@ -95,9 +107,9 @@ class Watch:
         seen = (self._recent(_WINDOW) + 1) / (len(self._excess) + 1 / self.miss_rate)
         return self.miss_rate * min(1.0, self.miss_rate / seen)
 
-    def is_kept(self) -> bool:
-        """Return whether the record bears the rate out: no more were missed in the window than it says, but for one."""
-        return not self.widened and self._recent(_WINDOW) <= self.miss_rate * len(self._excess) + 1
+    def is_calm(self) -> bool:
+        """Return whether nothing speaks against the rate of late: misses that come together have a cause that stays."""
+        return not self.widened and self._recent(self._calm() // 2) <= 1
 
     def calibration(self) -> Calibration:
         """Return the figures."""
@@ -111,6 +123,7 @@ class Watch:
         return {
             "excess": list(self._excess),
             "uncorrected": list(self._uncorrected),
+            "rounds": list(self._rounds),
             "attempts": self._attempts,
             "misses": self._misses,
             "widened": self.widened,
@@ -120,6 +133,11 @@ class Watch:
         """Go on where another was."""
         self._excess = deque((float(each) for each in state["excess"]), maxlen=_WINDOW)
         self._uncorrected = deque((float(each) for each in state["uncorrected"]), maxlen=_WINDOW)
+        # States of before rounds were counted take each attempt for one.
+        rounds = state.get("rounds", range(-len(self._excess), 0))
+        self._rounds = deque((int(each) for each in rounds), maxlen=_WINDOW)
+        if not len(self._rounds) == len(self._excess) == len(self._uncorrected):
+            raise ValueError("attempts and their rounds are not of one number")
         self._attempts, self._misses = int(state["attempts"]), int(state["misses"])
         self.widened = bool(state["widened"])
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from memguard.estimate.history import NEIGHBOURS, WIDE, History
 
-__all__ = ["Centre", "all_centres"]
+__all__ = ["Centre", "Row", "all_centres"]
 
 Row = Sequence[float | None]
 
@@ -44,11 +44,13 @@ class Centre:
         name: in words.
         guess: from a row of a history's features to the logarithm of a peak in bytes.
         past: what it would have guessed of each past job, had it not seen that job.
+        beyond: what it says of jobs outside of what was seen; ``None`` if it says nothing of them.
     """
 
     name: str
     guess: Callable[[Row], float]
     past: Sequence[float]
+    beyond: Callable[[Row], float] | None = None
 
 
 def all_centres(history: History) -> list[Centre]:
@@ -111,24 +113,27 @@ def _local_line(history: History, peaks: Sequence[float], column: _Column) -> Ce
     """A power law of one feature through those near: a curve, without knowing which."""
     lowest = min(peaks)
 
-    def at(near: Sequence[int], value: float) -> float:
+    def at(near: Sequence[int], value: float, bounded: bool = True) -> float:
         values = [column.values[each] for each in near]
         targets = [peaks[each] for each in near]
         middle, mean = sum(values) / len(near), sum(targets) / len(near)
         gaps = [each - middle for each in values]
-        # A jobs's worth of spread more: where all are in one place there is no slope.
+        # A job's worth of spread more: where all are in one place there is no slope.
         width = sum([gap * gap for gap in gaps]) * (1 + 1 / len(near)) + _FLAT
         slope = sum([gap * target for gap, target in zip(gaps, targets, strict=True)]) / width
-        # No further than those near: beyond them a slope of theirs is a guess.
-        return max(lowest, mean + slope * min(max(value - middle, min(gaps)), max(gaps)))
+        # No further than those near, unless asked what lies beyond: there a slope of theirs is a guess.
+        step = value - middle
+        return max(lowest, mean + slope * (min(max(step, min(gaps)), max(gaps)) if bounded else step))
 
     def guess(row: Row) -> float:
         return at(history.nearest(row, WIDE), _value(row, column))
 
+    def beyond(row: Row) -> float:
+        return at(history.nearest(row, WIDE), _value(row, column), bounded=False)
+
     near = history.neighbours_of_all(WIDE)
-    return Centre(
-        "a line through the nearest", guess, [at(*each) for each in zip(near, column.values, strict=True)]
-    )
+    past = [at(*each) for each in zip(near, column.values, strict=True)]
+    return Centre("a line through the nearest", guess, past, beyond)
 
 
 def _log_mean(logs: Sequence[float]) -> float:
@@ -179,7 +184,7 @@ def _power(history: History, peaks: Sequence[float], columns: Sequence[_Column])
         max(said, lowest if peak > lowest else next_lowest)
         for said, peak in zip(fit.without_itself(), peaks, strict=True)
     ]
-    return Centre("a power law", guess, past)
+    return Centre("a power law", guess, past, guess)
 
 
 def _line(history: History, peaks: Sequence[float], columns: Sequence[_Column]) -> Centre:
@@ -196,7 +201,7 @@ def _line(history: History, peaks: Sequence[float], columns: Sequence[_Column]) 
     def guess(row: Row) -> float:
         return in_logs(fit.at([math.expm1(_value(row, column)) for column in columns]))
 
-    return Centre("a line", guess, [in_logs(each) for each in fit.without_itself()])
+    return Centre("a line", guess, [in_logs(each) for each in fit.without_itself()], guess)
 
 
 def _value(row: Row, column: _Column) -> float:

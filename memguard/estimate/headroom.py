@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-__all__ = ["Law", "cheapest_headroom", "deviation_of", "least_for_promise", "t_quantile"]
+__all__ = ["Law", "cheapest_headroom", "deviation_of", "least_for_promise", "sure_rate", "t_quantile"]
 
 # A job that passed its limit is tried again with so much more, or the largest seen.
 RETRY_FACTOR: Final = 1.5
@@ -33,7 +33,8 @@ _WIDTH_FACTOR: Final = 0.5
 # Candidates between the median and the largest score; more change the cost by less than a part in a thousand.
 _CANDIDATES: Final = 16
 _LEAST_FOR_SPREAD: Final = 3
-_USUAL_WEIGHT: Final = 2.0
+# Other kinds stand for so many jobs of a kind of which one or two have ended.
+_USUAL_WEIGHT: Final = 4.0
 
 
 class Law:
@@ -88,15 +89,17 @@ class Law:
         possible = (1 - miss_rate) * (self.total + 1) <= self.total
         if not possible or independent < least_for_promise(miss_rate):
             return max(self.largest, self._short_floor(miss_rate, independent, usual_spread))
-        needed = min(self.total, (1 - strict_rate) * (self.total + 1))
-        return self._at_weight(needed)
+        plain = self._at_weight((1 - strict_rate) * (self.total + 1))
+        sure = self._at_weight((1 - sure_rate(miss_rate, self.total)) * (self.total + 1))
+        # One absurd score must not be the headroom of all, unless the rate itself asks for it.
+        return max(plain, min(sure, self._scores[-2]))
 
     def quantile(self, fraction: float) -> float:
         """Return a weighted quantile of the scores."""
         return self._at_weight(fraction * self.total)
 
     def _at_weight(self, weight: float) -> float:
-        return self._scores[max(0, bisect_left(self._below, weight - 1e-9) - 1)]
+        return self._scores[max(0, bisect_left(self._below, min(weight, self.total) - 1e-9) - 1)]
 
     def _short_floor(self, miss_rate: float, independent: float, usual_spread: float) -> float:
         normal = self._normal_floor(miss_rate, independent, usual_spread)
@@ -114,6 +117,8 @@ class Law:
             # The spread of other kinds stands for what is missing, as so many observations more.
             squares, freedom = squares + _USUAL_WEIGHT * usual_spread**2, freedom + _USUAL_WEIGHT
             independent += _USUAL_WEIGHT
+            # So few tell of no rarer thing than one of them and the next: to ask for it is to ask for the request.
+            miss_rate = max(miss_rate, 1 / (count + _USUAL_WEIGHT + 1))
         deviation = math.sqrt(squares / max(1.0, freedom) * (1 + 1 / count))
         return middle + t_quantile(1 - miss_rate, independent - 1) * deviation
 
@@ -156,6 +161,18 @@ def cheapest_headroom(law: Law, centre: float, largest: float, scale: float = 1.
 def least_for_promise(miss_rate: float) -> int:
     """Return how many scores a promise takes: above the largest of n lies the next with probability 1 / (n + 1)."""
     return math.ceil(1 / miss_rate - 1 - 1e-9)
+
+
+def sure_rate(miss_rate: float, count: float) -> float:
+    """Return what to aim at for the rate to be kept by most histories, not only by their mean.
+
+    The share that passes a quantile of so many scores varies from history to history like a Beta variable (Vovk,
+    "Conditional validity of inductive conformal predictors", ACML 2012): half of them miss more than was aimed at.
+    So the aim is half a standard deviation below the stated rate: r + sqrt(r (1 - r) / count) / 2 = miss_rate, with
+    1 - r taken as 1 - miss_rate.
+    """
+    root = math.sqrt((1 - miss_rate) / max(1.0, count)) / 2
+    return ((math.sqrt(root * root + 4 * miss_rate) - root) / 2) ** 2
 
 
 def t_quantile(probability: float, freedom: float) -> float:

@@ -92,7 +92,7 @@ class History:
         self.observations: list[Observation] = []
         self.peaks: list[float] = []
         self.rows: list[list[float | None]] = []
-        self.neighbours: list[list[tuple[float, int]]] = []
+        self.neighbours: list[list[tuple[float, int]] | None] = []
         self._serial = 0
         self._serials: list[int] = []
         self._places: list[list[int]] | None = None
@@ -115,7 +115,8 @@ class History:
         for position, other in enumerate(self.rows):
             gap = _distance(row, other)
             mine.append((gap, -self._serials[position]))
-            _keep_nearest(self.neighbours[position], (gap, -self._serial))
+            if (near := self.neighbours[position]) is not None:
+                _keep_nearest(near, (gap, -self._serial))
         self.neighbours.append(sorted(mine)[:WIDE])
         self.rows.append(row)
         self.observations.append(observation)
@@ -131,8 +132,9 @@ class History:
         for each in (self.observations, self.peaks, self.rows, self.neighbours, self._serials):
             del each[position]
         for here, near in enumerate(self.neighbours):
-            if any(serial == gone for _, serial in near):
-                self.neighbours[here] = self._nearest(self.rows[here], skip=here)
+            if near is not None and any(serial == gone for _, serial in near):
+                # Found anew when somebody asks: whole histories are imported without a question.
+                self.neighbours[here] = None
 
     def position_of(self, id_: str) -> int | None:
         """Return where an observation is; ``None`` if it is not here."""
@@ -141,6 +143,24 @@ class History:
     def row_of(self, features: Mapping[str, float]) -> list[float | None]:
         """Return features as a row, in logarithms, ``None`` where one is missing."""
         return [log_size(features[name]) if name in features else None for name in self.names]
+
+    def gap(self, features: Mapping[str, float]) -> float:
+        """Return how far the nearest observation is, as a sum of logarithms; it must not be empty."""
+        row = self.row_of(features)
+        return min(_distance(row, other) for other in self.rows)
+
+    def is_outside(self, row: Sequence[float | None]) -> bool:
+        """Return whether a feature lies outside of what was seen of it, where it was seen to vary."""
+        for place, value in enumerate(row):
+            known = [each for other in self.rows if (each := other[place]) is not None]
+            if (
+                value is not None
+                and known
+                and min(known) < max(known)
+                and not min(known) <= value <= max(known)
+            ):
+                return True
+        return False
 
     def nearest(self, row: Sequence[float | None], most: int = NEIGHBOURS) -> list[int]:
         """Return the positions of the nearest observations, nearest first, among equals the latest; at most `WIDE`."""
@@ -151,8 +171,14 @@ class History:
         """Return for each observation the positions of at most `WIDE` nearest to it, itself not among them."""
         if self._places is None:
             place = {-serial: at for at, serial in enumerate(self._serials)}
-            self._places = [[place[serial] for _, serial in near] for near in self.neighbours]
+            self._places = [[place[serial] for _, serial in self._near(at)] for at in range(len(self.rows))]
         return [near[:most] for near in self._places]
+
+    def _near(self, position: int) -> list[tuple[float, int]]:
+        found = self.neighbours[position]
+        if found is None:
+            found = self.neighbours[position] = self._nearest(self.rows[position], skip=position)
+        return found
 
     def _nearest(self, row: Sequence[float | None], skip: int) -> list[tuple[float, int]]:
         gaps = [
@@ -167,7 +193,7 @@ class History:
             self.names += new
             for row in self.rows:
                 row.extend([None] * len(new))
-            self.neighbours = [self._nearest(row, skip=at) for at, row in enumerate(self.rows)]
+            self.neighbours = [None] * len(self.rows)
 
     def _oldest_common(self) -> int:
         line = sorted(self.peaks)[-min(_EXTREMES, len(self.peaks))]

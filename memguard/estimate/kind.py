@@ -30,6 +30,8 @@ _MOST_ASIDE: Final = 4
 # Jobs that were predicted and never heard of again do not count for ever.
 _MOST_PENDING: Final = 512
 _MOST_IDS: Final = 2 * MOST_OBSERVATIONS
+# After so many observations without a question nobody waits for the answer to the next.
+_READY_FOR: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Kind:
         self._aside: list[Observation] = []
         self._ids: dict[str, None] = {}
         self._sizer: Sizer | None = None
+        self._unasked = _READY_FOR
         self._spread: float | None = None
+        self._error_spread: float | None = None
 
     @property
     def spread(self) -> float:
@@ -67,6 +71,11 @@ class Kind:
         if self._spread is None:
             self._spread = deviation_of(self.history.peaks)
         return self._spread
+
+    @property
+    def error_spread(self) -> float:
+        """Standard deviation of the errors of its guesses, as logarithms; of its peaks while nothing was guessed."""
+        return self.spread if self._error_spread is None else self._error_spread
 
     @property
     def pending(self) -> int:
@@ -91,18 +100,29 @@ class Kind:
     def may_promise(self, effective: float) -> bool:
         """Return whether the rate may be promised; ``effective`` observations count.
 
-        It takes as many jobs as can tell it, as many rounds as can tell that the world stands still, and a record that
-        does not contradict it.
+        It takes as many jobs as can tell it, as many rounds as can tell that the world stands still, and nothing of
+        late that contradicts it.
         """
         told = min(effective, self.independent, self.rounds.done)
-        return told >= least_for_promise(self.watch.miss_rate) and self.watch.is_kept()
+        return told >= least_for_promise(self.watch.miss_rate) and self.watch.is_calm()
 
     def sizer(self) -> Sizer:
         """Return what sizes by the present history, which must not be empty."""
         if self._sizer is None:
             rate = self.watch.miss_rate
             self._sizer = Sizer(self.history, Aim(rate, rate, len(self.history), 0.0))
+            self._error_spread = self._sizer.error_spread
         return self._sizer
+
+    def ask(self) -> None:
+        """Note that a size is asked for."""
+        self._unasked = 0
+
+    def make_ready(self) -> None:
+        """Make a sizer now if one was asked for of late: whoever predicts has a job that waits, an import has none."""
+        self._unasked += 1
+        if len(self.history) and self._unasked <= _READY_FOR:
+            self.sizer()
 
     def expect(
         self, id_: str, features: Mapping[str, float], reserved_bytes: float, uncorrected: float
@@ -179,7 +199,8 @@ class Kind:
         excess = observation.log_peak - reserved
         if observation.censored and math.log(max(1.0, observation.peak_bytes)) < reserved - 1e-6:
             return None, False
-        return excess > 0, self.watch.count(excess, observation.log_peak - attempt.uncorrected)
+        uncorrected = observation.log_peak - attempt.uncorrected
+        return excess > 0, self.watch.count(excess, uncorrected, attempt.round)
 
     def _pending_of(self, observation: Observation) -> int | None:
         for at, each in enumerate(self._pending):
@@ -226,6 +247,7 @@ class Kind:
             "pending": [asdict(each) for each in self._pending],
             "ids": list(self._ids),
             "largest_share": self.largest_share,
+            "error_spread": self._error_spread,
             "watch": self.watch.state(),
             "rounds": self.rounds.state(),
         }
@@ -248,6 +270,8 @@ class Kind:
         kind._ids = dict.fromkeys(str(each) for each in state["ids"])
         kind.largest_share = float(state["largest_share"])
         kind.watch.restore(state["watch"])
+        spread = state.get("error_spread")
+        kind._error_spread = None if spread is None else float(spread)
         # States of before rounds were counted have none: promises come back with those that follow.
         if "rounds" in state:
             kind.rounds.restore(state["rounds"])

@@ -117,6 +117,7 @@ class OnlineEstimator:
         job = self._job(kind, features, world, prior)
         with self._lock:
             found = self._kind(job.key)
+            found.ask()
             prediction = self._with_history(job, found, explain) if len(found.history) else self._cold(job)
             prediction = prediction if adjust is None else adjust(prediction)
             if not tentative:
@@ -181,6 +182,7 @@ class OnlineEstimator:
                     observation.id, job.features, predicted_bytes, math.log(max(1.0, uncorrected or 0))
                 )
             learned = found.learn(observation, supersedes)
+            found.make_ready()
             if learned.lesson is Lesson.LEARNED and job.request < math.inf:
                 found.largest_share = max(found.largest_share, observation.peak_bytes / max(1.0, job.request))
             return learned
@@ -279,7 +281,7 @@ class OnlineEstimator:
         return found
 
     def _with_history(self, job: _Job, kind: Kind, explain: bool) -> Prediction:
-        usual = self._usual_spread(job.key)
+        usual = self._usual_spread(job, kind) if len(kind.history) < _LEAST_OWN else _USUAL_SPREAD
         sizer = kind.sizer()
         aim = Aim(self.miss_rate, kind.watch.strictness(), kind.independent, usual)
         size = sizer.size(job.features, aim)
@@ -368,13 +370,20 @@ class OnlineEstimator:
         place = math.ceil((1 - self.miss_rate) * (len(shares) + 1) - 1e-9)
         return min(1.0, shares[place - 1])
 
-    def _usual_spread(self, but: tuple[str, str]) -> float:
-        spreads = [
-            kind.spread
-            for key, kind in self._kinds.items()
-            if key != but and len(kind.history) >= _LEAST_FOR_SPREAD
+    def _usual_spread(self, job: _Job, kind: Kind) -> float:
+        """Return by how much such jobs differ among other kinds.
+
+        Of a job that tells of itself by features it is what guesses are off elsewhere, and how far its features are
+        from those that ended: peaks are taken to go with them. Of one that does not it is the spread of peaks.
+        """
+        told = [name for name in job.features if name not in REQUEST_FEATURES]
+        others = [
+            each.error_spread if told else each.spread
+            for key, each in self._kinds.items()
+            if key != job.key and len(each.history) >= _LEAST_FOR_SPREAD
         ]
-        return statistics.median(spreads) if spreads else _USUAL_SPREAD
+        usual = statistics.median(others) if others else _USUAL_SPREAD
+        return math.hypot(usual, kind.history.gap(job.features)) if told else usual
 
 
 def _shown(value: Any) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from memguard.estimate.centres import Centre, all_centres
-from memguard.estimate.headroom import RETRY_FACTOR, Law, cheapest_headroom
+from memguard.estimate.centres import Centre, Row, all_centres
+from memguard.estimate.headroom import RETRY_FACTOR, Law, cheapest_headroom, deviation_of
 from memguard.estimate.history import History
 from memguard.estimate.locality import LEAST_FOR_SCALES, Scales, local_scales, same_everywhere
 
@@ -97,6 +97,13 @@ class Sizer:
         """How many observations there are, old ones counted for less."""
         return self._way.law.total
 
+    @property
+    def error_spread(self) -> float:
+        """Standard deviation of the logarithms of what the cheapest guess was off."""
+        return deviation_of(
+            [peak - past for peak, past in zip(self._peaks, self._way.centre.past, strict=True)]
+        )
+
     def guesses(self, features: Mapping[str, float]) -> list[float]:
         """Return what each of the guesses says."""
         row = self._history.row_of(features)
@@ -105,7 +112,7 @@ class Sizer:
     def size(self, features: Mapping[str, float], aim: Aim) -> Size:
         """Return what a job with these features needs."""
         row = self._history.row_of(features)
-        return self._size(self._way.centre.guess(row), self._way.law, self._way.scales.of(row), aim)
+        return self._size(self._guess(row), self._way.law, self._way.scales.of(row), aim)
 
     def moved_by(self, features: Mapping[str, float], aim: Aim) -> list[tuple[int, float]]:
         """Return positions of observations and how many bytes the size has more for each, the strongest first.
@@ -116,7 +123,7 @@ class Sizer:
         if len(self._peaks) < 2:
             return [(0, math.exp(self.size(features, aim).reserve))]
         row = self._history.row_of(features)
-        guess, scale = self._way.centre.guess(row), self._way.scales.of(row)
+        guess, scale = self._guess(row), self._way.scales.of(row)
         whole = math.exp(self._size(guess, self._way.law, scale, aim).reserve)
         top = sorted(range(len(self._peaks)), key=lambda at: -self._way.scores[at])[:_STRONGEST]
         near = self._history.nearest(row)
@@ -125,6 +132,16 @@ class Sizer:
             (at, whole - math.exp(self._without(at, guess, scale, near, aim).reserve)) for at in suspects
         ]
         return sorted(moved, key=lambda each: -abs(each[1]))
+
+    def _guess(self, row: Row) -> float:
+        """Return the guess; outside of what was seen the largest of those that reach there, within bounds."""
+        guess = self._way.centre.guess(row)
+        if not self._history.is_outside(row):
+            return guess
+        reaching = [each.beyond(row) for each in self._centres if each.beyond]
+        # The last is the one that follows curves. No further up than what was seen is wide.
+        most = 2 * self._largest - min(self._peaks)
+        return max(guess, min(most, reaching[-1])) if reaching else guess
 
     def _without(self, at: int, guess: float, scale: float, near: Sequence[int], aim: Aim) -> Size:
         law = Law(_dropped(self._way.scores, at), _dropped(self._weights, at))
