@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Calibration", "Watch", "binomial_tail"]
+__all__ = ["Calibration", "Watch", "binomial_tail", "finite"]
 
 # Long enough to see twice the rate of 5 %, short enough to forget a world that is gone.
 _WINDOW: Final = 100
@@ -131,8 +131,8 @@ class Watch:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where another was."""
-        self._excess = deque((float(each) for each in state["excess"]), maxlen=_WINDOW)
-        self._uncorrected = deque((float(each) for each in state["uncorrected"]), maxlen=_WINDOW)
+        self._excess = deque((finite(each) for each in state["excess"]), maxlen=_WINDOW)
+        self._uncorrected = deque((finite(each) for each in state["uncorrected"]), maxlen=_WINDOW)
         # States of before rounds were counted take each attempt for one.
         rounds = state.get("rounds", range(-len(self._excess), 0))
         self._rounds = deque((int(each) for each in rounds), maxlen=_WINDOW)
@@ -164,6 +164,14 @@ def _quantile(values: list[float], miss_rate: float) -> float:
     """Return what the next value passes with at most this probability; 0 where there are too few to tell."""
     place = math.ceil((1 - miss_rate) * (len(values) + 1) - 1e-9)
     return sorted(values)[place - 1] if place <= len(values) else 0.0
+
+
+def finite(value: Any) -> float:
+    """Return a finite number; raise ValueError or TypeError if it is none."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a finite number is needed, not {number}")
+    return number
 
 
 def binomial_tail(misses: int, attempts: int, rate: float) -> float:

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from operator import sub
 from typing import Any, Final
 
-__all__ = ["NEIGHBOURS", "WIDE", "History", "Observation", "clean_features", "log_size"]
+__all__ = [
+    "MOST_RUNTIME_S",
+    "NEIGHBOURS",
+    "WIDE",
+    "History",
+    "Observation",
+    "clean_features",
+    "log_size",
+    "restored",
+]
 
 NEIGHBOURS: Final = 5
 # Remembered of each: the first tell its peak, all of them how far off such guesses are there.
@@ -24,6 +33,8 @@ MOST_OBSERVATIONS: Final = 256
 # The largest are kept however old they are: they are what a retry goes to.
 _EXTREMES: Final = 8
 _MOST_FEATURES: Final = 16
+# Thirty years: longer runs are faults of a clock, and would outweigh all others.
+MOST_RUNTIME_S: Final = 1e9
 _PAGE: Final = 4096
 # Where one of two jobs lacks a feature they differ in it by so much: a factor of e.
 _UNKNOWN_DISTANCE: Final = 1.0
@@ -52,6 +63,23 @@ class Observation:
     def log_peak(self) -> float:
         """The logarithm of the peak, at least a page's; of a censored one that of half a step to its retry."""
         return math.log(max(_PAGE, self.peak_bytes)) + (math.log(1.25) if self.censored else 0.0)
+
+
+def restored(state: Mapping[str, Any]) -> Observation:
+    """Return the observation that a state tells of.
+
+    Raises:
+        KeyError: if something is missing.
+        TypeError: if something is of another type.
+        ValueError: if a figure is none that could have been learned.
+    """
+    features, left = clean_features(state["features"])
+    peak, runtime = float(state["peak_bytes"]), float(state["runtime_s"])
+    if left or not 0 <= peak <= _LARGEST or not 0 < runtime <= MOST_RUNTIME_S:
+        raise ValueError(
+            f"an observation has figures that nobody can have measured: {left or (peak, runtime)}"
+        )
+    return Observation(str(state["id"]), features, peak, runtime, bool(state["censored"]))
 
 
 def clean_features(features: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from memguard.estimate.calibration import Watch
+from memguard.estimate.calibration import Watch, finite
 from memguard.estimate.forecast import Learned, Lesson
 from memguard.estimate.headroom import deviation_of, least_for_promise
-from memguard.estimate.history import MOST_OBSERVATIONS, History, Observation
+from memguard.estimate.history import MOST_OBSERVATIONS, History, Observation, clean_features, restored
 from memguard.estimate.rounds import Rounds
 from memguard.estimate.sizing import Aim, Sizer
 
@@ -46,6 +46,12 @@ class _Pending:
     reserved: float
     uncorrected: float
     round: int = 0
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> _Pending:
+        """Return what a state tells of, or raise what `Kind.restore` does."""
+        sizes = finite(state["reserved"]), finite(state["uncorrected"])
+        return cls(str(state["id"]), clean_features(state["features"])[0], *sizes, int(state.get("round", 0)))
 
 
 class Kind:
@@ -147,7 +153,7 @@ class Kind:
         if superseded:
             self.withdraw(superseded)
         if observation.id in self._ids and not self._is_continued(observation):
-            return Learned(Lesson.DUPLICATE, f"{observation.id} is known already")
+            return Learned(Lesson.DUPLICATE, self._known_as(observation))
         retried = self._drop_censored(observation)
         missed, widened = self._judge(observation, retried)
         self._remember_id(observation.id)
@@ -167,6 +173,16 @@ class Kind:
         self.history.remove(at)
         self._sizer = self._spread = None
         return True
+
+    def _known_as(self, observation: Observation) -> str:
+        at = self.history.position_of(observation.id)
+        known = observation if at is None else self.history.observations[at]
+        if known.peak_bytes == observation.peak_bytes:
+            return f"{observation.id} is known already"
+        return (
+            f"{observation.id} is known already, with a peak of {known.peak_bytes:.0f} bytes and not of "
+            f"{observation.peak_bytes:.0f}: the first stays unless it is withdrawn or superseded"
+        )
 
     def _is_continued(self, observation: Observation) -> bool:
         at = self.history.position_of(observation.id)
@@ -264,14 +280,14 @@ class Kind:
         kind = cls(miss_rate)
         kind.history.names = [str(each) for each in state["names"]]
         for each in state["observations"]:
-            kind.history.add(Observation(**each))
-        kind._aside = [Observation(**each) for each in state["aside"]]
-        kind._pending = [_Pending(**each) for each in state["pending"]]
-        kind._ids = dict.fromkeys(str(each) for each in state["ids"])
-        kind.largest_share = float(state["largest_share"])
+            kind.history.add(restored(each))
+        kind._aside = [restored(each) for each in state["aside"]][-_MOST_ASIDE:]
+        kind._pending = [_Pending.restored(each) for each in state["pending"]][-_MOST_PENDING:]
+        kind._ids = dict.fromkeys([str(each) for each in state["ids"]][-_MOST_IDS:])
+        kind.largest_share = finite(state["largest_share"])
         kind.watch.restore(state["watch"])
         spread = state.get("error_spread")
-        kind._error_spread = None if spread is None else float(spread)
+        kind._error_spread = None if spread is None else finite(spread)
         # States of before rounds were counted have none: promises come back with those that follow.
         if "rounds" in state:
             kind.rounds.restore(state["rounds"])

@@ -12,12 +12,12 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from memguard.estimate.calibration import Calibration
 from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
 from memguard.estimate.headroom import RETRY_FACTOR, least_for_promise
-from memguard.estimate.history import Observation, clean_features
+from memguard.estimate.history import MOST_RUNTIME_S, Observation, clean_features
 from memguard.estimate.kind import Kind
 from memguard.estimate.records import Estimate
 from memguard.estimate.sizing import Aim
@@ -172,7 +172,7 @@ class OnlineEstimator:
                 id=job_id or f"#{self._serial}",
                 features=job.features,
                 peak_bytes=float(figure or 0),
-                runtime_s=float(runtime_s) if runtime_s and 0 < runtime_s < math.inf else 1.0,
+                runtime_s=float(runtime_s) if _is_runtime(runtime_s) else 1.0,
                 censored=exceeded_bytes is not None,
             )
             found = self._kind(job.key)
@@ -198,7 +198,14 @@ class OnlineEstimator:
         """Return what to reserve for a job that passed a limit: 1.5 times that, or the largest seen if that is more.
 
         The user's request caps it while it is above what was exceeded, the capacity always.
+
+        Raises:
+            ValueError: if ``exceeded_bytes`` is no size.
         """
+        if not _is_size(exceeded_bytes):
+            raise ValueError(
+                f"a limit is a finite number of bytes from 0 to 4 EiB, not {_shown(exceeded_bytes)}"
+            )
         job = self._job(kind, features, world, None)
         with self._lock:
             found = self._kinds.get(job.key)
@@ -249,6 +256,8 @@ class OnlineEstimator:
         Raises:
             ValueError: if the schema is another, or, with ``strict``, something cannot be read.
         """
+        if not isinstance(state, Mapping) or not isinstance(state.get("kinds", ()), list | tuple):
+            raise ValueError("what is kept of forecasts is an object with a list of kinds")
         if state.get("schema") != _SCHEMA:
             raise ValueError(f"this reads {_SCHEMA}, not {state.get('schema')!r}")
         kinds: dict[tuple[str, str], Kind] = {}
@@ -256,12 +265,15 @@ class OnlineEstimator:
         for each in state.get("kinds", ()):
             try:
                 kinds[str(each["kind"]), str(each["world"])] = Kind.restore(each, self.miss_rate)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 left.append(f"a kind cannot be read: {error!r}")
+        serial = state.get("serial", 0)
+        if not isinstance(serial, int):
+            raise ValueError(f"a serial number is needed, not {serial!r}")
         if left and strict:
             raise ValueError("; ".join(left))
         with self._lock:
-            self._kinds, self._serial = kinds, int(state.get("serial", 0))
+            self._kinds, self._serial = dict(list(kinds.items())[-_MOST_KINDS:]), serial
         return tuple(left)
 
     def _job(self, kind: str, features: Mapping[str, Any] | None, world: str, prior: Estimate | None) -> _Job:
@@ -392,7 +404,12 @@ def _shown(value: Any) -> str:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= MOST_BYTES
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_BYTES
+
+
+def _is_runtime(value: Any) -> TypeGuard[float]:
+    # A clock that ran backwards, or in another unit, must not make one job outweigh all others.
+    return isinstance(value, int | float) and 0 < value <= MOST_RUNTIME_S
 
 
 def _signed(size: float) -> int:
