@@ -8,7 +8,8 @@ was withdrawn or superseded is out. Read `Kind.learn` first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from memguard.estimate.history import MOST_OBSERVATIONS, History, Observation, c
 from memguard.estimate.rounds import Rounds
 from memguard.estimate.sizing import Aim, Sizer
 
-__all__ = ["Kind"]
+__all__ = ["Kind", "usual_spread"]
 
 # So many times larger than the largest seen, and than what was predicted: more likely a fault of measuring than a job.
 _ABSURD: Final = math.log(32)
@@ -32,6 +33,9 @@ _MOST_PENDING: Final = 512
 _MOST_IDS: Final = 2 * MOST_OBSERVATIONS
 # After so many observations without a question nobody waits for the answer to the next.
 _READY_FOR: Final = 64
+# Logarithms of peaks of one kind spread about so much where no kind tells better: a factor of 1.4.
+_USUAL_SPREAD: Final = 0.35
+_LEAST_FOR_SPREAD: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +296,19 @@ class Kind:
         if "rounds" in state:
             kind.rounds.restore(state["rounds"])
         return kind
+
+
+def usual_spread(others: Iterable[Kind], told: bool) -> float:
+    """Return by how much, as a standard deviation of logarithms, jobs of a kind differ among other kinds.
+
+    Args:
+        others: kinds.
+        told: whether jobs tell of themselves by features. Then it is what guesses are off, for peaks are taken to go
+            with features; else it is the spread of peaks.
+    """
+    known = [
+        each.error_spread if told else each.spread
+        for each in others
+        if len(each.history) >= _LEAST_FOR_SPREAD
+    ]
+    return statistics.median(known) if known else _USUAL_SPREAD

@@ -8,20 +8,29 @@ what to reserve, why, and whether the rate is promised. It reads no machine and 
 from __future__ import annotations
 
 import math
-import statistics
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from memguard.estimate.calibration import Calibration
 from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
 from memguard.estimate.headroom import RETRY_FACTOR, least_for_promise
-from memguard.estimate.history import MOST_RUNTIME_S, Observation, clean_features
-from memguard.estimate.kind import Kind
+from memguard.estimate.history import Observation, clean_features
+from memguard.estimate.kind import Kind, usual_spread
 from memguard.estimate.records import Estimate
 from memguard.estimate.sizing import Aim
-from memguard.estimate.telling import MOST_BYTES, in_bytes, told_of_promise, told_of_size, whole
+from memguard.estimate.telling import (
+    MOST_BYTES,
+    in_bytes,
+    is_runtime,
+    is_size,
+    shown,
+    signed,
+    told_of_promise,
+    told_of_size,
+    whole,
+)
 from memguard.units import MIB, format_bytes
 
 __all__ = ["REQUEST_FEATURES", "OnlineEstimator"]
@@ -33,9 +42,6 @@ _SCHEMA: Final = "memguard.estimator/1"
 _MOST_KINDS: Final = 1000
 # What a job gets of which nothing at all is known.
 _UNKNOWN_BYTES: Final = 1024 * MIB
-# Logarithms of peaks of one kind spread about so much where no kind tells better: a factor of 1.4.
-_USUAL_SPREAD: Final = 0.35
-_LEAST_FOR_SPREAD: Final = 5
 # Below so many observations of its own a kind also hears what it used in another world.
 _LEAST_OWN: Final = 5
 
@@ -161,9 +167,9 @@ class OnlineEstimator:
         if (peak_bytes is None) == (exceeded_bytes is None):
             raise ValueError("give either peak_bytes or exceeded_bytes")
         figure = peak_bytes if peak_bytes is not None else exceeded_bytes
-        if not _is_size(figure):
+        if not is_size(figure):
             return Learned(
-                Lesson.REFUSED, f"a peak is a finite number of bytes from 0 to 4 EiB, not {_shown(figure)}"
+                Lesson.REFUSED, f"a peak is a finite number of bytes from 0 to 4 EiB, not {shown(figure)}"
             )
         job = self._job(kind, features, world, prior)
         with self._lock:
@@ -172,12 +178,12 @@ class OnlineEstimator:
                 id=job_id or f"#{self._serial}",
                 features=job.features,
                 peak_bytes=float(figure or 0),
-                runtime_s=float(runtime_s) if _is_runtime(runtime_s) else 1.0,
+                runtime_s=float(runtime_s) if is_runtime(runtime_s) else 1.0,
                 censored=exceeded_bytes is not None,
             )
             found = self._kind(job.key)
-            if predicted_bytes is not None and _is_size(predicted_bytes) and not found.knows(observation.id):
-                uncorrected = uncorrected_bytes if _is_size(uncorrected_bytes) else predicted_bytes
+            if predicted_bytes is not None and is_size(predicted_bytes) and not found.knows(observation.id):
+                uncorrected = uncorrected_bytes if is_size(uncorrected_bytes) else predicted_bytes
                 found.expect(
                     observation.id, job.features, predicted_bytes, math.log(max(1.0, uncorrected or 0))
                 )
@@ -202,9 +208,9 @@ class OnlineEstimator:
         Raises:
             ValueError: if ``exceeded_bytes`` is no size.
         """
-        if not _is_size(exceeded_bytes):
+        if not is_size(exceeded_bytes):
             raise ValueError(
-                f"a limit is a finite number of bytes from 0 to 4 EiB, not {_shown(exceeded_bytes)}"
+                f"a limit is a finite number of bytes from 0 to 4 EiB, not {shown(exceeded_bytes)}"
             )
         job = self._job(kind, features, world, None)
         with self._lock:
@@ -293,7 +299,7 @@ class OnlineEstimator:
         return found
 
     def _with_history(self, job: _Job, kind: Kind, explain: bool) -> Prediction:
-        usual = self._usual_spread(job, kind) if len(kind.history) < _LEAST_OWN else _USUAL_SPREAD
+        usual = self._usual_spread(job, kind) if len(kind.history) < _LEAST_OWN else 0.0
         sizer = kind.sizer()
         aim = Aim(self.miss_rate, kind.watch.strictness(), kind.independent, usual)
         size = sizer.size(job.features, aim)
@@ -318,7 +324,7 @@ class OnlineEstimator:
                 *job.notes,
             ),
             influences=tuple(
-                Influence(past[at].id, past[at].peak_bytes, _signed(by)) for at, by in moved if abs(by) >= 1
+                Influence(past[at].id, past[at].peak_bytes, signed(by)) for at, by in moved if abs(by) >= 1
             ),
             centre=size.name,
             uncorrected_bytes=whole(max(in_bytes(size.reserve), elsewhere)),
@@ -383,34 +389,7 @@ class OnlineEstimator:
         return min(1.0, shares[place - 1])
 
     def _usual_spread(self, job: _Job, kind: Kind) -> float:
-        """Return by how much such jobs differ among other kinds.
-
-        Of a job that tells of itself by features it is what guesses are off elsewhere, and how far its features are
-        from those that ended: peaks are taken to go with them. Of one that does not it is the spread of peaks.
-        """
-        told = [name for name in job.features if name not in REQUEST_FEATURES]
-        others = [
-            each.error_spread if told else each.spread
-            for key, each in self._kinds.items()
-            if key != job.key and len(each.history) >= _LEAST_FOR_SPREAD
-        ]
-        usual = statistics.median(others) if others else _USUAL_SPREAD
+        others = (each for key, each in self._kinds.items() if key != job.key)
+        told = any(name not in REQUEST_FEATURES for name in job.features)
+        usual = usual_spread(others, told)
         return math.hypot(usual, kind.history.gap(job.features)) if told else usual
-
-
-def _shown(value: Any) -> str:
-    # An integer may have more digits than Python agrees to write.
-    return "a number far above" if isinstance(value, int) and value > MOST_BYTES else repr(value)[:40]
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_BYTES
-
-
-def _is_runtime(value: Any) -> TypeGuard[float]:
-    # A clock that ran backwards, or in another unit, must not make one job outweigh all others.
-    return isinstance(value, int | float) and 0 < value <= MOST_RUNTIME_S
-
-
-def _signed(size: float) -> int:
-    return round(max(-float(MOST_BYTES), min(float(MOST_BYTES), size)))

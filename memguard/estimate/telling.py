@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final, TypeGuard
 
 from memguard.estimate.headroom import least_for_promise
+from memguard.estimate.history import MOST_RUNTIME_S
 from memguard.estimate.kind import Kind
 from memguard.estimate.sizing import Size
 from memguard.units import format_bytes
 
-__all__ = ["MOST_BYTES", "in_bytes", "told_of_promise", "told_of_size", "whole"]
+__all__ = [
+    "MOST_BYTES",
+    "in_bytes",
+    "is_runtime",
+    "is_size",
+    "shown",
+    "signed",
+    "told_of_promise",
+    "told_of_size",
+    "whole",
+]
 
 MOST_BYTES: Final = 2**62
 _MOST_LOG: Final = 690.0
@@ -62,3 +73,24 @@ def in_bytes(logarithm: float) -> float:
 def whole(size: float) -> int:
     """Return a size as whole bytes, at least 1 and at most 4 EiB."""
     return math.ceil(min(max(size, 1.0), MOST_BYTES))
+
+
+def signed(size: float) -> int:
+    """Return a difference of sizes as whole bytes, within 4 EiB."""
+    return round(max(-float(MOST_BYTES), min(float(MOST_BYTES), size)))
+
+
+def shown(value: Any) -> str:
+    """Return any value in a few letters."""
+    # An integer may have more digits than Python agrees to write.
+    return "a number far above" if isinstance(value, int) and value > MOST_BYTES else repr(value)[:40]
+
+
+def is_size(value: Any) -> bool:
+    """Return whether it is a finite number of bytes from 0 to 4 EiB."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_BYTES
+
+
+def is_runtime(value: Any) -> TypeGuard[float]:
+    """Return whether a job can have run so long; a clock that ran backwards must not make one outweigh all others."""
+    return isinstance(value, int | float) and 0 < value <= MOST_RUNTIME_S
