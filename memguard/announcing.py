@@ -79,6 +79,10 @@ class Announcer:
         for event in events_of(report):
             self.announce(event)
 
+    def close(self) -> None:
+        """Wait for what is written down just now."""
+        self._recorder.close()
+
     def listener(
         self, frame: JobFrame, on_progress: ProgressCallback | None
     ) -> Callable[[Message, JobProgress], None]:

@@ -335,6 +335,7 @@ class MemoryManager:
         # Handlers are called once. What Ctrl-C kept them from is done by whoever closes again.
         self._pool.close()
         self._settler.close()
+        self._announcer.close()
         report.raise_if_failed()
 
     @property

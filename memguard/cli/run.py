@@ -191,7 +191,9 @@ def _record(report: JobReport, settings: Settings, wishes: _Wishes) -> None:
         if not wishes.quiet:
             say(fault, LogLevel.WARNING)
 
-    Recorder(settings, tell).job(report, actions=actions_of(settings, report.job_id))
+    recorder = Recorder(settings, tell)
+    recorder.job(report, actions=actions_of(settings, report.job_id))
+    recorder.close()
 
 
 def _nothing(_: str) -> None: ...

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from memguard.config import Settings
+from memguard.config.kinds import default_episodes
+from memguard.errors import EpisodeStoreBusy
 from memguard.ledger.records import Action
 from memguard.redact import redact_error
 from memguard.report import JobReport
@@ -31,6 +33,14 @@ _SCHEMA: Final = "memguard.recorded/1"
 _UNREADABLE: Final = ".unreadable"
 # So many wait before somebody who records opens the store himself, in a thread: it takes a tenth of a second.
 _MOST_WAITING: Final = 256
+# Of those who record while so many wait one in so many tries: the others need not open the store as well.
+_TRY_EVERY: Final = 16
+# Far longer than it takes; a disk that hangs keeps nobody from ending.
+_LONGEST_WAIT_S: Final = 10.0
+# In the usual place, whose owner may not know of it, so many are kept: some 60 MiB, and 128 of a kind are read at most.
+_MOST_KEPT: Final = 20_000
+# More than come in at a time, so a store that has too many gets smaller.
+_FORGOTTEN_AT_ONCE: Final = 2_048
 _AT_ONCE: Final = 64
 # Far more than any document; what is larger was not written here.
 _LARGEST_BYTES: Final = 4 << 20
@@ -49,6 +59,7 @@ class Recorder:
         # Nobody asked for the usual place by name, and not all machines let it be used.
         self._tell = tell if settings.origins.get("episodes") != "default" else _log
         self._has_failed = False
+        self._thread: threading.Thread | None = None
 
     def job(
         self,
@@ -67,16 +78,24 @@ class Recorder:
             return
         try:
             waiting = _put(self._folder, _documents(report, words, actions))
-            if waiting >= _MOST_WAITING:
-                threading.Thread(target=self._take_in, name="memguard-recorder", daemon=True).start()
+            if waiting >= _MOST_WAITING and (waiting - _MOST_WAITING) % _TRY_EVERY == 0:
+                self._thread = threading.Thread(target=self._take_in, name="memguard-recorder", daemon=True)
+                self._thread.start()
         except Exception as error:  # noqa: BLE001 - whatever it is, the job it is about has ended and must be returned
             self._fail(error)
+
+    def close(self) -> None:
+        """Wait for what is taken in just now: who wraps a command ends at once, and records most of all."""
+        if self._thread is not None:
+            self._thread.join(_LONGEST_WAIT_S)
 
     def _take_in(self) -> None:
         try:
             from memguard.episodes.store import EpisodeStore  # noqa: PLC0415 - it loads numpy
 
-            EpisodeStore(self._folder or "").close()  # who opens it takes in
+            EpisodeStore(self._folder or "", write_wait_s=0).close()  # who opens it takes in
+        except EpisodeStoreBusy:
+            return  # somebody writes: it goes on waiting, for him or for a later one
         except Exception as error:  # noqa: BLE001 - nobody waits for this thread
             self._fail(error)
 
@@ -147,7 +166,8 @@ def take_in(store: EpisodeStore) -> int:
     """Add what has come in to a store; return how many episodes that were.
 
     Ids follow from the jobs, so what another process takes in at the same time is there once. A file that is none of
-    ours, or that the store refuses, is put aside as ``.unreadable``, and logged.
+    ours, or that the store refuses, is put aside as ``.unreadable``, and logged. In the usual place the oldest go when
+    there are too many.
 
     Raises:
         EpisodeStoreError: if the store cannot be written; what has come in goes on waiting.
@@ -159,7 +179,12 @@ def take_in(store: EpisodeStore) -> int:
         if len(batch) >= _AT_ONCE:
             count += _add(store, batch)
             batch = []
-    return count + _add(store, batch)
+    count += _add(store, batch)
+    if count and store.folder == default_episodes():
+        from memguard.episodes.recorded import NAMESPACE  # noqa: PLC0415 - it looks up versions of packages
+
+        store.forget_old(NAMESPACE, _MOST_KEPT, max(_FORGOTTEN_AT_ONCE, 2 * count))
+    return count
 
 
 def _read(path: Path) -> list[Any] | None:

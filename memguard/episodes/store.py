@@ -18,6 +18,7 @@ from memguard.episodes.preparing import Prepared, check_name, prepare, vector_by
 from memguard.episodes.purging import owe, owed, settle
 from memguard.episodes.recorder import take_in
 from memguard.episodes.records import Episode
+from memguard.episodes.retaining import forget_old
 from memguard.episodes.schema import rebuild_words
 from memguard.episodes.stateful import StatefulStore
 from memguard.episodes.words import index_some
@@ -291,6 +292,17 @@ class EpisodeStore(StatefulStore):
                 check_embedder(space, embedder)
                 space.embedder = embedder
             writing.finish()
+
+    def forget_old(self, namespace: str, keep: int, most: int) -> int:
+        """Take the oldest rows of a namespace out, but for the newest ``keep``; return how many, at most ``most``.
+
+        Nothing of them stays, neither in their history. Those with a vector are left.
+
+        Raises:
+            EpisodeStoreError: if it cannot be written.
+        """
+        with self._database.transaction() as connection:
+            return forget_old(connection, namespace, keep, most)
 
     def mark(self, name: str) -> str | None:
         """Return what was written down under a name with `add_marked`, ``None`` if nothing was."""

@@ -103,6 +103,8 @@ class Forecaster:
         if self._past is None:
             return ()
         with self._lock:
+            if not self.estimator.worlds(kind):
+                self._past.forget(kind)
             try:
                 look = self._past.news(kind)
             except (EpisodeStoreError, OSError) as error:

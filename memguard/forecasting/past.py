@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ __all__ = ["Look", "Past", "PastJob", "figures_of", "past_of"]
 
 # Far more than the usual rates take; to learn them takes some hundredths of a second, and a command waits for it.
 _MOST_JOBS: Final = 128
+# A process that lives for weeks may meet more kinds; those are read anew when they come again.
+_MOST_KINDS: Final = 1000
 _COMPLETED: Final = "completed"
 _OUT_OF_MEMORY: Final = frozenset({"memory_error", "budget_kill", "budget_soft_stop", "kernel_oom"})
 # The index `job_kind` serves it: see memguard/episodes/schema.py.
@@ -95,7 +98,7 @@ class Past:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[str, _Seen] = {}
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
     def news(self, kind: str) -> Look:
         """Return what has ended since the last call for this kind; the first time all that counts.
@@ -104,9 +107,16 @@ class Past:
             EpisodeStoreError: if there is a store and it cannot be read.
         """
         seen = self._seen.setdefault(kind, _Seen())
+        self._seen.move_to_end(kind)
+        if len(self._seen) > _MOST_KINDS:
+            self._seen.popitem(last=False)
         jobs, withdrawn = self._stored(kind, seen)
         jobs += self._waiting(kind, seen)
         return Look(tuple(jobs), tuple(withdrawn))
+
+    def forget(self, kind: str) -> None:
+        """Begin anew with a kind: whoever learned from what was read of it does not know it any more."""
+        self._seen.pop(kind, None)
 
     def _stored(self, kind: str, seen: _Seen) -> tuple[list[PastJob], list[str]]:
         if not (self._folder / "episodes.sqlite").is_file():
