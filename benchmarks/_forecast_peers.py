@@ -17,7 +17,7 @@ from _forecast_replay import NODE_BYTES, Task
 
 from memguard.estimate import OnlineEstimator
 
-__all__ = ["PEERS", "Estimator"]
+__all__ = ["PEERS", "Estimator", "Rule"]
 
 
 class Estimator:
@@ -46,6 +46,7 @@ class Rule:
     """A function of a kind's past jobs; the request where there are none."""
 
     promised = False
+    node_bytes = NODE_BYTES
 
     def __init__(self, rule: Callable[[list[Task], Task], float], doubles: bool = False) -> None:
         self._rule = rule
@@ -55,14 +56,14 @@ class Rule:
     def size(self, task: Task) -> float:
         """Return what the rule says, at most a node."""
         past = self._past[task.kind]
-        return min(NODE_BYTES, self._rule(past, task)) if past else task.request_bytes
+        return min(self.node_bytes, self._rule(past, task)) if past else task.request_bytes
 
     def after_miss(self, task: Task, failed_bytes: float) -> float:
         """Return twice the failed, or the larger of 1.5 times that and the largest seen."""
         if self._doubles:
-            return min(NODE_BYTES, 2 * failed_bytes)
+            return min(self.node_bytes, 2 * failed_bytes)
         largest = max((each.peak_bytes for each in self._past[task.kind]), default=0.0)
-        return min(NODE_BYTES, max(1.5 * failed_bytes, largest))
+        return min(self.node_bytes, max(1.5 * failed_bytes, largest))
 
     def learn(self, task: Task) -> None:
         """Remember it."""
@@ -78,7 +79,7 @@ class Tovar(Rule):
     def after_miss(self, task: Task, failed_bytes: float) -> float:
         """Return the largest seen, then a node."""
         largest = max((each.peak_bytes for each in self._past[task.kind]), default=0.0)
-        return largest if largest > failed_bytes else NODE_BYTES
+        return largest if largest > failed_bytes else self.node_bytes
 
 
 def _largest(past: list[Task], _: Task) -> float:
