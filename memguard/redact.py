@@ -132,7 +132,7 @@ def _strike_named(text: str) -> Iterator[str]:
 
 def _introduces_secret(named: re.Match[str]) -> bool:
     """Whether a value that must not be shown follows: behind a mere space it belongs to a flag only."""
-    return (_is_assigned(named) or named["name"].startswith("-")) and _says_secret(named["name"])
+    return (_is_assigned(named) or named["name"].startswith("-")) and says_secret(named["name"])
 
 
 def _is_assigned(named: re.Match[str]) -> bool:
@@ -159,7 +159,8 @@ def _strike_value(named: re.Match[str], text: str, start: int) -> tuple[str, int
     return (REDACTED if end > start else ""), end
 
 
-def _says_secret(name: str) -> bool:
+def says_secret(name: str) -> bool:
+    """Whether the name of a value says that the value must not be shown."""
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]", "_", name).lower()
     return bool(_NAME.search(parts)) and not _NOT_SECRET.search(parts) and not _FILE.search(name)
 
@@ -209,7 +210,7 @@ def _redact_words(words: tuple[str, ...]) -> Iterator[str]:
 
 def _value_follows(word: str, flags: set[str]) -> bool:
     is_name = word.startswith("-") or _BARE_NAME.fullmatch(word) is not None
-    return word in flags or (is_name and "=" not in word and ":" not in word and _says_secret(word))
+    return word in flags or (is_name and "=" not in word and ":" not in word and says_secret(word))
 
 
 def _redact_word(word: str, before: str, flags: set[str]) -> str:
@@ -220,7 +221,7 @@ def _redact_word(word: str, before: str, flags: set[str]) -> str:
     if word[:2] in flags and len(word) > 2 and not word.startswith("--"):
         return f"{word[:2]}{REDACTED}"
     named = _NAMED.match(word)
-    if named and named.end() < len(word) and _is_assigned(named) and _says_secret(named["name"]):
+    if named and named.end() < len(word) and _is_assigned(named) and says_secret(named["name"]):
         return f"{word[: named.end() + _scheme_length(named, word)]}{REDACTED}"
     return redact_text(word)
 
@@ -232,4 +233,4 @@ def redact_environment(environment: Mapping[str, str], *, mode: str = "auto") ->
         return recorded
     if mode == "all":
         return dict.fromkeys(recorded, REDACTED)
-    return {name: REDACTED if _says_secret(name) else redact_text(value) for name, value in recorded.items()}
+    return {name: REDACTED if says_secret(name) else redact_text(value) for name, value in recorded.items()}

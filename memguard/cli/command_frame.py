@@ -81,11 +81,11 @@ def is_budget_named(naming: Naming, settings: Settings) -> bool:
     return naming.memory is not None or settings.origins["memory"] != "default"
 
 
-def command_likeness(command: Sequence[str]) -> Likeness:
+def command_likeness(command: Sequence[str], settings: Settings) -> Likeness:
     """Return which jobs a command resembles."""
     from memguard.forecasting.commands import likeness_of_command  # noqa: PLC0415 - only forecasts need it
 
-    return likeness_of_command(command)
+    return likeness_of_command(command, redact=settings.redact)
 
 
 def tell_not_started(command: str, error: OSError) -> int:

@@ -112,7 +112,7 @@ def outlook_of(command: Sequence[str], naming: Naming, settings: Settings) -> Ou
     if settings.forecast is not Switch.OFF:
         # Its own one: that of the process has told the past already where it was asked before.
         forecaster = Forecaster(settings.episodes, settings.miss_rate)
-        likeness = command_likeness(command)
+        likeness = command_likeness(command, settings)
         known = forecaster.refresh(likeness.kind)
         request = frame.limit_bytes if is_named else None
         sizing = forecaster.size(frame.job_id, likeness, request_bytes=request, tentative=True)

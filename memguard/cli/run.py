@@ -121,7 +121,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
         sweep_stale_fences()
     is_named = is_budget_named(naming, settings)
     foresight = Foresight(settings, note)
-    frame = foresight.framed(frame, lambda: command_likeness(command), is_requested=is_named)
+    frame = foresight.framed(frame, lambda: command_likeness(command, settings), is_requested=is_named)
     for tries_left in tries(settings.retries):
         try:
             with _lease(frame, wishes, settings, is_named=is_named) as tenure:

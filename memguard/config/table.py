@@ -210,8 +210,8 @@ SETTINGS: Final = (
         "auto",
         "The folder of a store of episodes in which every guarded job, and what was done to it while memory was short, "
         "is kept: sizes, shapes, times and outcomes, no value of its data. Forecasts learn from it. auto: "
-        "memguard/episodes in $XDG_STATE_HOME, which is ~/.local/state where it is not set, with the newest 20,000; in a "
-        "folder that is named all stay. Unset: nothing is kept.",
+        "memguard/episodes in $XDG_STATE_HOME, which is ~/.local/state where it is not set, with the newest 20,000; in "
+        "a folder that is named all stay. Unset: nothing is kept.",
         optional=True,
     ),
     Setting(

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.worlds import world_of_libraries
+from memguard.redact import says_secret
 
 __all__ = ["likeness_of_call", "sizes_of"]
 
@@ -91,7 +92,11 @@ def _get_params(owner: object) -> dict[str, Any]:
 def _settings_among(given: list[tuple[str, Any]]) -> tuple[list[str], dict[str, float]]:
     """Return which arguments are switches, as ``name=True``, and which are numbers."""
     choices = [f"{name}={value}" for name, value in given[:_MOST_INSIDE] if isinstance(value, bool)]
-    numbers = {name: float(value) for name, value in given[:_MOST_INSIDE] if _is_number(value)}
+    numbers = {
+        name: float(value)
+        for name, value in given[:_MOST_INSIDE]
+        if _is_number(value) and not says_secret(name)
+    }
     return choices, numbers
 
 

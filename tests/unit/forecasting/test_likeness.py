@@ -132,3 +132,20 @@ def test_secrets_are_no_part_of_a_kind() -> None:
     found = likeness_of_command(["curl", "--password", "hunter", "--token=abc"])
     assert "hunter" not in found.kind
     assert "abc" not in found.kind
+
+
+def test_nothing_of_the_arguments_can_be_read_where_all_are_struck(tmp_path: Path) -> None:
+    """Runs are told apart all the same, by a checksum and by the sizes of files."""
+    (tmp_path / "a").write_bytes(b"x" * 77)
+    first, second = (
+        likeness_of_command(["sort", "--by", word, "--rows=4711", str(tmp_path / "a")], redact="all")
+        for word in ("plain", "other")
+    )
+    assert first.kind != second.kind
+    assert "plain" not in first.kind
+    assert first.features == {"input_bytes": 77.0, "files": 1.0}
+
+
+def test_a_number_whose_name_says_secret_is_no_feature() -> None:
+    """A key is no size, whatever it is made of."""
+    assert likeness_of_call(work, (), {"api_key": 424242, "rows": 3}).features == {"rows": 3.0}
