@@ -15,14 +15,17 @@ from memguard.memory import (
     BatchDecision,
     BatchFailure,
     BatchHooks,
+    BatchReason,
     BatchResult,
+    PastBatches,
     iterate_batches,
     map_batches,
 )
 from memguard.redact import redact_error
 from memguard.report import BatchSummary
+from memguard.sizing import Sizing
 
-__all__ = ["BatchTeller", "InBatches"]
+__all__ = ["BatchTeller", "InBatches", "past_batches"]
 
 T = TypeVar("T")
 _log: Final = get_logger(__name__)
@@ -44,7 +47,8 @@ class InBatches:
             data: a frame, series, array, Arrow table, sequence, or an iterator of chunks: those come as they are, and
                 in parts where they are larger than a batch and their length counts rows for sure.
             rows: a fixed size, or ``None`` for one that follows the memory that is left.
-            bytes_per_row: what working on a row is thought to cost; ``None`` to begin with what it weighs.
+            bytes_per_row: what working on a row is thought to cost; ``None`` to begin with what past jobs of the kind
+                took for one, or with what it weighs.
 
         Raises:
             DataError: for a size or cost that is none.
@@ -109,6 +113,13 @@ class InBatches:
         )
 
 
+def past_batches(sizing: Sizing | None) -> PastBatches | None:
+    """Return what batches of past jobs took, as a forecast has it; ``None`` where they worked in none."""
+    if sizing is None or not sizing.batch_rows or not sizing.bytes_per_row:
+        return None
+    return PastBatches(sizing.bytes_per_row, sizing.batch_rows)
+
+
 class BatchTeller:
     """Counts the batches of a job, and tells what was decided of them.
 
@@ -135,6 +146,8 @@ class BatchTeller:
             "bytes_per_row": round(decision.bytes_per_row),
             "free_bytes": decision.free_bytes,
         }
+        if decision.reason is BatchReason.RECALLED:
+            _log.info("first batch sized by past jobs", job_id=self._job_id, **fields)
         _log.debug("batch size decided", job_id=self._job_id, **fields)
         if decision.is_change:
             self._publish("memguard.batch_resized", self._job_id, **fields)

@@ -30,6 +30,8 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.guard_degraded": "a part of the guard failed; the job goes on with what is left",
         "memguard.reservation_granted": "memory was set aside for a job",
         "memguard.reservation_waited": "a job waits for memory that others hold",
+        "memguard.reservation_changed": "a job has more or less set aside than before: it entered a `phase`, or uses "
+        "more than forecast; `reserved_bytes`, `before_bytes`",
         "memguard.reservation_released": "a job's memory was given back",
         "memguard.pressure_changed": "memory is shorter than it was, or less short; `state` tells how short",
         "memguard.job_throttled": "memory is short, and a job was asked for less or held; `rung`, `why`",

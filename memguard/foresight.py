@@ -14,6 +14,7 @@ from typing import Any, Final
 from memguard.config import Settings
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.forecaster import REQUEST, Forecaster, forecaster_for
+from memguard.forecasting.phases import scaled_phases
 from memguard.forecasting.priors import prior_of
 from memguard.forecasting.smaller import tell_smaller, what_would_fit
 from memguard.forecasting.worlds import world_of_libraries
@@ -21,7 +22,14 @@ from memguard.report import JobReport
 from memguard.sizing import Sizing
 from memguard.worker.compose import JobFrame
 
-__all__ = ["Foresight", "block_likeness", "is_above_budget", "is_well_known", "reserved_by_forecast"]
+__all__ = [
+    "Foresight",
+    "block_likeness",
+    "is_above_budget",
+    "is_well_known",
+    "phases_by_forecast",
+    "reserved_by_forecast",
+]
 
 Publish = Callable[..., None]
 # A user's own figure counts until so many of the jobs that it was named for have ended; where first principles say how
@@ -38,12 +46,30 @@ def reserved_by_forecast(frame: JobFrame, base_bytes: int, *, most_bytes: int) -
         base_bytes: what would be reserved without a forecast.
         most_bytes: what can be reserved at all.
     """
+    predicted = _used_forecast(frame)
+    return base_bytes if predicted is None else min(frame.limit_bytes, predicted, most_bytes)
+
+
+def phases_by_forecast(frame: JobFrame, reserved_bytes: int) -> dict[str, int]:
+    """Return the peaks of a job's parts, where what is reserved for it follows a forecast: past ones, or planned. Pure.
+
+    Args:
+        frame: the job, with its sizing.
+        reserved_bytes: what is reserved for its largest part.
+    """
+    if frame.sizing is None or _used_forecast(frame) is None:
+        return {}
+    planned = frame.estimate.phases if frame.estimate is not None else {}
+    return scaled_phases(frame.sizing.phases or planned, reserved_bytes)
+
+
+def _used_forecast(frame: JobFrame) -> int | None:
+    """Return what is forecast, if it counts for more than what a user named."""
     sizing = frame.sizing
     if sizing is None or sizing.predicted_bytes is None or frame.attempts:
-        return base_bytes
-    if REQUEST in sizing.features and not is_well_known(sizing, has_prior=frame.estimate is not None):
-        return base_bytes
-    return min(frame.limit_bytes, sizing.predicted_bytes, most_bytes)
+        return None
+    is_known = is_well_known(sizing, has_prior=frame.estimate is not None)
+    return sizing.predicted_bytes if is_known or REQUEST not in sizing.features else None
 
 
 def is_well_known(sizing: Sizing, *, has_prior: bool = False) -> bool:

@@ -24,17 +24,15 @@ from weakref import WeakSet
 
 from memguard.config import LedgerChoice, Settings
 from memguard.errors import LedgerError, ReservationTimeout
-from memguard.guard.spawn import ensure_sentinel, is_sentinel
-from memguard.ledger.beacon import Sight
-from memguard.ledger.board import Ask, Entry
+from memguard.guard.spawn import ensure_sentinel
 from memguard.ledger.book import READING_LASTS_S, LedgerBook, Wish
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.records import LEASE_VARIABLE, Action, Lease, Room
 from memguard.ledger.room import room_for
-from memguard.ledger.seat import Seat
 from memguard.ledger.waiting import HeldLease, acquire, rivals_of, take
 from memguard.ledger.wake import ring
-from memguard.units import MIB, format_bytes
+from memguard.tenure import Tenure
+from memguard.units import format_bytes
 
 __all__ = [
     "Tenure",
@@ -45,13 +43,6 @@ __all__ = [
     "reservation_for",
     "who_holds",
 ]
-
-# A job that outgrew its reservation asks for more in steps of this part of its use, and after a refusal not at once.
-_STEP: Final = 0.25
-_SMALLEST_STEP_BYTES: Final = 32 * MIB
-_ASK_AGAIN_S: Final = 0.5
-# A file that was damaged is replaced by whoever meets it; its owners' leases are written into the new one this soon.
-_KEEP_EVERY_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -64,157 +55,6 @@ class _Used:
 
 _lock = threading.Lock()
 _books: dict[tuple[Path, Settings, int], _Used] = {}
-
-
-class Tenure:
-    """What a job has of the machine while it runs.
-
-    Attributes:
-        degraded: what is amiss with it, in a sentence, or ``""``.
-    """
-
-    def __init__(
-        self,
-        book: LedgerBook | None,
-        held: HeldLease | None,
-        limit_bytes: int,
-        degraded: str = "",
-        watch: Callable[[], str] = lambda: "",
-    ) -> None:
-        self._book, self._held, self._watch = book, held, watch
-        self._limit_bytes = limit_bytes
-        self._reserved_bytes = held.lease.reserved_bytes if held is not None else limit_bytes
-        self._asked_at_s, self._keep_at_s = -_ASK_AGAIN_S, 0.0
-        # A block is followed by the thread that watches it and by its own at checkpoints: one of them asks.
-        self._growing = threading.Lock()
-        self.degraded = degraded
-        _tenures.add(self)
-
-    @property
-    def seat(self) -> Seat | None:
-        """Where its figures stand; ``None`` where there is no ledger."""
-        if self._book is None or self._held is None:
-            return None
-        return self._book.seat(self._held.lease)
-
-    def is_helper(self, pid: int) -> bool:
-        """Whether a process is the sentinel, which may have been started for this very job and is no part of it."""
-        return is_sentinel(pid)
-
-    @property
-    def reserved_bytes(self) -> int:
-        """What is promised to the job now."""
-        return self._reserved_bytes
-
-    def entry(self) -> Entry:
-        """Return what stands on the board for it now; nothing where there is no ledger."""
-        if self._book is None or self._held is None:
-            return Entry()
-        return self._book.entry(self._held.lease)
-
-    def sight(self) -> Sight | None:
-        """Return what the sentinel saw last."""
-        return self._book.sight() if self._book is not None else None
-
-    def room_bytes(self, used_bytes: int, free_bytes: int) -> int:
-        """Return how much more the job can take: of ``free_bytes`` in its budget, what the machine can give now."""
-        sight = self.sight()
-        if sight is None or not sight.is_fresh():
-            return free_bytes
-        unpromised = max(0, sight.available_bytes - sight.promised_bytes)
-        return min(free_bytes, max(0, self._reserved_bytes - used_bytes) + unpromised)
-
-    def note(self, used_bytes: int) -> None:
-        """Tell what the job uses now, for whom no guard of its own does; and `follow` it."""
-        if self._held is not None:
-            self._held.note_used(used_bytes)
-        self.follow(used_bytes)
-
-    def follow(self, used_bytes: int) -> None:
-        """See that the machine is watched, and ask for more where the job has outgrown its reservation; never waits."""
-        if self._book is None or self._held is None:
-            return
-        try:
-            self.degraded = self._watch() or self.degraded
-        except (OSError, LedgerError) as error:
-            self.degraded = f"nobody watches the machine's memory: {error}"
-        now_s = time.monotonic()
-        self._keep(self._book, now_s)
-        if self._growing.acquire(blocking=False):
-            try:
-                self._grow_where_due(self._held, used_bytes, now_s)
-            finally:
-                self._growing.release()
-
-    def _grow_where_due(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
-        if used_bytes > self._reserved_bytes < self._limit_bytes and now_s - self._asked_at_s >= _ASK_AGAIN_S:
-            self._grow(held, used_bytes, now_s)
-
-    def _keep(self, book: LedgerBook, now_s: float) -> None:
-        """See that the lease is still written down: others would be promised what the job has not used yet."""
-        if now_s < self._keep_at_s:
-            return
-        self._keep_at_s = now_s + _KEEP_EVERY_S
-        try:
-            book.keep()
-        except LedgerError as error:
-            self.degraded = f"the reservation could not be written down again: {error}"
-
-    def _grow(self, held: HeldLease, used_bytes: int, now_s: float) -> None:
-        wanted = min(self._limit_bytes, used_bytes + max(_SMALLEST_STEP_BYTES, int(used_bytes * _STEP)))
-        try:
-            # More may be promised to it than it asked for itself, for jobs inside it.
-            if held.grow_nowait(wanted - self._reserved_bytes, unless_bytes=used_bytes):
-                self._reserved_bytes = wanted
-            else:
-                self._asked_at_s = now_s
-        except LedgerError as error:
-            self._asked_at_s, self.degraded = now_s, f"no more could be reserved: {error}"
-
-    def fit(self, used_bytes: int, wanted_bytes: int) -> bool:
-        """Tell what a cache holds, and have so much promised to it, more or less than it was; never waits.
-
-        Returns:
-            Whether it has what it wants now.
-        """
-        if self._book is None or self._held is None:
-            return True
-        self._held.note_used(used_bytes)
-        self._keep(self._book, time.monotonic())
-        wanted_bytes = min(self._limit_bytes, wanted_bytes)
-        if wanted_bytes == self._reserved_bytes:
-            return True
-        try:
-            if not self._held.grow_nowait(wanted_bytes - self._reserved_bytes):
-                return False
-        except LedgerError as error:
-            self.degraded = f"the reservation could not be changed: {error}"
-            return False
-        self._reserved_bytes = wanted_bytes
-        return True
-
-    def abandon(self) -> None:
-        """Let go of it without giving it back, as a forked copy must: it is its parent's."""
-        self._held, self._book = None, None
-
-    def end(self) -> None:
-        """Give it back; from now on nothing is asked of anybody."""
-        held, self._held, self._book = self._held, None, None
-        try:
-            if held is not None:
-                held.release()
-        except LedgerError as error:  # the lease ends with this process
-            self.degraded = f"a reservation could not be given back: {error}"
-
-    def why_ended(self) -> str:
-        """Return why the sentinel ended the job, and it and not another; ``""`` if it wrote down nothing."""
-        if self._book is None or self._held is None:
-            return ""
-        try:
-            actions = self._book.actions(self._held.lease_id)
-        except LedgerError as error:
-            return f"what the sentinel wrote down could not be read: {error}"
-        return next((each.why for each in reversed(actions) if each.rung == Ask.KILL.name.lower()), "")
 
 
 @contextmanager
@@ -289,7 +129,6 @@ def _ring(lease_id: str) -> None:
     ring(lease_id)  # whoever does not hear does not wait any more
 
 
-_tenures: Final[WeakSet[Tenure]] = WeakSet()
 # What this process holds for its own blocks.
 _blocks: Final[WeakSet[Tenure]] = WeakSet()
 
@@ -381,8 +220,6 @@ def _start_over_in_child() -> None:
     global _lock  # noqa: PLW0603 - a thread that does not exist here may hold it
     _lock = threading.Lock()
     _blocks.clear()
-    for tenure in list(_tenures):
-        tenure.abandon()
 
 
 os.register_at_fork(after_in_child=_start_over_in_child)

@@ -19,7 +19,7 @@ from weakref import ref
 
 from memguard.allocator import Reservation
 from memguard.aside import complete_aside, outlast, start_aside
-from memguard.batching import BatchTeller, InBatches
+from memguard.batching import BatchTeller, InBatches, past_batches
 from memguard.cleanup import CleanupManager, CleanupReport
 from memguard.errors import MemoryLimitExceeded
 from memguard.guard.pressure import Pressure
@@ -191,6 +191,7 @@ class ManagedJob(InBatches):
             on_batch=self._told.count,
             on_decision=self._told.decision,
             on_failure=lambda failure: self.warn(self._told.failure(failure)),
+            past=past_batches(self._frame.sizing),
         )
 
     def _take_batch_peak(self) -> int:
@@ -224,6 +225,7 @@ class ManagedJob(InBatches):
     def phase(self, name: str, detail: str = "") -> None:
         """Enter a named part of the work."""
         self._recorder.take({"kind": "phase", "name": name, "detail": detail}, self._elapsed_s())
+        self._tenure.enter(str(name))
 
     def warn(self, text: str) -> None:
         """Put a warning into the report."""

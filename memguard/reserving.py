@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from memguard.allocator import Reservation, ResourceAllocator
 from memguard.config import Settings
-from memguard.foresight import reserved_by_forecast
+from memguard.forecasting.phases import PhasePlan
+from memguard.foresight import phases_by_forecast, reserved_by_forecast
 from memguard.jobs import StopRequest
 from memguard.leasing import Tenure, leased, most_reservable, parent_lease, reservation_for, who_holds
 from memguard.ledger.book import Wish
@@ -81,6 +82,7 @@ def reserved(
             on_wait=tell_waiting_for_machine,
         ) as tenure,
     ):
+        _plan_phases(room, frame, wish, tenure)
         room.publish(
             "memguard.reservation_granted",
             frame.job_id,
@@ -91,6 +93,17 @@ def reserved(
             yield reservation, tenure
         finally:
             room.publish("memguard.reservation_released", frame.job_id, reserved_bytes=tenure.reserved_bytes)
+
+
+def _plan_phases(room: Room, frame: JobFrame, wish: Wish, tenure: Tenure) -> None:
+    """Have the lease follow the job through its parts, where their peaks are forecast."""
+
+    def tell(reserved_bytes: int, before_bytes: int, phase: str) -> None:
+        figures = {"reserved_bytes": reserved_bytes, "before_bytes": before_bytes}
+        room.publish("memguard.reservation_changed", frame.job_id, phase=phase, **figures)
+
+    phases = phases_by_forecast(frame, wish.reserved_bytes)
+    tenure.plan(PhasePlan(phases).needed, tell)
 
 
 def _wish(settings: Settings, frame: JobFrame, *, is_named: bool) -> Wish:

@@ -38,6 +38,8 @@ class Sizing:
         episodes: past jobs that moved it most, the strongest first.
         next_bytes: what would be reserved for another one like it, now that this one is known; ``None`` if unknown.
         phases: the peak expected inside each part of the job, from past ones; empty where that is not known.
+        bytes_per_row: what past ones took at most for a row of a batch; 0 where none worked in batches.
+        batch_rows: the largest batch of that one.
     """
 
     kind: str
@@ -56,3 +58,5 @@ class Sizing:
     episodes: tuple[Influencer, ...] = ()
     next_bytes: int | None = None
     phases: Mapping[str, int] = field(default_factory=dict)
+    bytes_per_row: float = 0.0
+    batch_rows: int = 0

@@ -19,9 +19,10 @@ from memguard.estimate.forecast import Learned, Lesson, Prediction
 from memguard.estimate.likeness import Likeness
 from memguard.estimate.online import OnlineEstimator
 from memguard.estimate.records import Estimate
-from memguard.forecasting.past import Past, PastJob, figures_of
+from memguard.forecasting.past import Past, PastJob, figures_of, peaks_of_phases
 from memguard.forecasting.phases import PhaseBook
 from memguard.forecasting.priors import Experience, prior_of, with_prior
+from memguard.forecasting.rows import RowBook
 from memguard.report import JobReport
 from memguard.sizing import Influencer, Sizing
 
@@ -45,6 +46,7 @@ class Forecaster:
         self._past = None if folder is None else Past(folder)
         self._phases = PhaseBook()
         self._experience = Experience()
+        self._rows = RowBook()
         self._lock = threading.Lock()
         self.trouble = ""
 
@@ -73,7 +75,9 @@ class Forecaster:
         predicted = self._predicted(likeness, prior, job_id=job_id, tentative=tentative)
         with self._lock:
             phases = self._phases.forecast(likeness, predicted)
-        return _sizing_of(likeness, predicted, phases)
+            row_bytes, batch_rows = self._rows.forecast(likeness)
+        sizing = _sizing_of(likeness, predicted, phases)
+        return replace(sizing, bytes_per_row=row_bytes, batch_rows=batch_rows)
 
     def _predicted(
         self,
@@ -139,7 +143,8 @@ class Forecaster:
             exceeded_bytes=exceeded,
             runtime_s=report.duration_s,
             predicted_bytes=None,
-            phases={each.name: each.peak_bytes for each in report.phases},
+            phases=peaks_of_phases((each.name, each.peak_bytes) for each in report.phases),
+            batch_rows=report.batches.largest_rows,
         )
         with self._lock:
             learned = self._learn(job)
@@ -173,6 +178,7 @@ class Forecaster:
         if learned.lesson is Lesson.LEARNED:
             self._phases.learn(job)
             self._experience.learn(job)
+            self._rows.learn(job)
         return learned
 
 

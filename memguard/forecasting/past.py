@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final
 from memguard.episodes.recorder import INCOMING, waiting_of
 from memguard.report import JobReport
 
-__all__ = ["Look", "Past", "PastJob", "figures_of", "past_of"]
+__all__ = ["Look", "Past", "PastJob", "figures_of", "past_of", "peaks_of_phases"]
 
 # Far more than the usual rates take; to learn them takes some hundredths of a second, and a command waits for it.
 _MOST_JOBS: Final = 128
@@ -51,6 +51,7 @@ class PastJob:
         happened_at_s: when it ended, seconds since 1970; 0.0 where nobody knows.
         name: what it was called.
         phases: the peak inside each part that it told, by name, in bytes, in order.
+        batch_rows: the largest batch that it worked in; 0 for none.
     """
 
     id: str
@@ -65,6 +66,7 @@ class PastJob:
     happened_at_s: float = 0.0
     name: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
+    batch_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,8 @@ def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:
         uncorrected_bytes=_size(tested.get("uncorrected_bytes")),
         happened_at_s=_size(metadata.get("ended_at_s")) or 0.0,
         name=str(metadata.get("name", "")),
-        phases=dict(_phases(metadata)),
+        phases=peaks_of_phases(_phases(metadata)),
+        batch_rows=_batch_rows(metadata),
     )
 
 
@@ -195,6 +198,18 @@ def _phases(metadata: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for each in found if isinstance(found, list) else ():
         if isinstance(each, dict) and (peak := _size(each.get("peak_bytes"))) is not None:
             yield str(each.get("name", "")), peak
+
+
+def _batch_rows(metadata: Mapping[str, Any]) -> int:
+    found = metadata.get("batches")
+    return int(_size(found.get("largest_rows")) or 0) if isinstance(found, dict) else 0
+
+
+def peaks_of_phases(told: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Return the peak of each part by its name; none of a job that came back to one, for its parts have no order."""
+    pairs = list(told)
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else {}
 
 
 def figures_of(report: JobReport) -> tuple[float | None, float | None]:

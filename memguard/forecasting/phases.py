@@ -8,13 +8,14 @@ what is forecast too small is asked for when it comes. Pure.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Final
 
 from memguard.estimate.forecast import Prediction
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.past import PastJob
 
-__all__ = ["PhaseBook"]
+__all__ = ["PhaseBook", "PhasePlan", "scaled_phases"]
 
 _MOST_KINDS: Final = 1000
 _REMEMBERED: Final = 20
@@ -46,3 +47,38 @@ class PhaseBook:
             return {}
         latest = known[-1]
         return {name: round(max(each.get(name, 1.0) for each in known) * whole.bytes) for name in latest}
+
+
+def scaled_phases(phases: Mapping[str, int], whole_bytes: int) -> dict[str, int]:
+    """Return the peaks of parts as shares of what is reserved for the whole.
+
+    Args:
+        phases: the peak expected in each part, in order; bytes.
+        whole_bytes: what is reserved for the largest of them.
+    """
+    largest = max(phases.values(), default=0)
+    if not largest:
+        return {}
+    return {name: -(-peak * whole_bytes // largest) for name, peak in phases.items()}
+
+
+class PhasePlan:
+    """What a job needs from each of its parts on, by the peaks forecast for them.
+
+    A job that comes back to a part goes round: from then on all that its largest part needs counts as needed.
+    """
+
+    def __init__(self, phases: Mapping[str, int]) -> None:
+        """Take the peak of each part, in bytes, in order."""
+        self._names = list(phases)
+        self._peaks = list(phases.values())
+        self._entered: set[str] = set()
+        self._goes_round = False
+
+    def needed(self, name: str) -> int | None:
+        """Return the most that a part which begins now and those behind it need; ``None`` for an unknown one."""
+        if name not in self._names:
+            return None
+        self._goes_round = self._goes_round or name in self._entered
+        self._entered.add(name)
+        return max(self._peaks[0 if self._goes_round else self._names.index(name) :])

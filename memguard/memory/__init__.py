@@ -6,7 +6,7 @@ every row once. Does not reserve memory and does not measure it: the caller says
 
 from memguard.memory.batches import BatchHooks, iterate_batches, map_batches
 from memguard.memory.cache import ByteCache, CacheStatistics
-from memguard.memory.controller import BatchController, BatchDecision, BatchReason
+from memguard.memory.controller import BatchController, BatchDecision, BatchReason, PastBatches
 from memguard.memory.results import BatchFailure, BatchResult
 from memguard.memory.shedding import Sheddable, ShedResult, Sheds, register_sheddable, shed_all, shed_each
 from memguard.memory.state import StateDifference
@@ -20,6 +20,7 @@ __all__ = [
     "BatchResult",
     "ByteCache",
     "CacheStatistics",
+    "PastBatches",
     "ShedResult",
     "Sheddable",
     "Sheds",

@@ -15,7 +15,7 @@ from typing import Any, SupportsIndex, TypeVar
 
 from memguard.errors import BatchError, DataError
 from memguard.guard.pressure import Pressure
-from memguard.memory.controller import BatchController, BatchDecision, BatchReason
+from memguard.memory.controller import BatchController, BatchDecision, BatchReason, PastBatches
 from memguard.memory.cursor import Cursor, Span
 from memguard.memory.results import BatchFailure, BatchResult, empty_frames, strip_frames, words_of
 from memguard.memory.rows import row_count, row_weight_bytes
@@ -42,6 +42,7 @@ class BatchHooks:
         on_batch: told the rows of each batch after it was worked on.
         on_decision: told each decision on the size.
         on_failure: told of each batch that failed and is left out.
+        past: what batches of past work of the kind took; ``None`` where nobody knows.
     """
 
     free_bytes: Callable[[], int]
@@ -52,6 +53,7 @@ class BatchHooks:
     on_batch: Callable[[int], None] = _ignore
     on_decision: Callable[[BatchDecision], None] = _ignore
     on_failure: Callable[[BatchFailure], None] = _ignore
+    past: PastBatches | None = None
 
 
 def iterate_batches(
@@ -64,7 +66,8 @@ def iterate_batches(
             an iterator of chunks, never read ahead, whose chunks come as they are, larger ones in parts.
         hooks: the job.
         rows: a fixed batch size, or ``None`` to adapt.
-        bytes_per_row: what working on a row is thought to cost; ``None`` to begin with what it weighs.
+        bytes_per_row: what working on a row is thought to cost; ``None`` to begin with what past work of
+            the kind took, or with what it weighs.
 
     Raises:
         DataError: at the first batch, for sizes and costs that are none.
@@ -128,6 +131,7 @@ class _Work:
                 row_count(self.cursor.chunk) if self.cursor.has_all else None,
                 predicted_bytes=self._predicted,
                 pressure=self._hooks.pressure(),
+                past=self._hooks.past,
             )
             self._hooks.on_decision(self._controller.started)
         return self._controller

@@ -13,7 +13,7 @@ from typing import Final
 
 from memguard.guard.pressure import Pressure
 
-__all__ = ["BatchController", "BatchDecision", "BatchReason"]
+__all__ = ["BatchController", "BatchDecision", "BatchReason", "PastBatches"]
 
 # Of the room that is free, a batch may take this share: its results, copies and the next batch need the rest.
 _SHARE_OF_ROOM: Final = 0.25
@@ -38,13 +38,15 @@ _SMOOTHING: Final = 0.3
 class BatchReason(StrEnum):
     """Why a size is what it is.
 
-    ``started``: predicted from what a row weighs. ``grew``: there was room for a step. ``held``: there was not, or a
-    size near by failed lately. ``unproven``: the last batch had under half of the rows that it was allowed, so it says
-    nothing about more. ``shrank``: it did not fit its share of the room any more. ``pressure``: memory is short on the
-    machine. ``retried``: a batch ran out of memory and is done again in parts.
+    ``started``: predicted from what a row weighs. ``recalled``: the first one too, from what past work of the kind took
+    for a row. ``grew``: there was room for a step. ``held``: there was not, or a size near by failed lately.
+    ``unproven``: the last batch had under half of the rows that it was allowed, so it says nothing about more.
+    ``shrank``: it did not fit its share of the room any more. ``pressure``: memory is short on the machine.
+    ``retried``: a batch ran out of memory and is done again in parts.
     """
 
     STARTED = "started"
+    RECALLED = "recalled"
     GREW = "grew"
     HELD = "held"
     UNPROVEN = "unproven"
@@ -77,6 +79,19 @@ class BatchDecision:
         return self.rows_before not in (0, self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class PastBatches:
+    """What batches of past work of the same kind took.
+
+    Attributes:
+        bytes_per_row: what a row cost at most, all that was held beside it included.
+        most_rows: the largest batch that was worked on to its end, at least 1.
+    """
+
+    bytes_per_row: float
+    most_rows: int
+
+
 class _RowCost:
     """What a row costs: smoothed, never below what it weighs at rest nor below the last measurements."""
 
@@ -103,6 +118,8 @@ class BatchController:
         total_rows: how many rows there are, ``None`` for unknown.
         predicted_bytes: what processing a row is thought to cost; ``None`` for what it weighs.
         pressure: how short the machine's memory is.
+        past: what past work of the kind took, where nobody predicts; ``None`` for none. No first batch is larger than
+            those were.
 
     Attributes:
         rows: the size of the next batch, at least 1.
@@ -117,16 +134,26 @@ class BatchController:
         *,
         predicted_bytes: float | None = None,
         pressure: Pressure = Pressure.NORMAL,
+        past: PastBatches | None = None,
     ) -> None:
+        recalled = past if predicted_bytes is None else None
+        if recalled is not None:
+            predicted_bytes = recalled.bytes_per_row
         self._cost = _RowCost(at_rest_bytes, at_rest_bytes if predicted_bytes is None else predicted_bytes)
         share = _FIRST_SHARE_OF_ROOM if predicted_bytes is None else _SHARE_OF_ROOM
-        first = _first_rows(self._cost.bytes_per_row, free_bytes * share, total_rows)
+        # Who remembers needs no small trial first.
+        trial_of = total_rows if recalled is None else None
+        first = _first_rows(self._cost.bytes_per_row, free_bytes * share, trial_of)
+        if recalled is not None:
+            first = max(1, min(first, recalled.most_rows))
         self._step = max(1, int(first * _STEP_SHARE))
         self._smallest = max(1, int(first * _SMALLEST_SHARE))
         self._failed_rows: int | None = None
         self._since_failure = 0
         self.rows = self._smallest if pressure is Pressure.CRITICAL else first
-        self.started = self._told(0, BatchReason.STARTED, free_bytes)
+        self.started = self._told(
+            0, BatchReason.STARTED if recalled is None else BatchReason.RECALLED, free_bytes
+        )
 
     @property
     def bytes_per_row(self) -> float:

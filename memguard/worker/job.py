@@ -19,6 +19,7 @@ from memguard.settling import ReportSlot
 from memguard.story import tell_death
 from memguard.worker.call import pack_call
 from memguard.worker.compose import JobFrame, compose_report, is_back
+from memguard.worker.context import text_of
 from memguard.worker.launch import EndedJob, RunningJob
 from memguard.worker.preload import modules_used_by
 from memguard.worker.protocol import Message
@@ -217,9 +218,16 @@ class GuardedJob:
         self._recorder.take(message, time.monotonic() - self._started_s)
 
     def _take(self, message: Message) -> None:
-        if self._tenure is not None and message["kind"] == "use":
-            self._tenure.follow(message["used_bytes"])
+        self._follow_on(message)
         self._on_message(message, self._recorder.take(message, time.monotonic() - self._started_s))
+
+    def _follow_on(self, message: Message) -> None:
+        if self._tenure is None:
+            return
+        if message["kind"] == "use":
+            self._tenure.follow(message["used_bytes"])
+        elif message["kind"] == "phase":
+            self._tenure.enter(text_of(message["name"]))
 
     def _with_faults(self, record: EndRecord) -> EndRecord:
         if self._tenure is None or not self._tenure.degraded:
@@ -258,6 +266,9 @@ class Tenancy(Protocol):
 
     def follow(self, used_bytes: int) -> None:
         """Take note of what its tree uses now."""
+
+    def enter(self, phase: str) -> None:
+        """Take note of the part of its work that it begins."""
 
     def why_ended(self) -> str:
         """Return why the sentinel ended the job."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from memguard import MemoryLimitExceeded, MemoryManager, Outcome
+from memguard.config import load_settings
 from memguard.errors import BatchError, DataError
 from memguard.memory import BatchFailure
 from tests.support.blocks import allocate
@@ -270,3 +272,18 @@ def test_every_decision_is_logged(manager: MemoryManager, caplog: pytest.LogCapt
     assert len(lines) == len(sizes)
     assert "reason=started" in lines[0]
     assert f"rows={sizes[0]}" in lines[0]
+
+
+def test_the_first_batch_of_a_block_is_sized_by_past_blocks_of_its_name(tmp_path: Path) -> None:
+    """A second block begins with what rows cost in the first; one of another name begins by what rows weigh."""
+    settings = load_settings({"episodes": tmp_path})
+
+    def sizes(name: str) -> list[int]:
+        with MemoryManager("1GiB", settings=settings) as manager, manager.managed_processing(name) as block:
+            return [len(allocate(len(batch) * 1000)) // 1000 for batch in block.batches(np.arange(200_000.0))]
+
+    first, second, other = sizes("work"), sizes("work"), sizes("something else")
+    assert first[0] == other[0] == 200_000 // 16
+    assert sum(first) == sum(second) == 200_000
+    assert first[0] < second[0] <= max(first)
+    assert len(second) < len(first)

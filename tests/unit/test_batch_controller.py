@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memguard.guard.pressure import Pressure
-from memguard.memory import BatchController, BatchDecision, BatchReason
+from memguard.memory import BatchController, BatchDecision, BatchReason, PastBatches
 from memguard.units import MIB
 
 
@@ -42,6 +42,7 @@ CONTROLLERS = st.builds(
     total_rows=st.none() | st.integers(0, 10**9),
     predicted_bytes=st.none() | st.floats(1e-3, 1e6),
     pressure=st.sampled_from(Pressure),
+    past=st.none() | st.builds(PastBatches, st.floats(1e-3, 1e9), st.integers(1, 10**9)),
 )
 
 
@@ -143,3 +144,31 @@ def test_a_peak_is_remembered_for_sixteen_batches() -> None:
     assert costs[:15] == [1000] * 15
     assert costs[15] < 1000
     assert costs[-1] == 10
+
+
+def test_the_first_batch_follows_what_past_work_took_for_a_row() -> None:
+    """Instead of a twentieth of the room by what rows weigh it gets a quarter by what they cost, and says so."""
+    guessed = BatchController(100, 100 * MIB, 10**6)
+    recalled = BatchController(100, 100 * MIB, 10**6, past=PastBatches(400.0, 10**6))
+    dear = BatchController(100, 100 * MIB, 10**6, past=PastBatches(100_000.0, 10**6))
+    assert guessed.started.reason is BatchReason.STARTED
+    assert recalled.started.reason is dear.started.reason is BatchReason.RECALLED
+    assert recalled.rows > guessed.rows
+    assert recalled.rows * 400 <= 25 * MIB
+    assert dear.rows == 25 * MIB // 100_000 < guessed.rows
+
+
+def test_no_first_batch_is_larger_than_past_ones() -> None:
+    """What was never tried is grown into by steps."""
+    assert BatchController(1, 100 * MIB, 10**6, past=PastBatches(2.0, 5000)).rows == 5000
+
+
+def test_rows_heavier_than_past_ones_count_by_their_weight() -> None:
+    """A wider table is no cheaper than it weighs."""
+    assert BatchController(10_000, 100 * MIB, 10**6, past=PastBatches(10.0, 10**6)).bytes_per_row == 10_000
+
+
+def test_what_a_user_says_of_a_row_goes_before_the_past() -> None:
+    """His prediction sizes the first batch as if there were no past."""
+    with_past = BatchController(1, 100 * MIB, predicted_bytes=900.0, past=PastBatches(5.0, 10))
+    assert with_past.started == BatchController(1, 100 * MIB, predicted_bytes=900.0).started

@@ -33,7 +33,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"guard"}),
     frozenset({"memory"}),
     frozenset({"leaks"}),
-    frozenset({"allocator", "cleanup", "leasing"}),
+    frozenset({"allocator", "cleanup", "leasing", "tenure"}),
     frozenset({"episodes"}),
     frozenset({"forecasting"}),
     frozenset({"announcing", "batching", "enclosure", "foresight", "jobs", "managed", "tracking"}),
