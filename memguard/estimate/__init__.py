@@ -7,30 +7,36 @@ this project's own engine, shares.py for what that engine gets, light.py for wha
 that learn from jobs that have run.
 """
 
-from memguard.estimate.autofeat import (
-    AutoFeatCounts,
-    AutoFeatRequest,
-    Fit,
-    bound_counts,
-    column_bound,
-    estimate_autofeat,
-    most_rows,
-    rows_that_fit,
-    what_fits,
-)
-from memguard.estimate.engine import LIGHT, estimate_engine
-from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
-from memguard.estimate.light import Relief, lightest_loss
-from memguard.estimate.online import OnlineEstimator
-from memguard.estimate.records import Estimate
-from memguard.estimate.shares import (
-    FORMULAS_BYTES,
-    column_bytes,
-    copied_bytes,
-    engine_bytes,
-    selection_share,
-    spilled_bytes,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from memguard.estimate.autofeat import (
+        AutoFeatCounts,
+        AutoFeatRequest,
+        Fit,
+        bound_counts,
+        column_bound,
+        estimate_autofeat,
+        most_rows,
+        rows_that_fit,
+        what_fits,
+    )
+    from memguard.estimate.engine import LIGHT, estimate_engine
+    from memguard.estimate.forecast import Influence, Learned, Lesson, Prediction
+    from memguard.estimate.light import Relief, lightest_loss
+    from memguard.estimate.online import OnlineEstimator
+    from memguard.estimate.records import Estimate
+    from memguard.estimate.shares import (
+        FORMULAS_BYTES,
+        column_bytes,
+        copied_bytes,
+        engine_bytes,
+        selection_share,
+        spilled_bytes,
+    )
 
 __all__ = [
     "FORMULAS_BYTES",
@@ -59,3 +65,44 @@ __all__ = [
     "spilled_bytes",
     "what_fits",
 ]
+
+# Imported when asked for: a wrapped command that nothing is known of starts without any of it.
+_HOMES: Final = {
+    "AutoFeatCounts": "autofeat",
+    "AutoFeatRequest": "autofeat",
+    "Estimate": "records",
+    "FORMULAS_BYTES": "shares",
+    "Fit": "autofeat",
+    "Influence": "forecast",
+    "LIGHT": "engine",
+    "Learned": "forecast",
+    "Lesson": "forecast",
+    "OnlineEstimator": "online",
+    "Prediction": "forecast",
+    "Relief": "light",
+    "bound_counts": "autofeat",
+    "column_bound": "autofeat",
+    "column_bytes": "shares",
+    "copied_bytes": "shares",
+    "engine_bytes": "shares",
+    "estimate_autofeat": "autofeat",
+    "estimate_engine": "engine",
+    "lightest_loss": "light",
+    "most_rows": "autofeat",
+    "rows_that_fit": "autofeat",
+    "selection_share": "shares",
+    "spilled_bytes": "shares",
+    "what_fits": "autofeat",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
