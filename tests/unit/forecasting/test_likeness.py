@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from memguard.forecasting import likeness_of_call, likeness_of_command
@@ -78,6 +83,90 @@ def test_an_estimator_is_its_class_with_its_choices() -> None:
     )
 
 
+def test_a_kind_names_what_is_not_usual() -> None:
+    """A parameter as it is without being named makes no kind; a bound where there is none does, at any number."""
+    x, y = np.zeros((20, 2)), np.zeros(20)
+    plain = likeness_of_call(RandomForestRegressor().fit, (x, y))
+    named = likeness_of_call(RandomForestRegressor(bootstrap=True, criterion="squared_error").fit, (x, y))
+    assert plain == named
+    assert plain.kind.endswith("RandomForestRegressor.fit")
+    shallow = likeness_of_call(RandomForestRegressor(max_depth=3).fit, (x, y))
+    deeper = likeness_of_call(RandomForestRegressor(max_depth=9).fit, (x, y))
+    assert plain.kind != shallow.kind == deeper.kind
+    assert (shallow.features["max_depth"], deeper.features["max_depth"]) == (3.0, 9.0)
+    assert likeness_of_call(RandomForestRegressor(n_jobs=-1).fit, (x, y)).kind.endswith("n_jobs=-1")
+
+
+def test_parts_of_an_estimator_are_asked_too() -> None:
+    """What somebody chose for a step counts before all that is as usual, however many steps there are."""
+    steps = [(f"a{number}", RandomForestRegressor()) for number in range(5)]
+    model = Pipeline([*steps, ("z", SVC(kernel="linear", C=7.0))])
+    found = likeness_of_call(model.fit, (np.zeros((4, 2)), np.zeros(4)))
+    assert found.features["z__C"] == 7.0
+    assert "z__kernel=linear" in found.kind
+    assert "gamma" not in found.kind
+
+
+class Engine(BaseEstimator):
+    """Stands for an estimator that is told what to try by a list of words."""
+
+    def __init__(self, tries: tuple[str, ...] = ()) -> None:
+        self.tries = tries
+
+    def fit(self, x: object) -> None:
+        """Do nothing."""
+
+
+def test_a_list_of_words_counts_by_its_length() -> None:
+    """How many transformations are tried is a size: it makes no kind of its own for each choice of them."""
+    two, three = (likeness_of_call(Engine(tuple(each)).fit, (np.zeros(3),)) for each in ("ab", "cde"))
+    assert two.kind == three.kind
+    assert (two.features["tries"], three.features["tries"]) == (2.0, 3.0)
+
+
+@dataclass
+class Plan:
+    """Stands for the settings of a job."""
+
+    steps: int
+    thorough: bool
+    tries: tuple[str, ...]
+
+
+def test_records_are_looked_into() -> None:
+    """Numbers and counts in a record are features, its switches make kinds."""
+    found = likeness_of_call(work, (Plan(2, True, ("a", "b")),))
+    assert (found.features["steps"], found.features["tries"]) == (2.0, 2.0)
+    assert found.kind != likeness_of_call(work, (Plan(2, False, ("a", "b")),)).kind
+
+
+def test_what_a_function_takes_along_is_an_argument() -> None:
+    """Data that is not passed but closed over is what the function works on; two lambdas are two kinds."""
+
+    def sums(table: np.ndarray) -> tuple[object, object]:
+        return (lambda: table.sum() + 1), (lambda: table.max() - table.min())
+
+    (one, other), (again, _) = sums(np.zeros((100, 4))), sums(np.zeros((7, 4)))
+    first, second = likeness_of_call(one), likeness_of_call(again)  # type: ignore[arg-type]
+    assert (first.features["rows"], second.features["rows"]) == (100.0, 7.0)
+    assert first.kind == second.kind != likeness_of_call(other).kind  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """A count that came out of an array is the same count."""
+    assert likeness_of_call(work, (np.int64(5), np.float32(2))) == likeness_of_call(work, (5, 2.0))
+
+
+def test_a_function_of_a_program_is_told_by_the_program(tmp_path: Path) -> None:
+    """Two scripts with a function of the same name are two kinds; a module that is run is told by its name."""
+    words = "from memguard.forecasting import likeness_of_call\ndef f(): ...\nprint(likeness_of_call(f).kind)"
+    told = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(words)
+        told.append(subprocess.check_output([sys.executable, tmp_path / f"{name}.py"], text=True).strip())
+    assert told == [f"{tmp_path.resolve() / name}.py.f" for name in ("one", "two")]
+
+
 class Hostile:
     """Raises at whatever it is asked."""
 
@@ -94,6 +183,8 @@ def test_hostile_objects_count_for_nothing() -> None:
     cycle.append(cycle)
     found = likeness_of_call(work, (Hostile(), cycle, 10**400, float("nan"), -1, None))
     assert all(value >= 0 for value in found.features.values())
+    assert likeness_of_call(Hostile()).kind == "Hostile"
+    assert likeness_of_call(Engine(Hostile()).fit).kind  # type: ignore[arg-type]
 
 
 def test_a_command_is_its_program_script_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
