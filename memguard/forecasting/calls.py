@@ -130,7 +130,8 @@ def _parameters(owner: object) -> tuple[list[str], dict[str, float]]:
 def _usual(name: str, owner: object, found: Mapping[str, Any]) -> Any:
     """Return what a parameter is where nobody says; that of a part of an estimator by the part."""
     part, _, last = name.rpartition("__")
-    return _defaults(type(found.get(part) if part else owner)).get(last, inspect.Parameter.empty)
+    kind: Any = type(found.get(part) if part else owner)
+    return _defaults(kind).get(last, inspect.Parameter.empty)
 
 
 @functools.lru_cache(maxsize=256)
@@ -199,7 +200,11 @@ def _number(value: object) -> float | None:
     """Return a number that is a size, a count or a setting; one below 0 is none, but a sign for something else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return float(value) if 0 <= value <= 1e300 and math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if 0 <= number <= 1e300 else None
 
 
 def _cut(settings: dict[str, float]) -> dict[str, float]:
