@@ -43,9 +43,9 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "memguard.job_requeued": "a job that ran out of memory is run again, with more",
         "memguard.forecast_missed": "a job used more than was forecast for it; `peak_bytes`, `predicted_bytes`, `kind`",
         "memguard.forecast_widened": "jobs of a `kind` used more than forecast more often than `miss_rate` allows, and "
-        "more is reserved for them until that ends",
+        "more is reserved for them until that ends; see the runbook ForecastMissed",
         "memguard.overrun_foreseen": "jobs like one that is about to start used more than its budget; "
-        "`needed_bytes`, `limit_bytes`, what `would_fit`",
+        "`needed_bytes`, `limit_bytes`, `capacity_bytes`, what `would_fit`",
         "memguard.cleanup_finished": "a cleanup run ended; `failed` counts the handlers that did not",
         "memguard.model_survived": "registered models outlived their job; `alive` counts them",
         "memguard.light_mode_entered": "a fit does less than asked for; `left_out`, `needed_bytes`, `had_bytes`, `why`",

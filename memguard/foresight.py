@@ -20,12 +20,14 @@ from memguard.forecasting.smaller import tell_smaller, what_would_fit
 from memguard.forecasting.worlds import world_of_libraries
 from memguard.report import JobReport
 from memguard.sizing import Sizing
+from memguard.story import with_next
 from memguard.worker.compose import JobFrame
 
 __all__ = [
     "Foresight",
     "block_likeness",
     "is_above_budget",
+    "is_overruled",
     "is_well_known",
     "phases_by_forecast",
     "reserved_by_forecast",
@@ -81,6 +83,11 @@ def is_well_known(sizing: Sizing, *, has_prior: bool = False) -> bool:
     """
     least = _LEAST_BESIDE_PRIOR if has_prior else _LEAST_TO_OVERRULE
     return sizing.promised or (sizing.basis == "history" and sizing.observations >= least)
+
+
+def is_overruled(sizing: Sizing | None) -> bool:
+    """Whether a user's figure was a cap alone, since what jobs like it used is known. Pure."""
+    return sizing is not None and REQUEST in sizing.features and is_well_known(sizing)
 
 
 def is_above_budget(sizing: Sizing, limit_bytes: int) -> bool:
@@ -148,6 +155,7 @@ class Foresight:
             kind=sizing.kind,
             needed_bytes=sizing.high_bytes,
             limit_bytes=frame.limit_bytes,
+            capacity_bytes=frame.capacity.capacity_bytes,
             would_fit="; or ".join(map(tell_smaller, fitting)),
         )
 
@@ -158,6 +166,8 @@ class Foresight:
             return report
         sizing, learned = forecaster.learn(report)
         report = dataclasses.replace(report, sizing=sizing)
+        if self._settings.episodes is not None:
+            report = with_next(report)
         if learned is not None:
             self._tell(report, missed=bool(learned.missed), widened=learned.widened)
         return report

@@ -38,8 +38,10 @@ _WARNED_EVENTS: Final = frozenset(
         "memguard.batch_failed",
         "memguard.budget_neared",
         "memguard.budget_exceeded",
+        "memguard.forecast_widened",
         "memguard.guard_degraded",
         "memguard.model_survived",
+        "memguard.overrun_foreseen",
     }
 )
 

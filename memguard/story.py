@@ -24,6 +24,7 @@ __all__ = [
     "tell_death",
     "tell_fault",
     "tell_stray_signal",
+    "with_next",
     "with_story",
 ]
 
@@ -61,9 +62,17 @@ def suggested_budget(report: JobReport) -> int:
     Where the job ran inside the fence of another one, the capacity it saw is that budget, which can be raised.
     """
     missed = report.outcome.is_memory_death
-    used = max(report.peak_bytes, report.budget.limit_bytes if missed and not report.pressure else 0)
-    wanted = max(int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS)), SMALLEST_BUDGET_BYTES)
+    used = max(report.proven_peak_bytes, report.budget.limit_bytes if missed and not report.pressure else 0)
+    wanted = max(
+        int(used * (_AFTER_MISS if missed else _AFTER_SUCCESS)), SMALLEST_BUDGET_BYTES, _like_it(report)
+    )
     return wanted if _sees_a_fence(report) else min(wanted, report.capacity.capacity_bytes)
+
+
+def _like_it(report: JobReport) -> int:
+    """Return what jobs like it use, 0 where that is not known: a short job hides between two looks."""
+    sizing = report.sizing
+    return (sizing.next_bytes or 0) if sizing is not None and sizing.basis == "history" else 0
 
 
 def _sees_a_fence(report: JobReport) -> bool:
@@ -82,6 +91,19 @@ def with_story(report: JobReport, *, where: str = "") -> JobReport:
     """
     report = dataclasses.replace(report, recommendations=_recommend(report))
     return dataclasses.replace(report, death=_death(report, where))
+
+
+def with_next(report: JobReport) -> JobReport:
+    """Return the report with advice on what the next job like it is to have; as it is where nobody knows."""
+    sizing = report.sizing
+    if sizing is None or sizing.next_bytes is None or report.outcome not in (Outcome.COMPLETED, *RUNBOOKS):
+        return report
+    jobs = sizing.observations + 1
+    known = f"as {'this one says' if jobs == 1 else f'{jobs} jobs say'}, if no budget is named"
+    told = f"the next one like it will have {format_bytes(sizing.next_bytes)} reserved, {known}"
+    advice = (*_recommend(report), told)
+    death = None if report.death is None else dataclasses.replace(report.death, what_next=advice)
+    return dataclasses.replace(report, recommendations=advice, death=death)
 
 
 def _setting(report: JobReport) -> str:
@@ -114,7 +136,7 @@ def _recommend(report: JobReport) -> tuple[str, ...]:
         return (_ADVICE[report.outcome](report),)
     if report.outcome is not Outcome.COMPLETED or report.budget.limit_bytes == 0:
         return ()
-    needs, wanted = f"needs {format_bytes(report.peak_bytes)}", suggested_budget(report)
+    needs, wanted = f"needs {format_bytes(report.proven_peak_bytes)}", suggested_budget(report)
     if report.utilisation > _TIGHT and wanted > report.budget.limit_bytes:
         return (f"{needs}: run with {_setting(report)} for some headroom",)
     if report.utilisation < _LOOSE and report.peak_bytes > 0 and wanted < report.budget.limit_bytes:

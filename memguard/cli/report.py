@@ -12,6 +12,7 @@ import click
 from memguard.cli.exits import printable, show
 from memguard.errors import DataError
 from memguard.report import Attempt, JobReport, Outcome, report_from_json, report_to_json
+from memguard.sizing import Influencer, Sizing
 from memguard.story import tell_death, tell_fault
 from memguard.units import format_bytes, format_duration, format_share
 
@@ -91,7 +92,10 @@ def _ending(report: JobReport) -> str:
 
 def _rows(facts: list[tuple[str, str]]) -> Iterator[str]:
     width = max(len(name) for name, _ in facts)
-    yield from (f"  {name:<{width}}  {value}" for name, value in facts)
+    previous = ""
+    for name, value in facts:
+        yield f"  {name if name != previous else '':<{width}}  {value}"
+        previous = name
 
 
 def _facts(report: JobReport) -> list[tuple[str, str]]:
@@ -118,11 +122,36 @@ def _facts(report: JobReport) -> list[tuple[str, str]]:
                 + (f", plan: {report.estimate.plan}" if report.estimate.plan else ""),
             )
         )
+    facts += _sizing_facts(report.sizing)
     if report.baseline_bytes:
         facts.append(
             ("baseline", f"{format_bytes(report.baseline_bytes)} shared with the template, not counted")
         )
     return [*facts, *_later_facts(report)]
+
+
+def _sizing_facts(sizing: Sizing | None) -> list[tuple[str, str]]:
+    """Return what past jobs said of it before it ran, and what the next one like it is to have."""
+    if sizing is None:
+        return []
+    facts = []
+    if sizing.predicted_bytes is not None:
+        low, high = format_bytes(sizing.low_bytes), format_bytes(sizing.high_bytes)
+        rate = (
+            f"exceeded by at most {format_share(sizing.miss_rate)}" if sizing.promised else "nothing promised"
+        )
+        expected = f"{format_bytes(sizing.expected_bytes)} expected, {low} to {high}"
+        facts.append(("forecast", f"{format_bytes(sizing.predicted_bytes)} ({expected}; {rate})"))
+        facts += [("because", each) for each in sizing.reasons]
+        facts += [("moved by", _influence(each)) for each in sizing.episodes]
+    if sizing.next_bytes is not None:
+        facts.append(("next like it", f"{format_bytes(sizing.next_bytes)}, by forecast"))
+    return facts
+
+
+def _influence(each: Influencer) -> str:
+    sign = "-" if each.moved_bytes < 0 else "+"
+    return f"{sign}{format_bytes(abs(each.moved_bytes))}  {each.id} (peak {format_bytes(each.peak_bytes)})"
 
 
 def _later_facts(report: JobReport) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +27,15 @@ from memguard.cli.exits import (
     say_nowait,
     status_of_command,
 )
+from memguard.cli.forecast_words import tell_forecast, tell_over_generous
 from memguard.cli.job_log import LoggedRecorder, note, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.config import LedgerChoice, LogLevel, Settings
 from memguard.errors import WorkerStartError
+from memguard.events import JsonScalar
 from memguard.files import check_output, give_up_on
-from memguard.foresight import Foresight
+from memguard.foresight import Foresight, is_overruled
 from memguard.host import private_bytes_now, sweep_stale_fences
 from memguard.jobs import new_job_id, plan_from
 from memguard.report import CallerMemory, JobReport, Outcome, report_to_json
@@ -120,7 +123,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     is_named = is_budget_named(naming, settings)
-    foresight = Foresight(settings, note)
+    foresight = Foresight(settings, _teller(frame.name, settings, wishes))
     frame = foresight.framed(frame, lambda: command_likeness(command, settings), is_requested=is_named)
     for tries_left in tries(settings.retries):
         try:
@@ -137,6 +140,21 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     _publish(report, wishes)
     assert report.exit_status is not None
     return report.exit_status
+
+
+def _teller(name: str, settings: Settings, wishes: _Wishes) -> Callable[..., None]:
+    """Return what is told of a command's forecasts: to the log, and in words what people can do something about."""
+
+    def tell(event: str, job_id: str, **fields: JsonScalar) -> None:
+        note(event, job_id, **fields)
+        words = tell_forecast(event, name, fields)
+        # Nobody asked for the usual place by name, and not all machines let it be used.
+        if event == "memguard.guard_degraded" and settings.origins["episodes"] != "default":
+            words = str(fields["fault"])
+        if words and not wishes.quiet:
+            say(words, LogLevel.WARNING)
+
+    return tell
 
 
 def _tell_next_try(report: JobReport, limit_bytes: int, wishes: _Wishes) -> None:
@@ -227,3 +245,5 @@ def _tell(report: JobReport) -> None:
         say_death(report)
     elif stray := tell_stray_signal(report):
         say(stray, LogLevel.WARNING)
+    if is_overruled(report.sizing) and (costly := tell_over_generous(report)):
+        say(costly)
