@@ -16,7 +16,7 @@ try:
 except ImportError:  # not for this processor, or left out
     simsimd = None  # type: ignore[assignment]
 
-__all__ = ["along", "counted_in", "differing"]
+__all__ = ["Along", "counted_in", "differing"]
 
 # Codes whose way is added up at once.
 _AT_ONCE: Final = 512
@@ -24,26 +24,30 @@ _AT_ONCE: Final = 512
 _BITS: Final = np.unpackbits(np.arange(256, dtype=np.uint8).reshape(-1, 1), axis=1).astype(np.float32)
 
 
-def along(query: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how far codes go along a query: the sum of its values where their bits are set, shape (n,).
+class Along:
+    """How far codes go along a query: the sum of its values where their bits are set.
 
     It ranks by the angle between the query itself and the signs of a vector, where `differing` has the signs of both.
     The sums of all bytes that there can be are made first, so each code costs one look into them for each byte.
 
     Args:
         query: shape (dimension,).
-        codes: shape (n, code_bytes).
+        code_bytes: of each code.
     """
-    size = codes.shape[1]
-    wide = np.zeros(8 * size, np.float32)
-    wide[: len(query)] = query
-    sums = np.einsum("vb,cb->cv", _BITS, wide.reshape(size, 8)).ravel()
-    begins = 256 * np.arange(size)
-    found = np.empty(len(codes), np.float32)
-    for start in range(0, len(codes), _AT_ONCE):
-        some = codes[start : start + _AT_ONCE]
-        found[start : start + len(some)] = sums[some + begins].sum(axis=1)
-    return found
+
+    def __init__(self, query: NDArray[np.float32], code_bytes: int) -> None:
+        wide = np.zeros(8 * code_bytes, np.float32)
+        wide[: len(query)] = query
+        self._sums = np.einsum("vb,cb->cv", _BITS, wide.reshape(code_bytes, 8)).ravel()
+        self._begins = 256 * np.arange(code_bytes)
+
+    def of(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return it of codes, shape (n, code_bytes); shape (n,)."""
+        found = np.empty(len(codes), np.float32)
+        for start in range(0, len(codes), _AT_ONCE):
+            some = codes[start : start + _AT_ONCE]
+            found[start : start + len(some)] = self._sums[some + self._begins].sum(axis=1)
+        return found
 
 
 def counted_in(code: NDArray[np.uint8]) -> type[Any]:

@@ -8,6 +8,7 @@ store: a fixed number finds less and less of the true ten as vectors come to lie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
@@ -15,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memguard.episodes.bits import along, counted_in, differing
+from memguard.episodes.bits import Along, counted_in, differing
 from memguard.episodes.vectors import VectorFiles, codes_of
 from memguard.host.cpus import allowed_cpus
 
@@ -35,8 +36,11 @@ __all__ = [
 _FEWEST: Final = 300
 _SHARE: Final = 0.001
 _MORE_BITS: Final = 5
-# What the codes of those may take at the most.
-_CODES_BYTES: Final = 2 << 20
+_MOST_BITS: Final = 50_000
+# Of so many stretches of so many codes it is guessed how few bits may differ, with this much more than would do.
+_STRETCHES: Final = 16
+_STRETCH: Final = 1024
+_SURPLUS: Final = 1.25
 # These were of 384 dimensions. Fewer bits tell less, so that more are looked at again.
 _MEASURED_WITH: Final = 384
 # Where all values take no more than this, they are all compared: it takes no longer than 10 ms.
@@ -67,25 +71,27 @@ def candidates_for(vectors: int, dimension: int, wanted: int) -> int:
 
 
 class _Best:
-    """The places with the smallest distances so far, and what is kept of each; ties go to the earlier place."""
+    """The places with the smallest distances so far, and what is kept of each; ties go to the earlier place.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: how many are kept.
+        nothing: empty columns, as they are offered: places, distances, and what is kept beside them.
+        bound: no place at this distance or beyond is wanted.
+    """
+
+    def __init__(self, most: int, nothing: tuple[NDArray[Any], ...], bound: float = np.inf) -> None:
         self._most, self._held = most, 0
-        self._parts: list[tuple[NDArray[Any], ...]] = []
-        # No place at this distance or beyond is among the best.
-        self.bound: Any = np.inf
+        self._parts = [nothing]
+        self.bound: Any = bound
 
-    def offer(self, places: NDArray[np.int64], distances: NDArray[Any], *more: NDArray[Any]) -> None:
-        self._parts.append((places, distances, *more))
-        self._held += len(places)
+    def offer(self, *columns: NDArray[Any]) -> None:
+        self._parts.append(columns)
+        self._held += len(columns[0])
         if self._held > 2 * self._most:
             best = self.sorted()
             self._parts, self._held, self.bound = [best], len(best[0]), best[1][-1]
 
     def sorted(self) -> tuple[NDArray[Any], ...]:
-        """Return places, distances and what is kept beside them; nothing where nothing was offered."""
-        if not self._parts:
-            return ()
         columns = [np.concatenate(each) for each in zip(*self._parts, strict=True)]
         order = np.argsort(columns[1], kind="stable")[: self._most]
         return tuple(each[order] for each in columns)
@@ -125,37 +131,72 @@ def first_look(
     files: VectorFiles, query: NDArray[np.float32], last_place: int, candidates: int, mask: Mask
 ) -> NDArray[np.int64]:
     """Return the places that by their bits seem to be nearest to a query, rising; arguments as of `nearest`."""
-    most = max(candidates, min(_MORE_BITS * candidates, _CODES_BYTES // files.code_bytes))
-    found = _differing_least(files, query, last_place, most, mask).sorted()
-    if not found:
-        return np.empty(0, np.int64)
-    places, _, codes = found
-    best = _Best(candidates)
-    best.offer(places, -along(query, codes))
-    return np.sort(best.sorted()[0])
+    most = max(candidates, min(_MORE_BITS * candidates, _MOST_BITS))
+    look = _Look(files, query, last_place, most, mask)
+    bound = look.likely_bound()
+    found = look.least(bound)
+    if len(found[0]) < most and bound < np.inf:  # the sample misled
+        found = look.least(np.inf)
+    places, _, lengths = found
+    return np.sort(places[np.argsort(-lengths, kind="stable")[:candidates]])
 
 
-def _differing_least(
-    files: VectorFiles, query: NDArray[np.float32], last_place: int, most: int, mask: Mask
-) -> _Best:
-    code = codes_of(query.reshape(1, -1))
-    kind = counted_in(code)
+class _Look:
+    """A look at the bits of all: those that differ least from a query's, and how far they go along the query itself."""
 
-    def best_of(after: int, last: int) -> _Best:
-        best = _Best(most)
-        for first, block in files.code_blocks(last, after):
-            distances = differing(code, block)
-            at = _wanted(best, distances, mask.among(first, len(block)))
+    def __init__(
+        self, files: VectorFiles, query: NDArray[np.float32], last_place: int, most: int, mask: Mask
+    ) -> None:
+        self._files, self._last, self._most, self._mask = files, last_place, most, mask
+        self._code = codes_of(query.reshape(1, -1))
+        self._kind = counted_in(self._code)
+        self._along = Along(query, files.code_bytes)
+
+    def likely_bound(self) -> float:
+        """Return a number of differing bits below which by a sample enough of all are; infinity where it cannot tell.
+
+        What is beyond it need not be kept and sorted, which would cost more than to count.
+        """
+        size = min(self._last, _STRETCHES * _STRETCH)
+        starts = (
+            range(0, size, _STRETCH) if size == self._last else _spread(self._last - _STRETCH, _STRETCHES)
+        )
+        seen = np.concatenate([self._distances(start, min(self._last, start + _STRETCH)) for start in starts])
+        share = self._most * size / self._last
+        rank = round(_SURPLUS * share + 4 * math.sqrt(share)) + 4
+        return float(np.partition(seen, rank)[rank]) + 1 if rank < len(seen) else np.inf
+
+    def _distances(self, after: int, last: int) -> NDArray[Any]:
+        found = [np.empty(0)]
+        for first, block in self._files.code_blocks(last, after):
+            distances, allowed = differing(self._code, block), self._mask.among(first, len(block))
+            found.append(distances if allowed is None else distances[allowed])
+        return np.concatenate(found)
+
+    def least(self, bound: float) -> tuple[NDArray[Any], ...]:
+        """Return places, differing bits below a bound, and lengths along the query of those that differ least."""
+        half = self._last // 2
+        if self._last < _WORTH_SHARING or allowed_cpus() < 2:
+            return self._best_of(0, self._last, bound).sorted()
+        best, behind = _both(
+            lambda: self._best_of(0, half, bound), lambda: self._best_of(half, self._last, bound)
+        )
+        best.offer(*behind.sorted())
+        return best.sorted()
+
+    def _best_of(self, after: int, last: int, bound: float) -> _Best:
+        nothing = np.empty(0, np.int64), np.empty(0, self._kind), np.empty(0, np.float32)
+        best = _Best(self._most, nothing, bound)
+        for first, block in self._files.code_blocks(last, after):
+            distances = differing(self._code, block)
+            at = _wanted(best, distances, self._mask.among(first, len(block)))
             if len(at):
-                best.offer(at + first, distances[at].astype(kind), block[at])
+                best.offer(at + first, distances[at].astype(self._kind), self._along.of(block[at]))
         return best
 
-    if last_place < _WORTH_SHARING or allowed_cpus() < 2:
-        return best_of(0, last_place)
-    best, behind = _both(lambda: best_of(0, last_place // 2), lambda: best_of(last_place // 2, last_place))
-    if found := behind.sorted():
-        best.offer(*found)
-    return best
+
+def _spread(last: int, count: int) -> list[int]:
+    return [last * at // (count - 1) for at in range(count)]
 
 
 def _both(one: Callable[[], _Best], other: Callable[[], _Best]) -> tuple[_Best, _Best]:
@@ -172,15 +213,14 @@ def nearest_exactly(
     files: VectorFiles, query: NDArray[np.float32], last_place: int, *, top_k: int, mask: Mask
 ) -> Found:
     """Return the places of the nearest vectors and their cosines, best first; every vector is read."""
-    best = _Best(top_k)
+    best = _Best(top_k, (np.empty(0, np.int64), np.empty(0, np.float32)))
     for first, block in files.value_blocks(last_place):
         distances = -cosines(block, query)
         at = _wanted(best, distances, mask.among(first, len(block)))
         if len(at):
             best.offer(at + first, distances[at])
-    if not (found := best.sorted()):
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    return found[0], -found[1]
+    places, distances = best.sorted()
+    return places, -distances
 
 
 def compared(files: VectorFiles, query: NDArray[np.float32], places: NDArray[np.int64], top_k: int) -> Found:

@@ -96,11 +96,29 @@ def test_the_query_itself_tells_more_than_its_bits(tmp_path: Path, monkeypatch: 
     assert by_both > 1.1 * by_bits
 
 
+def test_a_sample_that_misleads_costs_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where those that are looked at first are the nearest of all, as many candidates are found, and the same."""
+    query = vectors(1, dimension=64)[0]
+    made = vectors(3000, seed=14, dimension=64)
+    made[:64] = query + 0.1 * made[:64]
+    made[-64:] = query + 0.1 * made[-64:]
+    files = VectorFiles(tmp_path, 1, 64, read_only=False)
+    files.write(range(1, 3001), made)
+    whole = nearest_module.first_look(files, query, 3000, 200, Everything()).tolist()
+    monkeypatch.setattr(nearest_module, "_STRETCHES", 2)
+    monkeypatch.setattr(nearest_module, "_STRETCH", 64)
+    look = nearest_module._Look(files, query, 3000, 1000, Everything())
+    assert len(look.least(look.likely_bound())[0]) < 1000
+    assert nearest_module.first_look(files, query, 3000, 200, Everything()).tolist() == whole
+    files.close()
+
+
 @pytest.mark.parametrize("dimension", [1, 63, 64, 65, 384])
 def test_how_far_signs_go_along_a_query(dimension: int) -> None:
     """It is the sum of the query's values where the bits are set, whatever the dimension is filled up to."""
     some, query = vectors(600, dimension=dimension), vectors(1, seed=1, dimension=dimension)[0]
-    told = bits_module.along(query, nearest_module.codes_of(some))
+    codes = nearest_module.codes_of(some)
+    told = bits_module.Along(query, codes.shape[1]).of(codes)
     assert told == pytest.approx((some > 0) @ query.astype(np.float64), abs=1e-4)
 
 
