@@ -113,7 +113,7 @@ def _told_sum(attempts: Sequence[Attempt], records: Sequence[Record], miss_rate:
             f"{missed} of the {len(promised)} with a promise ({share}; stated are {format_share(miss_rate)})"
         )
     else:
-        kept = "none of them had a promise: too few jobs of a kind"
+        kept = "none of them had a promise"
     yield f"{of_all}, {kept}"
     yield f"chance: of so many misses among the last {_window(records)} of a kind if the stated rate holds"
     if any(each.calibration.widened for each in records):

@@ -18,7 +18,13 @@ PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README
 # Pages that no death names: people come to them by themselves.
 NAMED_BY_NOBODY = {"JobWaiting", "LeakSuspected"}
 # Named by a line that says that a job is made to wait, or what is wrong with a store of episodes.
-NAMED_BY_A_LINE = {"EpisodesDamaged", "EpisodesIndexStalled", "EpisodesOverBudget", "JobThrottled"}
+NAMED_BY_A_LINE = {
+    "EpisodesDamaged",
+    "EpisodesIndexStalled",
+    "EpisodesOverBudget",
+    "ForecastMissed",
+    "JobThrottled",
+}
 HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 LAST_HEADINGS = ["### When not to act", "### Going back", "### Escalating"]
 LONGEST_PAGE_LINES = 130

@@ -21,6 +21,7 @@ from memguard.guard.single import sentinel_of
 from memguard.host import children_of, kill_processes, open_fence, probe
 from memguard.ledger.records import domain_of
 from memguard.ledger.snapshot import take_snapshot
+from tests.support.forecasts import keep_missed
 from tests.support.guarded import eventually
 
 FOLDER = Path(__file__).resolve().parents[2] / "runbooks"
@@ -80,6 +81,8 @@ def environment(folder: Path) -> dict[str, str]:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MEMGUARD_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {} if (folder / "memguard.toml").exists() else {RUNTIME_DIR: os.environ[RUNTIME_DIR]}
+    # What this user's jobs used is no part of a page.
+    own["XDG_STATE_HOME"] = str(folder / "state")
     return {**bare, **own, "PATH": programs, "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
 
 
@@ -284,6 +287,19 @@ def seed_stopped_writer(folder: Path) -> None:
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
+def seed_missed_forecasts(folder: Path) -> None:
+    """A kind whose last jobs used more than forecast, and one more of it, by which the rate is no longer kept."""
+    where = f'runtime_dir = "{os.environ[RUNTIME_DIR]}"'
+    (folder / "memguard.toml").write_text(f'episodes = "{folder}/store"\n{where}\n')
+    (folder / "train.py").write_text("held = bytearray(250 << 20)\n")
+    python = str(Path(sys.executable).parent / "python")
+    keep_missed(folder / "store", (python, str(folder / "train.py"), "--rows", "1000"))
+    words = ["--report", "report.json", "--name", "train", "--", "python", "train.py", "--rows", "1000"]
+    told = execute(["memguard", "run", *words], folder)
+    assert told.returncode == 0
+    assert "memguard runbook ForecastMissed" in told.stderr
+
+
 def end_jobs() -> None:
     """End what `start_job` has started, one after the other, as it can."""
     for process in _jobs:
@@ -300,6 +316,7 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "EpisodesDamaged": seed_turned_bits,
     "EpisodesIndexStalled": seed_stopped_writer,
     "EpisodesOverBudget": seed_full_namespace,
+    "ForecastMissed": seed_missed_forecasts,
     "JobKilledForBudget": seed_killed,
     "JobOutOfMemory": seed_out_of_memory,
     "JobThrottled": seed_throttled,

@@ -44,6 +44,18 @@ def keep(folder: Path, jobs: Iterable[Episode]) -> None:
         store.add_episodes(jobs)
 
 
+def keep_missed(folder: Path, command: Sequence[str]) -> None:
+    """Add twenty jobs that kept to their forecast to a store, and three that used more: one more, and that is no chance."""
+    kept = [past_job(command, n, 30, **sized(33)) for n in range(20)]
+    keep(folder, [*kept, *(past_job(command, 20 + n, 60 + 30 * n, **sized(33 + 30 * n)) for n in range(3))])
+
+
+def sized(predicted_mib: float | None, *, promised: bool = False) -> dict[str, Any]:
+    """Return the metadata of a job for which so much was forecast, for `past_job`."""
+    predicted = None if predicted_mib is None else round(predicted_mib * MIB)
+    return {"sizing": {"predicted_bytes": predicted, "promised": promised}}
+
+
 def memguard(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """Run a command of memguard here; returns its status, what it printed and what it said."""
     capsys.readouterr()

@@ -16,24 +16,19 @@ from memguard.cli.canvas import Canvas, text_width
 from memguard.cli.glyphs import glyph
 from memguard.episodes import Episode, EpisodeStore
 from memguard.units import MIB
-from tests.support.forecasts import keep, memguard, past_job
+from tests.support.forecasts import keep, memguard, past_job, sized
 
 SCHEMA = json.loads(resources.files("memguard").joinpath("schemas", "calibration-1.json").read_text())
 SORT, FIT = ("sort", "--rows", "5"), ("fit", "--steps", "2")
 VERMILION = (213, 94, 0)
 
 
-def sized(predicted_mib: float | None, *, promised: bool = True) -> dict[str, object]:
-    predicted = None if predicted_mib is None else round(predicted_mib * MIB)
-    return {"sizing": {"predicted_bytes": predicted, "promised": promised}}
-
-
 def fleet() -> Iterator[Episode]:
     """Yield 40 jobs that keep to their forecast but for one, and 12 of another kind of which every other does not."""
     for n in range(40):
-        yield past_job(SORT, n, 101 if n == 20 else 80, **sized(100 if n else None))
+        yield past_job(SORT, n, 101 if n == 20 else 80, **sized(100 if n else None, promised=True))
     for n in range(40, 52):
-        yield past_job(FIT, n, 150 if n % 2 else 50, **sized(100, promised=False))
+        yield past_job(FIT, n, 150 if n % 2 else 50, **sized(100))
 
 
 @pytest.fixture(scope="module")
