@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from memguard.budget import resolve_budget
+from memguard.cli.autofeat_dry_run import budget_of, tell_prospect
 from memguard.cli.exits import fill_streams, show
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
 from memguard.cli.stopping import stopped_by_signals
 from memguard.config import Settings
-from memguard.enclosure import bound_of_process
-from memguard.errors import CapacityExceeded, ConfigError, JobError
+from memguard.errors import JobError
 from memguard.events import Event
 from memguard.files import check_apart, check_output
-from memguard.jobs import machine_for
 from memguard.manager import MemoryManager
 from memguard.report import JobReport, Outcome
 from memguard.story import tell_death, with_story
@@ -108,7 +106,13 @@ class _Wishes:
     help="Where budget and disk have no room for all: do less and say what is left out, or refuse.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the row samples.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Parquet file to write.")
+@click.option("-o", "--output", metavar="FILE", help="Parquet file to write; needed but for --dry-run.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Fit nothing: survey the table, tell what the fit would need, why, whether that is free, and how else it "
+    "could be done.",
+)
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write the job report (memguard.report/1) to this file."
 )
@@ -138,7 +142,8 @@ def autofeat_command(
     engine: str,
     light: str,
     seed: int,
-    output: str,
+    output: str | None,
+    dry_run: bool,
     report: Path | None,
     as_json: bool,
     quiet: bool,
@@ -161,12 +166,14 @@ def autofeat_command(
         Task,
     )
 
+    if output is None and not dry_run:
+        raise click.UsageError("Missing option '-o' / '--output'.")
     fill_streams()
     settings = read_settings(quiet=quiet)
     request = TableRequest(
         data=data,
         target=target,
-        output=output,
+        output=output or "",
         settings=FitSettings(
             task=Task(task),
             steps=steps,
@@ -183,6 +190,10 @@ def autofeat_command(
         timeout_s=settings.timeout_s,
         force=force,
     )
+    if dry_run:
+        with stopped_by_signals():
+            tell_prospect(request, memory, settings, as_json=as_json, quiet=quiet)
+        return
     check_apart({"DATA": data, "--output": output, "--report": report})
     if report is not None:
         check_output(report, force=force)
@@ -197,7 +208,7 @@ def _run(request: TableRequest, wishes: _Wishes, settings: Settings) -> None:
     from memguard_integrations.autofeat.table_run import check_request, process_table  # noqa: PLC0415
 
     check_request(request)
-    budget_bytes = _budget(wishes.memory, settings)
+    budget_bytes = budget_of(wishes.memory, settings)
     with MemoryManager(budget_bytes, name="memguard autofeat", settings=settings) as manager:
         try:
             with (
@@ -233,23 +244,6 @@ def _teller_of_nearing(view: ProgressView) -> Callable[[Event], None]:
             )
 
     return tell
-
-
-def _budget(memory: str | None, settings: Settings) -> int:
-    machine = machine_for(settings)
-    try:
-        outer = bound_of_process()
-        budget = resolve_budget(
-            memory,
-            machine,
-            default=settings.memory,
-            outer=outer,
-            source="--memory",
-            default_source=f"memory ({settings.origins['memory']})",
-        )
-        return budget.limit_bytes
-    except CapacityExceeded as error:
-        raise ConfigError(str(error), setting="memory", origin="--memory") from error
 
 
 def _explained(error: JobError, report: JobReport, wishes: _Wishes) -> JobError:

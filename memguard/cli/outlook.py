@@ -28,7 +28,7 @@ from memguard.ledger.records import Lease
 from memguard.ledger.standing import JobState, free_for, stand
 from memguard.worker.compose import JobFrame
 
-__all__ = ["Outlook", "Place", "Verdict", "outlook_of"]
+__all__ = ["Outlook", "Place", "Verdict", "outlook_of", "place_of"]
 
 
 class Verdict(enum.StrEnum):
@@ -126,7 +126,7 @@ def outlook_of(command: Sequence[str], naming: Naming, settings: Settings) -> Ou
         is_named,
         wish.reserved_bytes,
         known,
-        _place(wish, settings),
+        place_of(wish, settings),
         smaller,
         _errno_of(command[0]),
         _unknown_why(settings),
@@ -149,7 +149,13 @@ def _errno_of(program: str) -> int:
     return 0 if program and shutil.which(program) else errno.ENOENT
 
 
-def _place(wish: Wish, settings: Settings) -> Place:
+def place_of(wish: Wish, settings: Settings) -> Place:
+    """Return whether a wish would be granted at once, and why not; nothing is asked for.
+
+    Args:
+        wish: what a job would ask of the machine.
+        settings: as read.
+    """
     if settings.ledger is LedgerChoice.OFF:
         why = "the setting ledger is off: nothing would be reserved, and nobody waited for"
         return Place(True, None, None, why)

@@ -45,7 +45,7 @@ class Forecaster:
         self.estimator = OnlineEstimator(miss_rate)
         self._past = None if folder is None else Past(folder)
         self._phases = PhaseBook()
-        self._experience = Experience()
+        self.experience = Experience()
         self._rows = RowBook()
         self._lock = threading.Lock()
         self.trouble = ""
@@ -89,7 +89,7 @@ class Forecaster:
         explain: bool = True,
     ) -> Prediction:
         def joined(learned: Prediction) -> Prediction:
-            return learned if prior is None else self._experience.joined(likeness, prior, learned)
+            return learned if prior is None else self.experience.joined(likeness, prior, learned)
 
         return self.estimator.predict(
             likeness.kind,
@@ -115,7 +115,7 @@ class Forecaster:
                 self.trouble = f"past jobs could not be read: {error}"
                 return ()
             for id_ in look.withdrawn:
-                self._experience.withdraw(kind, id_)
+                self.experience.withdraw(kind, id_)
                 for world in self.estimator.worlds(kind):
                     self.estimator.withdraw(kind, id_, world=world)
             for job in look.jobs:
@@ -177,7 +177,7 @@ class Forecaster:
         )
         if learned.lesson is Lesson.LEARNED:
             self._phases.learn(job)
-            self._experience.learn(job)
+            self.experience.learn(job)
             self._rows.learn(job)
         return learned
 

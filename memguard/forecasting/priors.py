@@ -45,6 +45,7 @@ class _Known:
     used_bytes: float
     prior_bytes: float
     is_peak: bool
+    runtime_s: float
 
 
 class Experience:
@@ -64,7 +65,8 @@ class Experience:
             return
         key, prior = (job.kind, job.world), job.features.get(PRIOR, 0.0)
         others = [each for each in self._known.get(key, ()) if each.id != job.id]
-        seen = _Known(job.id, _telling(job.features), used, prior, job.peak_bytes is not None)
+        is_peak = job.peak_bytes is not None
+        seen = _Known(job.id, _telling(job.features), used, prior, is_peak, job.runtime_s)
         self._known[key] = (*others, seen)[-_REMEMBERED:]
         self._known.move_to_end(key)
         if len(self._known) > _MOST_KINDS:
@@ -75,6 +77,43 @@ class Experience:
         for key, known in self._known.items():
             if key[0] == kind:
                 self._known[key] = tuple(each for each in known if each.id != id_)
+
+    def bound(self, likeness: Likeness, prior: Estimate, limit: str) -> float | None:
+        """Return what jobs exactly like one show to be enough for it, in bytes; ``None`` where there were none.
+
+        Args:
+            likeness: of the job.
+            prior: what first principles say of it.
+            limit: the feature with its bound: who had less of that than this one may have held less than it will.
+        """
+        bound = likeness.features.get(limit, 0.0)
+        twins = [each for each in self._twins(likeness, limit) if each.features.get(limit, 0.0) >= bound]
+        if not twins:
+            return None
+        most = max(1.0, *(each.used_bytes / each.prior_bytes for each in twins)) * prior.high_bytes
+        if not all(each.is_peak for each in twins):
+            return most
+        return _between([each.used_bytes for each in twins], most)
+
+    def durations(self, likeness: Likeness, prior: Estimate, limit: str) -> tuple[float, ...]:
+        """Return how long jobs exactly like one took that did it in the same way, by what was expected; seconds.
+
+        Args:
+            likeness: of the job.
+            prior: what first principles say of it.
+            limit: the feature with its bound, which decides in which way it is done.
+        """
+        same = [
+            each
+            for each in self._twins(likeness, limit)
+            if each.is_peak and abs(each.prior_bytes / max(1, prior.expected_bytes) - 1) < _LARGER - 1
+        ]
+        return tuple(each.runtime_s for each in same)
+
+    def _twins(self, likeness: Likeness, but: str) -> list[_Known]:
+        known = self._known.get((likeness.kind, likeness.world), ())
+        wanted = _without(_telling(likeness.features), but)
+        return [each for each in known if each.prior_bytes and _without(each.features, but) == wanted]
 
     def joined(self, likeness: Likeness, prior: Estimate, learned: Prediction) -> Prediction:
         """Return a forecast by both: first principles, and what was learned.
@@ -104,6 +143,10 @@ class Experience:
 
 def _telling(features: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in features.items() if name not in _WITHOUT_EFFECT}
+
+
+def _without(features: Mapping[str, float], name: str) -> dict[str, float]:
+    return {each: value for each, value in features.items() if each != name}
 
 
 def _by_twins(learned: Prediction, twins: Sequence[_Known], most: float, factor: float) -> Prediction:

@@ -364,3 +364,49 @@ class TestEndings:
         assert "--timeout 1s" in outcome.stderr
         assert "what is saved: nothing: the output" in outcome.stderr
         assert os.listdir(tmp_path) == []
+
+
+def test_a_dry_run_tells_what_a_fit_would_need_and_writes_nothing(
+    table: Path, tmp_path: Path, project_root: Path
+) -> None:
+    """No output is named; after a real run the document has its forecast, the past job and its time."""
+    store = str(tmp_path / "past")
+    first = run(table, "--target", "target", *QUICK, "--dry-run", cwd=tmp_path, MEMGUARD_EPISODES=store)
+    assert first.returncode == 0, first.stderr
+    assert "first principles say" in first.stdout
+    assert "* in memory" in first.stdout
+    assert "it would start at once" in first.stdout
+    done = run(
+        table, "--target", "target", *QUICK, "-o", "out.parquet", cwd=tmp_path, MEMGUARD_EPISODES=store
+    )
+    assert done.returncode == 0, done.stderr
+    assert "there were none like it; the next one like it gets" in done.stdout
+    (tmp_path / "out.parquet").unlink()
+    again = run(
+        table, "--target", "target", *QUICK, "--dry-run", "--json", cwd=tmp_path, MEMGUARD_EPISODES=store
+    )
+    document = json.loads(again.stdout)
+    schema = json.loads((project_root / "memguard/schemas/autofeat-prospect-1.json").read_text())
+    jsonschema.validate(document, schema)
+    forecast, chosen = document["forecast"], document["ways"][0]
+    assert len(forecast["episodes"]) == 1
+    assert forecast["predicted_bytes"] < chosen["high_bytes"]
+    assert chosen["duration_s"] > 0
+    assert document["now"]["is_free"]
+    assert {each.name for each in tmp_path.iterdir()} <= {"past"}
+
+
+def test_a_dry_run_of_what_would_be_refused_says_what_would_fit(table: Path, tmp_path: Path) -> None:
+    """It ends as the run would, with the ways and the remedies."""
+    refused = run(
+        table, "--target", "target", "--memory", "66MiB", "--light", "never", "--dry-run", "-q", cwd=tmp_path
+    )
+    assert refused.returncode == 125
+    assert "no room for it" in refused.stdout
+    assert "too small" in refused.stdout
+    assert "what would fit: --memory" in refused.stderr
+
+
+def test_an_output_is_needed_but_for_a_dry_run(table: Path, tmp_path: Path) -> None:
+    """Without one nothing begins."""
+    assert "--output" in run(table, "--target", "target", *QUICK, cwd=tmp_path).stderr

@@ -39,8 +39,10 @@ __all__ = [
     "as_argument",
     "as_flag",
     "check_fit_rows",
+    "estimator_for",
     "light_mode",
     "plan_said",
+    "request_for",
     "summary_of",
     "tell_light",
 ]
@@ -48,6 +50,7 @@ __all__ = [
 
 _SCRATCH_SHARE: Final = 0.85
 _Estimator = Callable[[AutoFeatRequest, AutoFeatCounts], Estimate]
+_Judge = Callable[[int, Estimate], Estimate]
 _Test = Callable[[AutoFeatRequest, AutoFeatCounts], bool]
 
 
@@ -68,6 +71,7 @@ class Admission:
         relief: what is left out of what was asked for; ``None`` for nothing.
         left_out: the same in words.
         whole: the estimate of what was asked for; ``None`` where that is done.
+        borne_out: what past jobs make of the estimate, where it is let in or widened by that.
     """
 
     fit_rows: int
@@ -75,6 +79,7 @@ class Admission:
     relief: Relief | None = None
     left_out: tuple[str, ...] = ()
     whole: Estimate | None = None
+    borne_out: Estimate | None = None
 
 
 def check_fit_rows(fit_rows: int | None) -> None:
@@ -100,6 +105,7 @@ def admit(
     shrink: bool = False,
     setting: Callable[[Fit], str],
     capacity_bytes: int,
+    judged: _Judge = lambda _, estimate: estimate,
 ) -> Admission:
     """Let a fit in, on fewer rows or lighter where that is allowed, or refuse it.
 
@@ -111,6 +117,8 @@ def admit(
         shrink: take as many rows as fit.
         setting: writes a change that would fit; `as_flag` or `as_argument`.
         capacity_bytes: the machine's; a budget beyond it is not proposed.
+        judged: makes of an estimate for so many rows one that past jobs bear out; see
+            `memguard_integrations.autofeat.forecasts.judged_by_past`.
 
     Raises:
         FitRefused: if it does not fit, or not even `MIN_ROWS` rows do.
@@ -118,16 +126,20 @@ def admit(
     """
     check_fit_rows(fit_rows)
     rows = min(survey.usable_rows, fit_rows or survey.usable_rows)
-    request = _request(survey, settings, rows)
-    estimator = _estimator(settings, budget_bytes)
+    request = request_for(survey, settings, rows)
+    estimator = estimator_for(settings, budget_bytes)
     estimate = estimator(request, survey.counts)
+    by_past = judged(rows, estimate)
+    borne_out = None if by_past == estimate else by_past
+    if by_past.high_bytes > estimate.high_bytes:
+        estimator = _widened(estimator, by_past.high_bytes / max(1, estimate.high_bytes))
 
     def can_be_had(request: AutoFeatRequest, counts: AutoFeatCounts) -> bool:
         predicted = estimator(request, counts)
         return predicted.fits(budget_bytes) and not _overflows(predicted, survey)
 
-    if can_be_had(request, survey.counts):
-        return Admission(rows, estimate)
+    if by_past.fits(budget_bytes) and not _overflows(estimate, survey):
+        return Admission(rows, estimate, borne_out=borne_out)
     if shrink and (fitting := _rows_to_be_had(request, survey.counts, can_be_had)):
         return Admission(fitting, estimator(replace(request, rows=fitting), survey.counts))
     if settings.engine is Engine.MEMGUARD and settings.light is Light.AUTO:
@@ -135,12 +147,12 @@ def admit(
         if found is not None:
             smaller = replace(estimator(*found.applied(request, survey.counts)), plan=LIGHT)
             left_out = found.left_out(request, settings.transformations)
-            return Admission(rows, smaller, found, left_out, estimate)
-    if estimate.fits(budget_bytes):
+            return Admission(rows, smaller, found, left_out, by_past)
+    if by_past.fits(budget_bytes):
         raise _no_scratch(estimate, survey)
     changes = what_fits(request, survey.counts, budget_bytes, estimator)
     possible = [fit for fit in changes if fit.what != "memory" or fit.value <= capacity_bytes]
-    raise _refusal(request, survey, budget_bytes, estimate, _would_fit(possible, setting))
+    raise _refusal(request, survey, budget_bytes, by_past, _would_fit(possible, setting))
 
 
 def _rows_to_be_had(request: AutoFeatRequest, counts: AutoFeatCounts, can_be_had: _Test) -> int:
@@ -172,13 +184,25 @@ def _no_scratch(estimate: Estimate, survey: Survey) -> FitRefused:
     )
 
 
-def _estimator(settings: FitSettings, budget_bytes: int) -> _Estimator:
+def estimator_for(settings: FitSettings, budget_bytes: int) -> _Estimator:
+    """Return what estimates fits with an engine, in a budget."""
     if settings.engine is Engine.STOCK:
         return estimate_autofeat
     return functools.partial(estimate_engine, budget_bytes=budget_bytes)
 
 
-def _request(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatRequest:
+def _widened(estimator: _Estimator, factor: float) -> _Estimator:
+    """Return an estimator whose high figure is larger, as past jobs of the fit that was asked for say it must be."""
+
+    def widened(request: AutoFeatRequest, counts: AutoFeatCounts) -> Estimate:
+        estimate = estimator(request, counts)
+        return replace(estimate, high_bytes=int(estimate.high_bytes * factor))
+
+    return widened
+
+
+def request_for(survey: Survey, settings: FitSettings, rows: int) -> AutoFeatRequest:
+    """Return a fit of so many rows as estimates take it."""
     return AutoFeatRequest(
         rows=rows,
         columns=len(survey.plan.columns),

@@ -6,23 +6,26 @@ made it so. A look only: nothing is reserved by it, and the job is forecast agai
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from memguard.config import Settings
+from memguard.estimate import Estimate
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting import forecaster_for
-from memguard.forecasting.priors import prior_of
-from memguard.report import EstimateSummary
 from memguard.sizing import Sizing
 from memguard.units import format_bytes
+from memguard_integrations.autofeat.likeness import BOUND, likeness_of_fit
+from memguard_integrations.autofeat.records import FitSettings, Survey
 
-__all__ = ["episodes_said", "look", "sizing_said"]
+__all__ = ["durations_of", "episodes_said", "judged_by_past", "look", "sizing_said"]
 
 # Of the past jobs that moved a forecast so many are named in a line; all of them are in the report.
 _SHOWN: Final = 3
 
 
-def look(settings: Settings, likeness: Likeness, estimate: EstimateSummary) -> Sizing | None:
+def look(settings: Settings, likeness: Likeness, estimate: Estimate) -> Sizing | None:
     """Return what past jobs say of one; ``None`` where forecasts are switched off.
 
     Args:
@@ -33,7 +36,60 @@ def look(settings: Settings, likeness: Likeness, estimate: EstimateSummary) -> S
     forecaster = forecaster_for(settings)
     if forecaster is None:
         return None
-    return forecaster.size("", likeness, prior=prior_of(estimate), tentative=True)
+    return forecaster.size("", likeness, prior=_as_prior(estimate), tentative=True)
+
+
+def _as_prior(estimate: Estimate) -> Estimate:
+    """Return an estimate as it comes back from a job's report, which has no low figure."""
+    return replace(estimate, low_bytes=estimate.expected_bytes)
+
+
+def judged_by_past(
+    settings: Settings, survey: Survey, fit: FitSettings, budget_bytes: int
+) -> Callable[[int, Estimate], Estimate]:
+    """Return what makes of the estimate of a fit one that past jobs bear out.
+
+    Its high figure is what is promised, or what jobs exactly like it show to be enough; where neither is to be had the
+    estimate stays as it is.
+
+    Args:
+        settings: whether there are forecasts, and from which store.
+        survey: of the table.
+        fit: the settings of the fit.
+        budget_bytes: its bound.
+    """
+
+    def judged(rows: int, estimate: Estimate) -> Estimate:
+        alike = likeness_of_fit(survey, fit, rows, budget_bytes)
+        sizing, forecaster = look(settings, alike, estimate), forecaster_for(settings)
+        if sizing is None or forecaster is None or sizing.basis != "history":
+            return estimate
+        if sizing.promised and sizing.predicted_bytes is not None:
+            return _bounded(estimate, sizing.predicted_bytes, sizing.reasons[0])
+        enough = forecaster.experience.bound(alike, estimate, BOUND)
+        said = f"past jobs exactly like it show {format_bytes(int(enough or 0))} to be enough"
+        return estimate if enough is None else _bounded(estimate, int(enough), said)
+
+    return judged
+
+
+def _bounded(estimate: Estimate, high_bytes: int, why: str) -> Estimate:
+    return replace(
+        estimate,
+        low_bytes=min(estimate.low_bytes, high_bytes),
+        expected_bytes=min(estimate.expected_bytes, high_bytes),
+        high_bytes=high_bytes,
+        reasons=(why, *estimate.reasons),
+    )
+
+
+def durations_of(settings: Settings, likeness: Likeness, estimate: Estimate) -> tuple[float, ...]:
+    """Return how long past jobs took that were exactly like one and done in the same way, in seconds."""
+    forecaster = forecaster_for(settings)
+    if forecaster is None:
+        return ()
+    forecaster.refresh(likeness.kind)
+    return forecaster.experience.durations(likeness, estimate, BOUND)
 
 
 def sizing_said(sizing: Sizing | None) -> str:

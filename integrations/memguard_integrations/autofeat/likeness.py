@@ -7,14 +7,17 @@ value of any data; no numpy or pandas is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from memguard.estimate import Relief
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting import sizes_of, world_of_libraries
 from memguard_integrations.autofeat.records import ColumnKind, FitSettings, FittedModel, Survey
 
-__all__ = ["likeness_of_fit", "likeness_of_survey", "likeness_of_use"]
+__all__ = ["BOUND", "likeness_of_fit", "likeness_of_survey", "likeness_of_use"]
+
+# The name of the feature with a job's bound.
+BOUND: Final = "budget_bytes"
 
 
 def likeness_of_survey(data: Sequence[Any], settings: FitSettings, budget_bytes: int) -> Likeness:
@@ -96,5 +99,5 @@ def _asked(settings: FitSettings, budget_bytes: int) -> dict[str, float]:
         "transformations": len(settings.transformations),
         "selection_runs": settings.selection_runs,
         "jobs": settings.jobs,
-        "budget_bytes": budget_bytes,
+        BOUND: budget_bytes,
     }

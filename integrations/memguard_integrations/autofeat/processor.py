@@ -22,6 +22,7 @@ from memguard_integrations.autofeat.admission import admit, as_argument, light_m
 from memguard_integrations.autofeat.arguments import check_duration, check_size, whole_number
 from memguard_integrations.autofeat.engine.planning.told import LightMode
 from memguard_integrations.autofeat.estimator import Estimator
+from memguard_integrations.autofeat.forecasts import judged_by_past
 from memguard_integrations.autofeat.likeness import likeness_of_fit, likeness_of_survey, likeness_of_use
 from memguard_integrations.autofeat.own_workers import OwnWorkers
 from memguard_integrations.autofeat.records import (
@@ -171,6 +172,7 @@ class AutoFeatProcessor(Estimator):
             budget_bytes,
             setting=as_argument,
             capacity_bytes=self._manager().status().capacity_bytes,
+            judged=judged_by_past(self._manager().settings, survey, settings, budget_bytes),
         )
         self.estimate = admission.estimate
         tell_light(self._manager(), light_mode(admission, budget_bytes, survey))

@@ -20,6 +20,7 @@ from memguard.units import format_bytes, format_duration
 from memguard.worker.recorder import JobProgress
 from memguard_integrations.autofeat.admission import (
     Admission,
+    FitRefused,
     admit,
     as_flag,
     check_fit_rows,
@@ -29,14 +30,15 @@ from memguard_integrations.autofeat.admission import (
     tell_light,
 )
 from memguard_integrations.autofeat.engine.planning.told import LightMode
-from memguard_integrations.autofeat.forecasts import look, sizing_said
+from memguard_integrations.autofeat.forecasts import judged_by_past, look, sizing_said
 from memguard_integrations.autofeat.jobs import fit_table, preload_for, survey_table
 from memguard_integrations.autofeat.likeness import likeness_of_fit, likeness_of_survey
 from memguard_integrations.autofeat.output import OutputFile, check_table_output, output_error, room_warning
 from memguard_integrations.autofeat.paths import check_input
+from memguard_integrations.autofeat.prospects import Prospect, alternatives
 from memguard_integrations.autofeat.records import FitSettings, Survey, TableResult
 
-__all__ = ["FIT_NAME", "TableRequest", "TableRun", "check_request", "process_table"]
+__all__ = ["FIT_NAME", "TableRequest", "TableRun", "check_request", "foresee_table", "process_table"]
 
 # What the fit's job is called, in messages and in its report.
 FIT_NAME: Final = "autofeat"
@@ -134,31 +136,15 @@ def process_table(
     """
     check_request(request)
     clock = _Clock(request.timeout_s)
-    surveyed = manager.run(
-        survey_table,
-        *(request.data, request.target, request.columns, request.settings),
-        name=f"{FIT_NAME}-survey",
-        timeout=clock.remaining_s(),
-        preload=preload_for(request.settings.engine),
-        on_progress=on_progress,
-        likeness=likeness_of_survey((request.data,), request.settings, manager.budget.limit_bytes),
-    )
-    survey: Survey = surveyed.value
+    survey, survey_report = _surveyed(manager, request, clock, on_progress)
     for warning in survey.warnings:
         announce(warning)
-    admission = admit(
-        survey,
-        request.settings,
-        surveyed.report.budget.limit_bytes,
-        fit_rows=request.fit_rows,
-        shrink=request.shrink,
-        setting=as_flag,
-        capacity_bytes=manager.status().capacity_bytes,
-    )
+    budget_bytes = survey_report.budget.limit_bytes
+    admission = _admitted(manager, request, survey, budget_bytes)
     announce(_rows_said(survey, request, admission))
-    budget = format_bytes(surveyed.report.budget.limit_bytes)
+    budget = format_bytes(budget_bytes)
     if admission.left_out:
-        told = light_mode(admission, surveyed.report.budget.limit_bytes, survey)
+        told = light_mode(admission, budget_bytes, survey)
         tell_light(manager, told)
         announce(f"{told}; with --light never the fit is refused instead")
     announce(
@@ -166,8 +152,8 @@ def process_table(
         f"{plan_said(admission.estimate)}"
     )
     settings = _settled(request, survey, admission)
-    alike = likeness_of_fit(survey, settings, admission.fit_rows, surveyed.report.budget.limit_bytes)
-    if said := sizing_said(look(manager.settings, alike, summary_of(admission.estimate))):
+    alike = likeness_of_fit(survey, settings, admission.fit_rows, budget_bytes)
+    if said := sizing_said(look(manager.settings, alike, admission.estimate)):
         announce(said)
     if warning := room_warning(request.output, _most_bytes(survey)):
         announce(warning)
@@ -179,7 +165,75 @@ def process_table(
     for warning in result.warnings:
         announce(warning)
     return TableRun(
-        request, survey, admission.estimate, result, report, surveyed.report, time.monotonic() - clock.start_s
+        request, survey, admission.estimate, result, report, survey_report, time.monotonic() - clock.start_s
+    )
+
+
+def foresee_table(
+    manager: MemoryManager,
+    request: TableRequest,
+    *,
+    on_progress: Callable[[JobProgress], None] | None = None,
+) -> Prospect:
+    """Return what would become of `process_table`, after a survey; nothing is fitted or written.
+
+    Args:
+        manager: its whole budget would be the job's.
+        request: what would be done; its output is not looked at.
+        on_progress: called while the survey runs.
+
+    Raises:
+        DataError: for anything in the data that cannot be worked on.
+        JobError: if the survey dies.
+    """
+    check_fit_rows(request.fit_rows)
+    check_input(request.data)
+    survey, report = _surveyed(manager, request, _Clock(request.timeout_s), on_progress)
+    budget_bytes, settings = report.budget.limit_bytes, manager.settings
+    admission = refusal = sizing = None
+    rows = min(survey.usable_rows, request.fit_rows or survey.usable_rows)
+    try:
+        admission = _admitted(manager, request, survey, budget_bytes)
+    except FitRefused as error:
+        refusal = error
+    if admission is not None:
+        rows = admission.fit_rows
+        alike = likeness_of_fit(survey, _settled(request, survey, admission), rows, budget_bytes)
+        sizing = look(settings, alike, admission.estimate)
+    ways = alternatives(
+        survey, request.settings, budget_bytes, rows=rows, chosen=admission, settings=settings
+    )
+    return Prospect(survey, budget_bytes, admission, refusal, sizing, ways)
+
+
+def _surveyed(
+    manager: MemoryManager,
+    request: TableRequest,
+    clock: _Clock,
+    on_progress: Callable[[JobProgress], None] | None,
+) -> tuple[Survey, JobReport]:
+    done = manager.run(
+        survey_table,
+        *(request.data, request.target, request.columns, request.settings),
+        name=f"{FIT_NAME}-survey",
+        timeout=clock.remaining_s(),
+        preload=preload_for(request.settings.engine),
+        on_progress=on_progress,
+        likeness=likeness_of_survey((request.data,), request.settings, manager.budget.limit_bytes),
+    )
+    return done.value, done.report
+
+
+def _admitted(manager: MemoryManager, request: TableRequest, survey: Survey, budget_bytes: int) -> Admission:
+    return admit(
+        survey,
+        request.settings,
+        budget_bytes,
+        fit_rows=request.fit_rows,
+        shrink=request.shrink,
+        setting=as_flag,
+        capacity_bytes=manager.status().capacity_bytes,
+        judged=judged_by_past(manager.settings, survey, request.settings, budget_bytes),
     )
 
 

@@ -20,11 +20,11 @@ from memguard.units import GIB, MIB
 from memguard_integrations.autofeat import table_run
 from memguard_integrations.autofeat.admission import (
     FitRefused,
-    _request,
     admit,
     as_argument,
     as_flag,
     check_fit_rows,
+    request_for,
     summary_of,
 )
 from memguard_integrations.autofeat.engine import LightMode
@@ -254,7 +254,7 @@ def test_what_is_let_in_is_had_by_the_worker(
         let_in = admit(survey, settings, budget, shrink=shrink, setting=as_flag, capacity_bytes=24 * GIB)
     except FitRefused:
         return
-    request, counts = _request(survey, settings, let_in.fit_rows), survey.counts
+    request, counts = request_for(survey, settings, let_in.fit_rows), survey.counts
     own_bytes = _Parts(request, counts).own_bytes
     if let_in.relief is not None:
         request, counts = let_in.relief.applied(request, counts)

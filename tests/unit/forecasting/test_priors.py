@@ -105,7 +105,7 @@ def test_a_withdrawn_job_counts_no_more() -> None:
     """The size is the estimate's again."""
     forecaster = Forecaster(None, 0.05)
     forecaster._learn(job(1, 200))
-    forecaster._experience.withdraw(KIND, "job-1")
+    forecaster.experience.withdraw(KIND, "job-1")
     forecaster.estimator.withdraw(KIND, "job-1")
     again = forecaster.size("", Likeness(KIND, {"rows": 1000.0}), prior=estimate(300), tentative=True)
     assert predicted(again) == 400
