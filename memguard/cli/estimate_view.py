@@ -137,7 +137,7 @@ def _told_idle(seen: Outlook) -> str:
     cost = f"{format_bytes(idle.idle_bytes)} would wait idle, room for {idle.room_for:,} more such jobs"
     if idle.is_reserved:
         return f"{used}: {cost}"
-    return f"{used}: {format_bytes(seen.reserved_bytes)} is reserved; all of it reserved, {cost}"
+    return f"{used}: {format_bytes(seen.reserved_bytes)} is reserved by forecast; else {cost}"
 
 
 def _told_influencer(each: Influencer, job: PastJob | None) -> str:

@@ -114,8 +114,10 @@ def _attempt(entry: Entry) -> Attempt | None:
     if entry.is_retry or job.predicted_bytes is None or used is None:
         return None
     if job.exceeded_bytes is not None:
-        # It passed its limit, by how much nobody knows; below the forecast it was no miss of the forecast's.
+        # It passed its limit, by how much nobody knows: where that was below the forecast, it tells nothing of it.
         used = math.nextafter(used, math.inf)
+        if used <= job.predicted_bytes:
+            return None
     return Attempt(
         job.id, job.kind, job.happened_at_s, job.predicted_bytes, used, job.runtime_s, entry.promised
     )

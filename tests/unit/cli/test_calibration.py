@@ -138,7 +138,7 @@ def test_without_a_forecast_that_is_said(
 
 
 def test_what_tells_nothing_does_not_count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Second tries, failures, deleted jobs; a death above the forecast is a miss, also where it was at the limit."""
+    """Second tries, failures, deleted jobs; a death at the forecast is a miss, one below it is not known to be."""
     died = {"outcome": "budget_kill", "reason": "budget_kill", "budget_bytes": 100 * MIB}
     keep(
         tmp_path,
@@ -147,6 +147,7 @@ def test_what_tells_nothing_does_not_count(capsys: pytest.CaptureFixture[str], t
             past_job(SORT, 2, 90, attempts=[{"outcome": "budget_kill"}], **sized(50)),
             past_job(SORT, 3, 70, outcome="raised", **sized(50)),
             past_job(SORT, 4, 90, **sized(10)),
+            past_job(SORT, 5, 100, **died, **sized(200)),
         ],
     )
     with EpisodeStore(tmp_path) as store:
@@ -155,7 +156,7 @@ def test_what_tells_nothing_does_not_count(capsys: pytest.CaptureFixture[str], t
         memguard(capsys, "estimate", "--calibration", "--json", "--episodes", str(tmp_path))[1]
     )
     (sort,) = found["kinds"]
-    assert (sort["jobs"], sort["attempts"], sort["misses"]) == (2, 1, 1)
+    assert (sort["jobs"], sort["attempts"], sort["misses"]) == (3, 1, 1)
 
 
 def test_a_canvas_clips_what_lies_outside() -> None:
