@@ -20,7 +20,7 @@ from memguard.episodes.syncing import sync_folder
 __all__ = ["VectorFiles", "codes_of"]
 
 # What is read at once of the values and of the bits, each into one buffer that is used again. The bits are read by two
-# threads, which hinder each other where both want Python's lock: a third less took 10 % longer, a third more half a MiB.
+# threads, which hinder each other where both want Python's lock: a third less took 10 % longer, a third more 0.5 MiB.
 _VALUES_AT_ONCE: Final = 1 << 20
 _CODES_AT_ONCE: Final = 384 << 10
 
