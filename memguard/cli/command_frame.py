@@ -12,6 +12,9 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
 
 from memguard.budget import bound_told_as, resolve_budget
 from memguard.cli.exits import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, printable, say
@@ -22,7 +25,17 @@ from memguard.redact import redact_arguments, redact_environment
 from memguard.worker.compose import JobFrame
 from memguard.worker.spec import BUDGET_VARIABLE
 
-__all__ = ["Naming", "command_frame", "command_likeness", "is_budget_named", "tell_not_started"]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = [
+    "Naming",
+    "command_frame",
+    "command_likeness",
+    "complete_word",
+    "is_budget_named",
+    "tell_not_started",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +123,10 @@ def tell_not_started(command: str, error: OSError) -> int:
         LogLevel.ERROR,
     )
     return EXIT_CANNOT_EXECUTE
+
+
+def complete_word(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Leave it to the shell to complete a word of the command as a file."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell that completes needs it
+
+    return [CompletionItem(word, type="file")]

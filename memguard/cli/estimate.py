@@ -5,31 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Final
 
 import click
 
-from memguard.cli.command_frame import Naming, tell_not_started
+from memguard.cli.command_frame import Naming, complete_word, tell_not_started
 from memguard.cli.exits import EXIT_KILLED, EXIT_NOT_STARTED, EXIT_OK, fill_streams, show
 from memguard.cli.setting_flags import read_settings, setting_flags
 from memguard.config import Settings
 
 __all__ = ["estimate_command"]
 
-_COMMAND: Final = "memguard.estimated"
 
-
-class _WithCommand(click.Command):
-    """Takes what stands behind ``--`` as a command of its own, with its own flags."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            place = args.index("--")
-            args, ctx.meta[_COMMAND] = args[:place], tuple(args[place + 1 :])
-        return super().parse_args(ctx, args)
-
-
-@click.command("estimate", cls=_WithCommand)
+@click.command("estimate", context_settings={"allow_interspersed_args": False})
 @click.option(
     "--memory",
     metavar="SIZE",
@@ -54,9 +41,8 @@ class _WithCommand(click.Command):
     help="Print one JSON document (memguard.estimate/1, with --calibration memguard.calibration/1).",
 )
 @setting_flags("ledger", "priority", "episodes", "redact")
-@click.pass_context
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_word)
 def estimate_command(
-    context: click.Context,
     *,
     memory: str | None,
     name: str | None,
@@ -65,6 +51,7 @@ def estimate_command(
     picture: Path | None,
     force: bool,
     as_json: bool,
+    command: tuple[str, ...],
 ) -> int:
     """Show what `memguard run` would reserve for COMMAND, without running it: memguard estimate [OPTIONS] -- COMMAND...
 
@@ -76,10 +63,9 @@ def estimate_command(
     is not found; 2 wrong usage, or more named than there is. With --calibration 0.
     """
     fill_streams()
-    command: tuple[str, ...] | None = context.meta.get(_COMMAND)
     _check_usage(command, kind, picture, calibration=calibration)
     settings = read_settings()
-    if command is not None:
+    if command:
         return _estimate(command, Naming(memory, name), settings, as_json=as_json)
     from memguard.cli.calibration import show_calibration  # noqa: PLC0415 - only who asks for it pays for it
 
@@ -87,9 +73,9 @@ def estimate_command(
 
 
 def _check_usage(
-    command: tuple[str, ...] | None, kind: str | None, picture: Path | None, *, calibration: bool
+    command: tuple[str, ...], kind: str | None, picture: Path | None, *, calibration: bool
 ) -> None:
-    if calibration and command is not None:
+    if calibration and command:
         raise click.UsageError("give --calibration or a command, not both")
     if not calibration and not command:
         raise click.UsageError("name a command: memguard estimate -- COMMAND..., or --calibration")

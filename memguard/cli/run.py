@@ -17,6 +17,7 @@ from memguard.cli.command_frame import (
     Naming,
     command_frame,
     command_likeness,
+    complete_word,
     is_budget_named,
     tell_not_started,
 )
@@ -45,8 +46,6 @@ from memguard.worker.command import CommandGuard, CommandNotStarted
 from memguard.worker.compose import JobFrame, compose_report
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from memguard.leasing import Tenure
 
 __all__ = ["run_command"]
@@ -59,13 +58,6 @@ class _Wishes:
     report: ReportWish
     as_json: bool
     quiet: bool
-
-
-def _complete_word(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
-    """Leave it to the shell to complete a word of the command as a file."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell that completes needs it
-
-    return [CompletionItem(word, type="file")]
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -92,7 +84,7 @@ def _complete_word(_context: click.Context, _parameter: click.Parameter, word: s
     help="Say nothing of the job: exit status and report tell. What keeps memguard from its own work is said.",
 )
 @setting_flags("ledger", "priority", "wait", "retries", *JOB_SETTINGS)
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=_complete_word)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=complete_word)
 def run_command(
     *,
     memory: str | None,

@@ -6,6 +6,7 @@ they do for the forecasts themselves; what a job used that was ended is not know
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -137,6 +138,7 @@ def rates_of(attempts: Sequence[Attempt], window: int) -> list[float]:
     return [sum(missed[max(0, end - window) : end]) / min(end, window) for end in range(1, len(attempts) + 1)]
 
 
+@functools.cache
 def band_of(count: int, rate: float) -> float:
     """Return up to which share of misses in so many attempts chance explains, at the stated rate.
 

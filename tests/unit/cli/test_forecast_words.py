@@ -147,3 +147,4 @@ def test_run_warns_before_it_starts_what_its_past_says_cannot_fit(tmp_path: Path
     assert "rows up to" in line
     assert wrapped(*words, "-q", "--memory", "150MiB", "--", *RUN) == ""
     assert wrapped(*words, "--memory", "500MiB", "--", *RUN) == ""
+    assert "GiB would wait idle, room for" in wrapped(*words, "--memory", "4GiB", "--", *RUN)
