@@ -4,6 +4,8 @@ Shuffled, as in the evaluation of Sizey (Bader et al., CLUSTER 2024): 30 % of ea
 one by one. In true order: from nothing, sized when submitted, learned when ended. Both against rules and published
 methods on the same jobs. ``--traces`` takes a folder of Nextflow traces (CSV), ``--figures`` figures to compare
 with, a file as ``{"trace": wasted GB hours}``; without traces the jobs are made up.
+
+``--only own``: jobs that really ran, `_forecast_own`; ``--only together``: many at once, `_forecast_fleet`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import _common
+import _forecast_fleet
+import _forecast_own
 from _common import Figure
 from _forecast_peers import PEERS, Estimator
 from _forecast_replay import Outcome, Sizes, Task, in_true_order, read_trace, shuffled
@@ -37,8 +41,14 @@ def main() -> int:
     parser.add_argument("--traces", type=Path, help="folder of Nextflow traces (CSV)")
     parser.add_argument("--figures", type=Path, help="JSON: wasted GB hours by trace, to compare with")
     parser.add_argument("--seeds", type=int, default=len(_SEEDS), help="how many of five seeds")
-    parser.add_argument("--only", choices=["shuffled", "order"], help="one of the two replays")
+    parser.add_argument("--only", choices=["shuffled", "order", "own", "together"], help="one part")
+    parser.add_argument(
+        "--record", type=Path, help="run jobs into this store, for --own; goes on where it was stopped"
+    )
+    parser.add_argument("--own", type=Path, help="a store of recorded jobs, for --only own")
     parsed = parser.parse_args()
+    if parsed.record or parsed.own or parsed.only in ("own", "together"):
+        return _common.finish("forecast", _on_real_jobs(parsed), parsed)
     jobs = (
         {path.stem: read_trace(path) for path in sorted(parsed.traces.glob("*.csv"))}
         if parsed.traces
@@ -50,6 +60,14 @@ def main() -> int:
     if parsed.only != "shuffled":
         figures += _ordered_figures(jobs)
     return _common.finish("forecast", figures, parsed)
+
+
+def _on_real_jobs(parsed: argparse.Namespace) -> list[Figure]:
+    if parsed.only == "together":
+        return _forecast_fleet.figures()
+    if parsed.record:
+        _forecast_own.record(parsed.record)
+    return _forecast_own.figures(parsed.own or parsed.record)
 
 
 def _shuffled_figures(jobs: Mapping[str, Sequence[Task]], parsed: argparse.Namespace) -> list[Figure]:

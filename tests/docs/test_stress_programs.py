@@ -20,6 +20,7 @@ SMALLEST = {
     "episode_chaos.py": ["--duration", "2", "--pause", "0.2", "--quick"],
     "episode_full_disk.py": ["--quick"],
     "episode_sizes.py": ["--quick"],
+    "forecast_fleet.py": ["--duration", "0"],
     "processor_soak.py": ["--count", "20"],
     "repeat_jobs.py": ["--count", "20", "--fits", "0"],
     "ledger_chaos.py": ["--duration", "2"],
@@ -35,6 +36,7 @@ PROGRAMS = sorted(path.name for path in STRESS.glob("[a-z]*.py"))
 HEAVY = {
     "episode_full_disk.py",
     "episode_sizes.py",
+    "forecast_fleet.py",
     "ledger_chaos.py",
     "machine_storm.py",
     "processor_soak.py",
