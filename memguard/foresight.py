@@ -9,19 +9,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from memguard.config import Settings
+from memguard.config import Settings, Switch
 from memguard.estimate.likeness import Likeness
-from memguard.forecasting.forecaster import REQUEST, Forecaster, forecaster_for
-from memguard.forecasting.phases import scaled_phases
-from memguard.forecasting.priors import prior_of
-from memguard.forecasting.smaller import tell_smaller, what_would_fit
-from memguard.forecasting.worlds import world_of_libraries
 from memguard.report import JobReport
-from memguard.sizing import Sizing
+from memguard.sizing import REQUEST, Sizing
 from memguard.story import with_next
 from memguard.worker.compose import JobFrame
+
+if TYPE_CHECKING:
+    from memguard.forecasting.forecaster import Forecaster
 
 __all__ = [
     "Foresight",
@@ -61,6 +59,8 @@ def phases_by_forecast(frame: JobFrame, reserved_bytes: int) -> dict[str, int]:
     """
     if frame.sizing is None or _used_forecast(frame) is None:
         return {}
+    from memguard.forecasting.phases import scaled_phases  # noqa: PLC0415 - a wrapped command has no parts
+
     planned = frame.estimate.phases if frame.estimate is not None else {}
     return scaled_phases(frame.sizing.phases or planned, reserved_bytes)
 
@@ -101,13 +101,16 @@ def is_above_budget(sizing: Sizing, limit_bytes: int) -> bool:
 class Foresight:
     """The forecasts of a manager or of a wrapped command.
 
+    What learns is loaded where there is something to learn from.
+
     Args:
         settings: whether there are any, and from which store.
         publish: as `memguard.announcing.Announcer.publish`.
+        is_brief: whether this process runs one job and ends: nothing is known but what the store has.
     """
 
-    def __init__(self, settings: Settings, publish: Publish) -> None:
-        self._settings, self._publish = settings, publish
+    def __init__(self, settings: Settings, publish: Publish, *, is_brief: bool = False) -> None:
+        self._settings, self._publish, self._is_brief = settings, publish, is_brief
         self._has_failed = False
 
     def framed(
@@ -124,18 +127,42 @@ class Foresight:
             likeness: which jobs it resembles; called only where forecasts are wanted.
             is_requested: whether somebody named its budget for this very job.
         """
-        forecaster = forecaster_for(self._settings)
-        if forecaster is None:
+        if self._settings.forecast is Switch.OFF:
             return frame
-        request = frame.limit_bytes if is_requested else None
         alike = likeness if isinstance(likeness, Likeness) else likeness()
-        sizing = forecaster.size(frame.job_id, alike, request_bytes=request, prior=prior_of(frame.estimate))
+        request = frame.limit_bytes if is_requested else None
+        if self._is_brief and self._is_first(alike):
+            return dataclasses.replace(frame, sizing=_unsized(alike, request, self._settings.miss_rate))
+        return dataclasses.replace(frame, sizing=self._sized(frame, alike, request))
+
+    def _is_first(self, likeness: Likeness) -> bool:
+        if self._settings.episodes is None:
+            return True
+        from memguard.forecasting.past import has_past  # noqa: PLC0415
+
+        return not has_past(self._settings.episodes, likeness.kind)
+
+    def _sized(self, frame: JobFrame, likeness: Likeness, request_bytes: int | None) -> Sizing | None:
+        from memguard.forecasting.priors import prior_of  # noqa: PLC0415
+
+        forecaster = self._forecaster()
+        if forecaster is None:
+            return None
+        prior = prior_of(frame.estimate)
+        sizing = forecaster.size(frame.job_id, likeness, request_bytes=request_bytes, prior=prior)
         if forecaster.trouble and not self._has_failed:
             self._has_failed = True
             self._publish("memguard.guard_degraded", frame.job_id, fault=forecaster.trouble)
         if is_above_budget(sizing, frame.limit_bytes):
             self._tell_above_budget(frame, forecaster, sizing)
-        return dataclasses.replace(frame, sizing=sizing)
+        return sizing
+
+    def _forecaster(self) -> Forecaster | None:
+        if self._settings.forecast is Switch.OFF:
+            return None
+        from memguard.forecasting.forecaster import forecaster_for  # noqa: PLC0415
+
+        return forecaster_for(self._settings)
 
     @contextmanager
     def expecting(self, frame: JobFrame) -> Iterator[None]:
@@ -143,11 +170,13 @@ class Foresight:
         try:
             yield
         finally:
-            forecaster = forecaster_for(self._settings)
+            forecaster = self._forecaster() if frame.sizing is not None else None
             if forecaster is not None and frame.sizing is not None:
                 forecaster.abandon(frame.job_id, frame.sizing)
 
     def _tell_above_budget(self, frame: JobFrame, forecaster: Forecaster, sizing: Sizing) -> None:
+        from memguard.forecasting.smaller import tell_smaller, what_would_fit  # noqa: PLC0415
+
         fitting = what_would_fit(forecaster.estimator, sizing, frame.limit_bytes)
         self._publish(
             "memguard.overrun_foreseen",
@@ -161,7 +190,7 @@ class Foresight:
 
     def learned(self, report: JobReport) -> JobReport:
         """Learn from a job that has ended; return its report with what the next one like it needs."""
-        forecaster = forecaster_for(self._settings)
+        forecaster = self._forecaster()
         if forecaster is None or report.sizing is None:
             return report
         sizing, learned = forecaster.learn(report)
@@ -174,7 +203,7 @@ class Foresight:
 
     def retry_bytes(self, report: JobReport, limit_bytes: int) -> int:
         """Return the budget of another try: at least the largest that a job of its kind used."""
-        forecaster = forecaster_for(self._settings)
+        forecaster = self._forecaster()
         if forecaster is None or report.sizing is None:
             return limit_bytes
         exceeded = max(report.peak_bytes, 0 if report.pressure else report.budget.limit_bytes)
@@ -197,4 +226,16 @@ class Foresight:
 
 def block_likeness(name: str) -> Likeness:
     """Return what tells a block of a process's own work from others: nothing but its name."""
+    from memguard.forecasting.worlds import world_of_libraries  # noqa: PLC0415
+
     return Likeness(f"block {name}", world=world_of_libraries())
+
+
+def _unsized(likeness: Likeness, request_bytes: int | None, miss_rate: float) -> Sizing:
+    """Return what is said of the first job of a kind: how it is told from others."""
+    features = dict(likeness.features)
+    if request_bytes is not None:
+        features[REQUEST] = float(request_bytes)
+    basis = "nothing" if request_bytes is None else "request"
+    why = "no job of this kind has ended here: nothing is known of it, and nothing is promised"
+    return Sizing(likeness.kind, likeness.world, features, miss_rate=miss_rate, basis=basis, reasons=(why,))

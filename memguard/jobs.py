@@ -17,7 +17,6 @@ from memguard.budget import Budget
 from memguard.config import Settings
 from memguard.errors import WorkerStartError
 from memguard.estimate.likeness import Likeness
-from memguard.forecasting.calls import likeness_of_call
 from memguard.host import MachineReading, read_machine, share_of
 from memguard.redact import redact_environment
 from memguard.report import CapacityReport, EstimateSummary
@@ -60,6 +59,8 @@ class Call:
 
     def likeness(self) -> Likeness:
         """Return what tells it from other calls."""
+        from memguard.forecasting.calls import likeness_of_call  # noqa: PLC0415 - a wrapped command has no use for it
+
         return likeness_of_call(*self.words)
 
 

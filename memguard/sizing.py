@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-__all__ = ["Influencer", "Sizing"]
+__all__ = ["REQUEST", "Influencer", "Sizing"]
+
+# The name of the feature in which a user's own figure comes.
+REQUEST: Final = "request_bytes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ from memguard.cli.exits import (
     say_nowait,
     status_of_command,
 )
-from memguard.cli.forecast_words import tell_forecast, tell_over_generous
 from memguard.cli.job_log import LoggedRecorder, note, note_end
 from memguard.cli.kept_reports import ReportWish
 from memguard.cli.setting_flags import JOB_SETTINGS, read_settings, setting_flags
@@ -58,6 +57,11 @@ class _Wishes:
     report: ReportWish
     as_json: bool
     quiet: bool
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether somebody is to read what the next run needs."""
+        return self.as_json or self.report.file is not None or self.report.folder is not None
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -115,7 +119,7 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
     with contextlib.suppress(OSError):  # what a killed memguard left; the next one tries again
         sweep_stale_fences()
     is_named = is_budget_named(naming, settings)
-    foresight = Foresight(settings, _teller(frame.name, settings, wishes))
+    foresight = Foresight(settings, _teller(frame.name, settings, wishes), is_brief=True)
     frame = foresight.framed(frame, lambda: command_likeness(command, settings), is_requested=is_named)
     for tries_left in tries(settings.retries):
         try:
@@ -123,7 +127,8 @@ def _guard(command: tuple[str, ...], wishes: _Wishes, settings: Settings) -> int
                 report = _run_leased(command, wishes, settings, frame, tenure)
         except CommandNotStarted as error:
             return tell_not_started(command[0], error)
-        report = foresight.learned(report)
+        if wishes.wants_report or (report.sizing is not None and report.sizing.predicted_bytes is not None):
+            report = foresight.learned(report)
         limit_bytes = next_limit(report, tries_left, foresight.retry_bytes)
         if limit_bytes is None:
             break
@@ -139,6 +144,8 @@ def _teller(name: str, settings: Settings, wishes: _Wishes) -> Callable[..., Non
 
     def tell(event: str, job_id: str, **fields: JsonScalar) -> None:
         note(event, job_id, **fields)
+        from memguard.cli.forecast_words import tell_forecast  # noqa: PLC0415 - seldom is there anything to tell
+
         words = tell_forecast(event, name, fields)
         # Nobody asked for the usual place by name, and not all machines let it be used.
         if event == "memguard.guard_degraded" and settings.origins["episodes"] != "default":
@@ -237,5 +244,12 @@ def _tell(report: JobReport) -> None:
         say_death(report)
     elif stray := tell_stray_signal(report):
         say(stray, LogLevel.WARNING)
-    if is_overruled(report.sizing) and (costly := tell_over_generous(report)):
+    if is_overruled(report.sizing):
+        _tell_cost(report)
+
+
+def _tell_cost(report: JobReport) -> None:
+    from memguard.cli.forecast_words import tell_over_generous  # noqa: PLC0415 - as in `_teller`
+
+    if costly := tell_over_generous(report):
         say(costly)

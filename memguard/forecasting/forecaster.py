@@ -24,13 +24,11 @@ from memguard.forecasting.phases import PhaseBook
 from memguard.forecasting.priors import Experience, prior_of, with_prior
 from memguard.forecasting.rows import RowBook
 from memguard.report import JobReport
-from memguard.sizing import Influencer, Sizing
+from memguard.sizing import REQUEST, Influencer, Sizing
 
-__all__ = ["REQUEST", "Forecaster", "forecaster_for"]
+__all__ = ["Forecaster", "forecaster_for"]
 
 _MOST_EPISODES: Final = 8
-# The name of the feature in which a user's own figure comes.
-REQUEST: Final = "request_bytes"
 
 
 class Forecaster:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from memguard.episodes.recorder import INCOMING, waiting_of
+from memguard.errors import EpisodeStoreError
 from memguard.report import JobReport
 
-__all__ = ["Look", "Past", "PastJob", "figures_of", "past_of", "peaks_of_phases"]
+__all__ = ["Look", "Past", "PastJob", "figures_of", "has_past", "past_of", "peaks_of_phases"]
 
 # Far more than the usual rates take; to learn them takes some hundredths of a second, and a command waits for it.
 _MOST_JOBS: Final = 128
@@ -91,6 +92,16 @@ class _Seen:
     files: set[str] = field(default_factory=set)
 
 
+def has_past(folder: Path, kind: str) -> bool:
+    """Whether anything is known of a kind of job; where that cannot be read, who reads it next finds out why."""
+    if waiting_of(folder, kind):
+        return True
+    try:
+        return bool(_rows_of(folder, kind, after=0, most=1))
+    except (EpisodeStoreError, OSError):
+        return True
+
+
 class Past:
     """Reads what is new since it was last asked, kind by kind. Not safe for threads.
 
@@ -121,9 +132,7 @@ class Past:
         self._seen.pop(kind, None)
 
     def _stored(self, kind: str, seen: _Seen) -> tuple[list[PastJob], list[str]]:
-        if not (self._folder / "episodes.sqlite").is_file():
-            return [], []
-        rows = self._rows(kind, seen.row)
+        rows = _rows_of(self._folder, kind, after=seen.row, most=_MOST_JOBS)
         jobs, live = [], dict[str, int]()
         for row, id_, is_live, metadata in reversed(rows):
             if not is_live:
@@ -136,15 +145,6 @@ class Past:
         seen.ids = live
         seen.row = rows[0][0] if rows else seen.row
         return jobs, gone
-
-    def _rows(self, kind: str, after: int) -> list[Any]:
-        # The store's engine takes some milliseconds to load.
-        from memguard.episodes.database import Database  # noqa: PLC0415
-        from memguard.episodes.durability import Durability  # noqa: PLC0415
-
-        database = Database(self._folder, Durability.POWER_LOSS, read_only=True, write_wait_s=0)
-        with closing(database), database.reading() as connection:
-            return connection.execute(_JOBS, (after, kind, _MOST_JOBS)).fetchall()
 
     def _waiting(self, kind: str, seen: _Seen) -> list[PastJob]:
         names = waiting_of(self._folder, kind)
@@ -161,6 +161,19 @@ class Past:
                     yield job
         except (OSError, ValueError, KeyError, TypeError):
             return  # taken in meanwhile, or none of ours: whoever takes in says so
+
+
+def _rows_of(folder: Path, kind: str, *, after: int, most: int) -> list[Any]:
+    """Return the newest rows of a kind, newest first, with the metadata of those after a row."""
+    if not (folder / "episodes.sqlite").is_file():
+        return []
+    # The store's engine takes some milliseconds to load.
+    from memguard.episodes.database import Database  # noqa: PLC0415
+    from memguard.episodes.durability import Durability  # noqa: PLC0415
+
+    database = Database(folder, Durability.POWER_LOSS, read_only=True, write_wait_s=0)
+    with closing(database), database.reading() as connection:
+        return connection.execute(_JOBS, (after, kind, most)).fetchall()
 
 
 def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:

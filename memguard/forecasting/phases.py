@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from memguard.estimate.forecast import Prediction
-from memguard.estimate.likeness import Likeness
-from memguard.forecasting.past import PastJob
+if TYPE_CHECKING:
+    from memguard.estimate.forecast import Prediction
+    from memguard.estimate.likeness import Likeness
+    from memguard.forecasting.past import PastJob
 
 __all__ = ["PhaseBook", "PhasePlan", "scaled_phases"]
 

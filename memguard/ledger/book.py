@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -113,7 +112,7 @@ class LedgerBook:
 
     def _enter(self, wish: Wish, enter: Callable[[Change, Lease], None]) -> Lease:
         def add(change: Change) -> None:
-            slot, token = change.free_slot(), secrets.randbits(63)
+            slot, token = change.free_slot(), int.from_bytes(os.urandom(8)) >> 1
             # Before anybody can see the lease: what is asked of it must not be taken for another's.
             self._files.board.claim(slot, token)
             lease = Lease(
