@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -240,3 +241,28 @@ def test_nothing_of_the_arguments_can_be_read_where_all_are_struck(tmp_path: Pat
 def test_a_number_whose_name_says_secret_is_no_feature() -> None:
     """A key is no size, whatever it is made of."""
     assert likeness_of_call(work, (), {"api_key": 424242, "rows": 3}).features == {"rows": 3.0}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        np.arange(9000) % 7,
+        pd.Series(np.arange(9000) % 7, index=range(5, 9005)),
+        [str(each % 7) for each in range(9000)],
+    ],
+    ids=["array", "series", "words"],
+)
+def test_classes_are_counted_for_those_who_tell_them_apart(target: Any) -> None:
+    """A classifier's trees and coefficients have a value for each; a regressor has no classes."""
+    table = np.zeros((9000, 2))
+    assert likeness_of_call(SVC().fit, (table, target)).features["classes"] == 7
+    assert likeness_of_call(SVC().fit, (table,), {"y": target}).features["classes"] == 7
+    assert "classes" not in likeness_of_call(RandomForestRegressor().fit, (table, target)).features
+    assert "classes" not in likeness_of_call(SVC().predict, (table,)).features
+
+
+def test_targets_that_cannot_be_counted_change_nothing_else() -> None:
+    """A generator of targets has no classes that could be counted beforehand."""
+    strange = likeness_of_call(SVC().fit, (np.zeros((4, 2)), iter([0, 1])))
+    assert strange.features["rows"] == 4
+    assert "classes" not in strange.features
