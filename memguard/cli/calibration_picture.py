@@ -23,6 +23,8 @@ _TOPS: Final = (130, 510, 860)
 _HEIGHT: Final = 1150
 # More dots than this are a cloud; those of the newest are drawn.
 _MOST_DOTS: Final = 2000
+# More than so many have smaller dots.
+_CROWD: Final = 400
 _WINDOW: Final = 100
 _BARS: Final = 70
 
@@ -93,9 +95,11 @@ def picture_of(records: Sequence[Record], miss_rate: float) -> bytes:
         miss_rate: the stated one, 0 to 1.
     """
     canvas = Canvas(_WIDTH, _HEIGHT)
-    attempts = in_order(records)[-_MOST_DOTS:]
+    found = in_order(records)
+    attempts = found[-_MOST_DOTS:]
     missed = sum(each.missed for each in attempts)
-    title = f"{len(attempts)} forecasts, {missed} missed; stated rate {format_share(miss_rate)}"
+    which = f"{len(attempts)}" if len(attempts) == len(found) else f"The last {len(attempts)} of {len(found)}"
+    title = f"{which} forecasts, {missed} missed; stated rate {format_share(miss_rate)}"
     canvas.text(_LEFT, 20, title, _INK, scale=3)
     if attempts:
         _draw_reliability(canvas, attempts, records)
@@ -113,13 +117,14 @@ def _draw_reliability(canvas: Canvas, attempts: Sequence[Attempt], records: Sequ
     color_of = {each.kind: color for each, color in zip(records, _COLORS, strict=False) if each.attempts}
     one = panel.y(1)
     canvas.fill(_LEFT, one - 1, _RIGHT_EDGE, one + 1, _INK)
+    radius = 3.5 if len(attempts) <= _CROWD else 2.0
     for place, each in enumerate(attempts):
         x, y = panel.x(place), panel.y(each.ratio)
         if each.missed:
             canvas.line([(x - 5, y - 5), (x + 5, y + 5)], _MISS, 3)
             canvas.line([(x - 5, y + 5), (x + 5, y - 5)], _MISS, 3)
         else:
-            canvas.disc(x, y, 3.5, color_of.get(each.kind, _OTHER), 0.85)
+            canvas.disc(x, y, radius, color_of.get(each.kind, _OTHER), 0.85)
     panel.times(attempts)
     _draw_legend(canvas, panel.top + _PANEL + 40, color_of, has_others=len(records) > len(color_of))
 

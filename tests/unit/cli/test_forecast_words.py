@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from memguard.cli.command_frame import Naming, command_frame, command_likeness
 from memguard.cli.forecast_words import tell_forecast, tell_over_generous
 from memguard.cli.report import describe
-from memguard.foresight import is_above_budget, is_overruled
+from memguard.config import load_settings
+from memguard.foresight import Foresight, is_above_budget, is_overruled
 from memguard.report import BudgetReport, JobReport, Outcome, report_from_json
 from memguard.sizing import Influencer, Sizing
 from memguard.story import with_next, with_story
@@ -148,3 +150,19 @@ def test_run_warns_before_it_starts_what_its_past_says_cannot_fit(tmp_path: Path
     assert wrapped(*words, "-q", "--memory", "150MiB", "--", *RUN) == ""
     assert wrapped(*words, "--memory", "500MiB", "--", *RUN) == ""
     assert "GiB would wait idle, room for" in wrapped(*words, "--memory", "4GiB", "--", *RUN)
+
+
+def test_what_cannot_fit_is_an_event_with_what_would(tmp_path: Path) -> None:
+    """Published once, before the job starts, for whoever runs jobs from Python; none for a job that fits."""
+    keep(tmp_path, [past_job((*RUN[:2], str(1000 * n)), n, 10 * n) for n in range(10, 40)])
+    settings = load_settings({"episodes": tmp_path})
+    told: list[tuple[str, dict[str, object]]] = []
+    foresight = Foresight(settings, lambda name, _, **fields: told.append((name, fields)))
+    likeness = command_likeness(RUN, settings)
+    for memory in ("500MiB", "150MiB"):
+        frame = command_frame(RUN, Naming(memory), settings)
+        foresight.framed(frame, likeness, is_requested=True)
+    ((name, fields),) = told
+    assert name == "memguard.overrun_foreseen"
+    assert fields["limit_bytes"] == 150 * MIB < 290 * MIB < int(str(fields["needed_bytes"]))
+    assert str(fields["would_fit"]).startswith("rows up to 1")
