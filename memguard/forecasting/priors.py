@@ -90,7 +90,7 @@ class Experience:
         twins = [each for each in self._twins(likeness, limit) if each.features.get(limit, 0.0) >= bound]
         if not twins:
             return None
-        most = max(1.0, *(each.used_bytes / each.prior_bytes for each in twins)) * prior.high_bytes
+        most = max(1.0, *map(_share, twins)) * prior.high_bytes
         if not all(each.is_peak for each in twins):
             return most
         return _between([each.used_bytes for each in twins], most)
@@ -128,17 +128,31 @@ class Experience:
             return learned
         # What recent misses added stays on top.
         factor = max(1.0, learned.bytes / max(1, learned.uncorrected_bytes))
-        worst = max(each.used_bytes / each.prior_bytes for each in known)
+        worst = max(known, key=_share)
         if prior.expected_bytes > _LARGER * max(each.prior_bytes for each in known):
-            learned = _at_least(learned, worst * prior.expected_bytes * factor)
+            learned = _at_least(learned, _share(worst) * prior.expected_bytes * factor)
         if learned.promised:
             return learned
-        most = max(1.0, worst) * prior.high_bytes
+        most = max(1.0, _share(worst)) * prior.high_bytes
         twins = [each for each in known if each.features == _telling(likeness.features)]
         if twins and all(each.is_peak for each in twins):
             return _by_twins(learned, twins, most, factor)
-        why = f"first principles say at most {format_bytes(prior.high_bytes)}, and past jobs used up to {worst:.0%} of"
-        return _at_most(learned, most * factor, f"{why} what these expected of them")
+        return _by_prior(learned, prior, worst, most, factor)
+
+
+def _share(known: _Known) -> float:
+    return known.used_bytes / known.prior_bytes
+
+
+def _by_prior(learned: Prediction, prior: Estimate, worst: _Known, most: float, factor: float) -> Prediction:
+    """Return what is learned, but no more than first principles say, scaled by the job that they were worst for."""
+    if learned.bytes <= most * factor:
+        return learned
+    said = f"first principles say at most {format_bytes(prior.high_bytes)}"
+    why = f"{said}, and past jobs used up to {_share(worst):.0%} of what these expected of them"
+    moved = round(most - prior.high_bytes)
+    influences = (Influence(worst.id, worst.used_bytes, moved),) if moved else ()
+    return replace(_at_most(learned, most * factor, why), influences=influences)
 
 
 def _telling(features: Mapping[str, float]) -> dict[str, float]:

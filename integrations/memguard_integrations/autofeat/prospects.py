@@ -65,8 +65,8 @@ class Alternative:
 
     @property
     def peak_bytes(self) -> int:
-        """The peak that is forecast: by past jobs, or by first principles where there are none."""
-        if self.sizing is not None and self.sizing.basis == "history":
+        """The peak that is forecast: by past jobs that were exactly like it or are many, else by first principles."""
+        if self.sizing is not None and (self.sizing.promised or self.duration_s is not None):
             return self.sizing.expected_bytes
         return self.estimate.expected_bytes
 

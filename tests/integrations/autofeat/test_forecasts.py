@@ -159,3 +159,4 @@ def test_the_ways_to_do_a_fit_are_told_with_peak_time_and_loss(tmp_path: Path) -
     assert light.expected_loss is not None
     assert light.left_out
     assert memory.peak_bytes == pytest.approx(GIB, rel=0.1)
+    assert light.peak_bytes == light.estimate.expected_bytes < spilling.peak_bytes

@@ -77,7 +77,17 @@ def test_a_job_that_was_killed_makes_nothing_tighter() -> None:
 
 def test_another_job_of_the_kind_keeps_to_the_estimate() -> None:
     """One job of other sizes does not make a guess of four times the estimate."""
-    assert predicted(sized(job(1, 200, rows=10), rows=1000)) == 400
+    sizing = sized(job(1, 200, rows=10), rows=1000)
+    assert predicted(sizing) == 400
+    assert sizing.episodes == ()
+
+
+def test_the_job_that_an_estimate_was_worst_for_is_named() -> None:
+    """It, and no other, makes the size larger than the estimate says."""
+    sizing = sized(job(1, 310, rows=10), job(2, 330, rows=20), rows=1000)
+    assert predicted(sizing) == pytest.approx(440, abs=1)
+    assert [each.id for each in sizing.episodes] == ["job-2"]
+    assert sizing.episodes[0].moved_bytes == pytest.approx(40 * MIB, rel=0.01)
 
 
 def test_a_job_larger_than_all_past_ones_gets_at_least_its_proportion() -> None:
