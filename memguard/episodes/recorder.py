@@ -7,6 +7,7 @@ what has come in. It never raises and keeps no job waiting: what fails is told o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ __all__ = ["INCOMING", "Recorder", "has_incoming", "take_in", "waiting_of"]
 INCOMING: Final = "incoming"
 _SCHEMA: Final = "memguard.recorded/1"
 _UNREADABLE: Final = ".unreadable"
+_PART: Final = ".part"
+# It is written within a millisecond.
+_PART_LASTS_S: Final = 3600.0
 # So many wait before somebody who records opens the store himself, in a thread: it takes a tenth of a second.
 _MOST_WAITING: Final = 256
 # Of those who record while so many wait one in so many tries: the others need not open the store as well.
@@ -127,7 +131,7 @@ def _put(folder: Path, documents: Sequence[Mapping[str, Any]]) -> int:
     sizing = documents[0]["metadata"].get("sizing") or {}
     # They are taken in as they came; whoever wants the past of one kind opens no file of another.
     name = f"{time.time_ns():020d}.{documents[0]['id']}.{_key_of(sizing.get('kind', ''))}"
-    beside = place / f".{name}.part"
+    beside = place / f".{name}{_PART}"
     try:
         content = json.dumps({"schema": _SCHEMA, "episodes": list(documents)}, allow_nan=False)
         with os.fdopen(
@@ -172,6 +176,7 @@ def take_in(store: EpisodeStore) -> int:
     Raises:
         EpisodeStoreError: if the store cannot be written; what has come in goes on waiting.
     """
+    _sweep(store.folder)
     count, batch = 0, list[tuple[Path, list[Any]]]()
     for path in _waiting(store.folder):
         if (found := _read(path)) is not None:
@@ -185,6 +190,14 @@ def take_in(store: EpisodeStore) -> int:
 
         store.forget_old(NAMESPACE, _MOST_KEPT, max(_FORGOTTEN_AT_ONCE, 2 * count))
     return count
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was begun by somebody who was killed meanwhile."""
+    for path in (folder / INCOMING).glob(f".*{_PART}"):
+        with contextlib.suppress(FileNotFoundError):  # it was finished, or swept by another
+            if time.time() - path.stat().st_mtime > _PART_LASTS_S:
+                path.unlink()
 
 
 def _read(path: Path) -> list[Any] | None:
@@ -210,7 +223,8 @@ def _put_aside(path: Path, error: Exception) -> None:
     get_logger(__name__).warning(
         "what was recorded cannot be read", path=str(path), error=redact_error(error)
     )
-    path.rename(path.with_name(path.name + _UNREADABLE))
+    with contextlib.suppress(FileNotFoundError):  # somebody else did
+        path.rename(path.with_name(path.name + _UNREADABLE))
 
 
 def _add(store: EpisodeStore, batch: Sequence[tuple[Path, list[Any]]]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,18 @@ def test_a_command_that_ends_at_once_takes_in_what_many_left(tmp_path: Path) -> 
     words = ["-q", "--ledger", "off", "--episodes", str(tmp_path), "--", "true"]
     subprocess.run([sys.executable, "-m", "memguard", "run", *words], check=True)
     assert not has_incoming(tmp_path)
+
+
+def test_what_a_killed_writer_began_is_swept(tmp_path: Path) -> None:
+    """A file that was never finished goes after an hour, one that is being written stays."""
+    place = tmp_path / INCOMING
+    place.mkdir()
+    for name, age_s in (("old", 7200), ("fresh", 0)):
+        path = place / f".{name}.json.part"
+        path.touch()
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    EpisodeStore(tmp_path).close()
+    assert [each.name for each in place.iterdir()] == [".fresh.json.part"]
 
 
 def test_who_writes_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
