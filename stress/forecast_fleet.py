@@ -64,7 +64,8 @@ with MemoryManager("200MiB") as manager:
 _KINDS = ("line", "square", "steady")
 _RETRIES = 2
 _WAVE = 6
-_HIT_SHARE = 0.15
+_HITS_A_SECOND = 0.4
+_LOOK_EVERY_S = 0.01
 _GROWTH = 2.5
 # Far below what would let a rate of 5 % pass unseen.
 _CHANCE = 0.001
@@ -120,21 +121,18 @@ class Fleet:
         return Caller(process, told, is_manager)
 
     def hit(self) -> None:
-        """Kill a caller, or the job of a wrapped command, if chance has it."""
-        if self.chance.random() >= _HIT_SHARE or not self.running:
+        """Kill a caller, or the job of a wrapped command."""
+        victims = [each for each in self.running if not each.is_hit and each.process.poll() is None]
+        if not victims:
             return
-        victim = self.chance.choice(self.running)
-        if victim.is_manager or self.chance.random() < 0.5:
-            victim.process.kill()
-            self.hits["callers"] += 1
-            victim.is_hit = True
-        elif (pid := _pid_in(victim.pid_file)) is not None and victim.process.poll() is None:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has ended by itself
-                return
-            self.hits["jobs"] += 1
-            victim.is_hit = True
+        victim = self.chance.choice(victims)
+        pid = None if victim.is_manager or self.chance.random() < 0.5 else _pid_in(victim.pid_file)
+        try:
+            os.kill(victim.process.pid if pid is None else pid, signal.SIGKILL)
+        except ProcessLookupError:  # the job has ended by itself
+            return
+        self.hits["callers" if pid is None else "jobs"] += 1
+        victim.is_hit = True
 
     def gather(self, checks: _common.Checks, at_most: int) -> None:
         """Wait until only so many run, and take the reports of the others."""
@@ -142,7 +140,9 @@ class Fleet:
             ended = [each for each in self.running if each.process.poll() is not None]
             if not ended:
                 # A report is short: it waits in the pipe for its reader.
-                time.sleep(0.01)
+                time.sleep(_LOOK_EVERY_S)
+                if self.chance.random() < _HITS_A_SECOND * _LOOK_EVERY_S:
+                    self.hit()
             for each in ended:
                 self.running.remove(each)
                 self._take(each, checks)
@@ -193,9 +193,7 @@ def sail(parsed: argparse.Namespace, checks: _common.Checks) -> None:
     with _machine.LedgerWatch(checks) as watch:
         while clock.left() or fleet.count < 2 * _WAVE:
             fleet.submit(min(1.0, (time.monotonic() - began_s) / max(1.0, parsed.duration)))
-            fleet.hit()
             fleet.gather(checks, _WAVE // 2)
-            fleet.hit()
         fleet.gather(checks, 0)
     check_store(fleet, checks)
     print(watch.report())

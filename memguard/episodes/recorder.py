@@ -44,7 +44,7 @@ _LONGEST_WAIT_S: Final = 10.0
 # In the usual place, whose owner may not know of it, so many are kept: some 60 MiB, and 128 of a kind are read at most.
 _MOST_KEPT: Final = 20_000
 # More than come in at a time, so a store that has too many gets smaller.
-_FORGOTTEN_AT_ONCE: Final = 2_048
+_FORGOTTEN_AT_ONCE: Final = 512
 _AT_ONCE: Final = 64
 # Far more than any document; what is larger was not written here.
 _LARGEST_BYTES: Final = 4 << 20
