@@ -44,7 +44,7 @@ open(sys.argv[3], "w").write(str(os.getpid()))
 kind, size = sys.argv[1], int(sys.argv[2])
 held = bytearray({"line": 3 * size, "square": size * size // 8000, "steady": 20_000}[kind] * 1024)
 held[::4096] = b"x" * len(range(0, len(held), 4096))
-time.sleep(0.3)
+time.sleep(0.6)
 """
 # The same as functions of a manager, three of them one after another; what was reported, a line each.
 _MANAGER = """
@@ -125,8 +125,13 @@ class Fleet:
         victims = [each for each in self.running if not each.is_hit and each.process.poll() is None]
         if not victims:
             return
-        victim = self.chance.choice(victims)
-        pid = None if victim.is_manager or self.chance.random() < 0.5 else _pid_in(victim.pid_file)
+        jobs = {at: pid for at, each in enumerate(victims) if (pid := _job_of(each)) is not None}
+        if jobs and self.chance.random() < 0.5:
+            at = self.chance.choice(list(jobs))
+        else:
+            at = self.chance.randrange(len(victims))
+            jobs = {}
+        victim, pid = victims[at], jobs.get(at)
         try:
             os.kill(victim.process.pid if pid is None else pid, signal.SIGKILL)
         except ProcessLookupError:  # the job has ended by itself
@@ -163,11 +168,14 @@ class Fleet:
             check_tries(each, checks)
 
 
-def _pid_in(path: Path) -> int | None:
+def _job_of(caller: Caller) -> int | None:
+    """Return the process of a wrapped command while it runs, told from another that took its number over."""
     try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError):  # it has not come so far
+        pid = int(caller.pid_file.read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, ValueError):  # it has not come so far, or has ended
         return None
+    return pid if str(caller.pid_file).encode() in words and not caller.is_manager else None
 
 
 def check_tries(report: dict[str, object], checks: _common.Checks) -> None:
