@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from _common import Figure
 from _forecast_own_jobs import PRELOAD, drawn
 from _forecast_peers import PEERS, Estimator, Rule
-from _forecast_replay import Outcome, Task, in_true_order
+from _forecast_replay import Outcome, Sizes, Task, in_true_order
 
 from memguard import MemoryManager
 from memguard.config import load_settings
@@ -122,7 +123,7 @@ def _replayed(tasks: Sequence[Task]) -> list[Figure]:
         _jobs(tasks),
         _missed("memguard at 5%", outcome, _MOST_MISSED),
         _ratio("waste against max x 1.1", outcome.wasted_gbh / largest.wasted_gbh),
-        _ratio("the same after the first of each kind", _warm(outcome, tasks) / _warm(largest, tasks)),
+        *(_ratio_after(tasks, count, words) for count, words in ((1, "second"), (5, "sixth"))),
         _of_promised(outcome),
         *(_missed(name, each) for name, each in others.items()),
         _time(outcome.seconds),
@@ -137,6 +138,11 @@ def _on_this_node(rule: Rule) -> Rule:
 def _ratio(what: str, ratio: float) -> Figure:
     value, aim = f"{ratio:.2f} x", f"<= {_OF_LARGEST} x"
     return Figure(f"own jobs: {what}", value, aim, ratio <= _OF_LARGEST, {"ratio": ratio})
+
+
+def _ratio_after(tasks: Sequence[Task], count: int, words: str) -> Figure:
+    largest = _later(tasks, _on_this_node(PEERS["max x 1.1"]()), count)
+    return _ratio(f"the same from the {words} of each kind on", _later(tasks, _OnThisNode(), count) / largest)
 
 
 def _jobs(tasks: Sequence[Task]) -> Figure:
@@ -169,15 +175,15 @@ def _of_promised(outcome: Outcome) -> Figure:
     )
 
 
-def _submitted_s(task: Task) -> float:
-    return task.submitted_s
-
-
-def _warm(outcome: Outcome, tasks: Sequence[Task]) -> float:
-    """Return the waste without that of the first of each kind, of which nobody knows anything."""
-    first = {task.kind: task for task in sorted(tasks, key=_submitted_s, reverse=True)}
-    unknown = sum((each.request_bytes - each.peak_bytes) * each.runtime_s / 3600e9 for each in first.values())
-    return outcome.wasted_gbh - unknown
+def _later(tasks: Sequence[Task], sizes: Sizes, after: int) -> float:
+    """Return the waste without that of the first so many of each kind."""
+    seen, counted = Counter[str](), Outcome()
+    for task in sorted(tasks, key=lambda each: each.submitted_s):
+        size = sizes.size(task)
+        (counted if seen[task.kind] >= after else Outcome()).run(task, sizes, size, sizes.promised)
+        seen[task.kind] += 1
+        sizes.learn(task)
+    return counted.wasted_gbh
 
 
 def _time(seconds: Sequence[float]) -> Figure:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import math
 import os
 import re
@@ -89,7 +88,8 @@ def job_document(report: JobReport, shapes: Sequence[Mapping[str, Any]] = ()) ->
         "cleanup_verified": report.cleanup.verified,
         "figures": _figures(report.notes),
         "degraded": len(report.guard_degraded),
-        "versions": {**report.versions, **_versions()},
+        # A command has libraries of its own, of which nothing is known here.
+        "versions": {**report.versions, **({} if report.kind == "command" else _versions())},
         "machine": _machine(),
     }  # fmt: skip
     return _document(f"job-{report.job_id}", "job", _told(report), metadata)
@@ -299,6 +299,8 @@ def _error_type(error: str | None) -> str | None:
 
 @cache
 def _versions() -> dict[str, str]:
+    import importlib.metadata  # noqa: PLC0415 - a wrapped command ends sooner without
+
     found = {}
     for name in _LIBRARIES:
         try:
