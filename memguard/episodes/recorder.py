@@ -37,6 +37,9 @@ _PART: Final = ".part"
 _PART_LASTS_S: Final = 3600.0
 # So many wait before somebody who records opens the store himself, in a thread: it takes a tenth of a second.
 _MOST_WAITING: Final = 256
+# Where no store can be kept (a network file system, one of a newer memguard) all goes on waiting: in the usual place so
+# many do, the newest, for each job that is recorded or forecast looks through their names.
+_MOST_UNTAKEN: Final = 4096
 # Of those who record while so many wait one in so many tries: the others need not open the store as well.
 _TRY_EVERY: Final = 16
 # Far longer than it takes; a disk that hangs keeps nobody from ending.
@@ -85,6 +88,8 @@ class Recorder:
             if waiting >= _MOST_WAITING and (waiting - _MOST_WAITING) % _TRY_EVERY == 0:
                 self._thread = threading.Thread(target=self._take_in, name="memguard-recorder", daemon=True)
                 self._thread.start()
+            if waiting > _MOST_UNTAKEN and self._folder == default_episodes():
+                _forget_waiting(self._folder)
         except Exception as error:  # noqa: BLE001 - whatever it is, the job it is about has ended and must be returned
             self._fail(error)
 
@@ -190,6 +195,11 @@ def take_in(store: EpisodeStore) -> int:
 
         store.forget_old(NAMESPACE, _MOST_KEPT, max(_FORGOTTEN_AT_ONCE, 2 * count))
     return count
+
+
+def _forget_waiting(folder: Path) -> None:
+    for path in list(_waiting(folder))[:_FORGOTTEN_AT_ONCE]:
+        path.unlink(missing_ok=True)  # another may do the same
 
 
 def _sweep(folder: Path) -> None:

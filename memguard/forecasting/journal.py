@@ -91,7 +91,7 @@ def _waiting(folder: Path) -> Iterator[Entry]:
                 for each in episodes
                 for entry in _entry(each["id"], each["happened_at_s"], each["metadata"])
             ]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # taken in meanwhile, or none of ours: whoever takes in says so
         yield from found
 

@@ -8,7 +8,6 @@ ended. Nothing is kept open between two looks, and the store is only read.
 from __future__ import annotations
 
 import json
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -26,6 +25,8 @@ __all__ = ["Look", "Past", "PastJob", "figures_of", "has_past", "past_of", "peak
 _MOST_JOBS: Final = 128
 # A process that lives for weeks may meet more kinds; those are read anew when they come again.
 _MOST_KINDS: Final = 1000
+# No figure of a job is larger; whole numbers in JSON can be.
+_LARGEST: Final = 1e300
 _COMPLETED: Final = "completed"
 _OUT_OF_MEMORY: Final = frozenset({"memory_error", "budget_kill", "budget_soft_stop", "kernel_oom"})
 # The index `job_kind` serves it: see memguard/episodes/schema.py.
@@ -94,10 +95,8 @@ class _Seen:
 
 def has_past(folder: Path, kind: str) -> bool:
     """Whether anything is known of a kind of job; where that cannot be read, who reads it next finds out why."""
-    if waiting_of(folder, kind):
-        return True
     try:
-        return bool(_rows_of(folder, kind, after=0, most=1))
+        return bool(waiting_of(folder, kind) or _rows_of(folder, kind, after=0, most=1))
     except (EpisodeStoreError, OSError):
         return True
 
@@ -148,7 +147,9 @@ class Past:
 
     def _waiting(self, kind: str, seen: _Seen) -> list[PastJob]:
         names = waiting_of(self._folder, kind)
-        found = [job for name in names if name not in seen.files for job in self._in_file(name)]
+        # Where no store can be kept all that was ever written down goes on waiting.
+        newest = names[-_MOST_JOBS:]
+        found = [job for name in newest if name not in seen.files for job in self._in_file(name)]
         seen.files = set(names)
         return [job for job in found if job.kind == kind]
 
@@ -159,7 +160,7 @@ class Past:
                 job = past_of(each["id"], each["metadata"])
                 if job is not None:
                     yield job
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return  # taken in meanwhile, or none of ours: whoever takes in says so
 
 
@@ -193,7 +194,9 @@ def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:
         id=id_,
         kind=str(sizing.get("kind", "")),
         world=str(sizing.get("world", "")),
-        features=sizing["features"],
+        features={
+            name: found for name, each in sizing["features"].items() if (found := _size(each)) is not None
+        },
         peak_bytes=peak,
         exceeded_bytes=exceeded,
         runtime_s=_size(metadata.get("duration_s")) or 0.0,
@@ -257,11 +260,16 @@ def _figures(metadata: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 
 def _size(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if value >= 0 else None
+    return float(value) if 0 <= value <= _LARGEST else None
 
 
 def _document(metadata: str) -> dict[str, Any]:
-    found = json.loads(metadata)
+    try:
+        found = json.loads(metadata)
+    except (
+        ValueError
+    ):  # a figure with thousands of digits: whoever wrote that told nothing that can be learned
+        return {}
     return found if isinstance(found, dict) else {}

@@ -85,6 +85,27 @@ def test_the_usual_store_keeps_the_newest_and_a_named_one_all(
             assert len(list(store.episodes())) == (5 if folder == usual else 8)
 
 
+def test_where_no_store_can_be_kept_the_newest_wait_in_the_usual_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody can take in does not grow for ever where nobody asked for it; in a named place all of it stays."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("memguard.episodes.recorder._MOST_UNTAKEN", 6)
+    monkeypatch.setattr("memguard.episodes.recorder._FORGOTTEN_AT_ONCE", 3)
+    usual, named = default_episodes(), tmp_path / "named"
+    assert usual is not None
+    for folder in (usual, named):
+        recorder = Recorder(load_settings({"episodes": str(folder)}), pytest.fail)
+        reports = [report_of_a_job() for _ in range(12)]
+        for report in reports:
+            recorder.job(report)
+        waiting = sorted(each.name for each in (folder / INCOMING).iterdir())
+        assert len(waiting) == (6 if folder == usual else 12)
+        assert [each.job_id in name for each, name in zip(reports[-6:], waiting[-6:], strict=True)] == [
+            True
+        ] * 6
+
+
 def test_a_command_that_ends_at_once_takes_in_what_many_left(tmp_path: Path) -> None:
     """Where nothing but wrapped commands record, the folder of what waits does not grow for ever."""
     recorder = Recorder(load_settings({"episodes": str(tmp_path)}), pytest.fail)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memguard.episodes import Episode, EpisodeStore
+from memguard.episodes.recorder import INCOMING, _key_of
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.forecaster import Forecaster
-from memguard.forecasting.past import Past, past_of
+from memguard.forecasting.past import Past, has_past, past_of
 
 MIB = 1 << 20
 
@@ -108,3 +112,51 @@ def test_jobs_of_this_process_are_read_back_and_count_once(tmp_path: Path) -> No
 def _with_forecast(episode: Episode) -> Episode:
     sizing = {**episode.metadata["sizing"], "predicted_bytes": 60 * MIB, "uncorrected_bytes": 60 * MIB}
     return replace(episode, metadata={**episode.metadata, "sizing": sizing})
+
+
+def test_a_folder_that_cannot_be_looked_into_keeps_no_job_from_running(tmp_path: Path) -> None:
+    """What waits beside the store may be another user's: that there may be a past is all that is said of it."""
+    (tmp_path / INCOMING).symlink_to(INCOMING)  # to look into it fails for everybody, the superuser too
+    assert has_past(tmp_path, "fit")
+    forecaster = Forecaster(tmp_path, 0.05)
+    assert forecaster.size("a", Likeness("fit")).basis == "nothing"
+    assert "could not be read" in forecaster.trouble
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"peak_bytes": 10**400},
+        {"duration_s": -(10**400)},
+        {"sizing": {"kind": "fit", "world": "here", "features": {"rows": "many", "prior_bytes": None}}},
+        {"phases": [{"name": "fit", "peak_bytes": 10**400}], "batches": {"largest_rows": 10**400}},
+    ],
+    ids=["peak", "duration", "features", "phases"],
+)
+def test_figures_that_are_none_keep_no_job_from_being_sized(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """A figure too large for a number, or a word in its place, is left out, and what else is known counts."""
+    place = tmp_path / INCOMING
+    place.mkdir()
+    for number, more in ((1, {}), (2, changed)):
+        told = job(number, MIB)
+        episode = {"id": told.id, "metadata": {**told.metadata, **more}}
+        (place / f"{number}.{_key_of('fit')}.json").write_text(json.dumps({"episodes": [episode]}))
+    (place / f"3.{_key_of('fit')}.json").write_text('{"episodes": [{"id": "job-3", "metadata": []}]}')
+    found = Forecaster(tmp_path, 0.05).size("a", Likeness("fit", {"rows": 1.0}, "here"))
+    assert found.observations >= 1
+
+
+def test_of_what_waits_for_ever_only_the_newest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no store can be kept, a forecast opens no more files than it would read rows."""
+    monkeypatch.setattr("memguard.forecasting.past._MOST_JOBS", 3)
+    place = tmp_path / INCOMING
+    place.mkdir()
+    past = Past(tmp_path)
+    for number in range(10):
+        told = job(number, MIB)
+        content = {"episodes": [{"id": told.id, "metadata": dict(told.metadata)}]}
+        (place / f"{number:03d}.{_key_of('fit')}.json").write_text(json.dumps(content))
+    assert [each.id for each in past.news("fit").jobs] == ["job-7", "job-8", "job-9"]
+    assert past.news("fit").jobs == ()
