@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["REQUEST", "Influencer", "Sizing"]
+__all__ = ["REQUEST", "TAKEN", "Influencer", "Sizing"]
 
 # The name of the feature in which a user's own figure comes.
 REQUEST: Final = "request_bytes"
+# Features that mean what memguard says, so none of a call or a command may be called so: a request is a cap.
+TAKEN: Final = frozenset({REQUEST, "preset_bytes", "prior_bytes"})
 
 
 @dataclass(frozen=True, slots=True)

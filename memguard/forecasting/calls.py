@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.worlds import world_of_libraries
-from memguard.redact import says_secret
+from memguard.redact import redact_text, says_secret
+from memguard.sizing import TAKEN
 
 __all__ = ["likeness_of_call", "sizes_of"]
 
@@ -143,7 +144,8 @@ def _parameters(owner: object) -> tuple[list[str], dict[str, float]]:
         elif (count := _count_of_words(value)) is not None:
             settings[name] = count
         elif not _is_same(value, usual[name]) and (told := _word(value)) is not None:
-            words.append(f"{name}={told[:_LONGEST_CHOICE]}")
+            # An address can have a password in it, whatever it is called.
+            words.append(f"{name}={redact_text(told)[:_LONGEST_CHOICE]}")
     return sorted(words), settings
 
 
@@ -228,7 +230,8 @@ def _number(value: object) -> float | None:
 
 
 def _cut(settings: dict[str, float]) -> dict[str, float]:
-    return dict(sorted(list(settings.items())[:_MOST_SETTINGS]))
+    named = {f"argument {name}" if name in TAKEN else name: value for name, value in settings.items()}
+    return dict(sorted(list(named.items())[:_MOST_SETTINGS]))
 
 
 def sizes_of(values: Iterable[Any]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import Final
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.worlds import world_of_program
 from memguard.redact import REDACTED, redact_arguments
+from memguard.sizing import TAKEN
 
 __all__ = ["likeness_of_command"]
 
@@ -102,6 +103,7 @@ def _take(found: _Found, option: str, value: str) -> None:
 
 def _take_number(found: _Found, option: str, number: float) -> None:
     name = option.lstrip("-") or f"number {len(found.numbers)}"
+    name = f"option {name}" if name in TAKEN else name
     if number <= 1e300 and len(found.numbers) < _MOST_NUMBERS:
         found.numbers[name] = number
 

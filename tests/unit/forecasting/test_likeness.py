@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from memguard.forecasting import likeness_of_call, likeness_of_command
+from memguard.sizing import TAKEN
 
 
 def work(table: object, rows: int = 0, *, fast: bool = False) -> None:
@@ -224,6 +225,33 @@ def test_secrets_are_no_part_of_a_kind() -> None:
     found = likeness_of_command(["curl", "--password", "hunter", "--token=abc"])
     assert "hunter" not in found.kind
     assert "abc" not in found.kind
+
+
+class Reader(BaseEstimator):
+    """An estimator that is told where its data are."""
+
+    def __init__(self, place: str = "", header: str = "") -> None:
+        self.place, self.header = place, header
+
+    def fit(self, table: object) -> None:
+        """Stand for a fit."""
+
+
+def test_a_password_in_a_parameter_is_no_part_of_a_kind() -> None:
+    """A parameter that chooses what is done may be an address; what a report would strike is struck in the kind."""
+    reader = Reader("postgres://me:hunter2@host/table", "Authorization: Bearer abcdef123456")
+    kind = likeness_of_call(reader.fit, ([1],)).kind
+    assert "place=postgres://" in kind
+    assert "hunter2" not in kind
+    assert "abcdef" not in kind
+
+
+def test_a_number_that_is_called_like_a_budget_is_none() -> None:
+    """What a function or a program calls a request is a number like others, and caps no forecast."""
+    of_call = likeness_of_call(work, (), {"request_bytes": 64, "prior_bytes": 3})
+    of_command = likeness_of_command(["fetch", "--request_bytes", "64", "--preset_bytes=3"])
+    assert not TAKEN & {*of_call.features, *of_command.features}
+    assert sorted(of_call.features.values()) == sorted(of_command.features.values()) == [3.0, 64.0]
 
 
 def test_nothing_of_the_arguments_can_be_read_where_all_are_struck(tmp_path: Path) -> None:
