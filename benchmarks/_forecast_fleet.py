@@ -204,7 +204,7 @@ def _compared(jobs: Sequence[_Job], asked: _Fleet, told: _Fleet, trained_s: floa
     about = f"{len(jobs)} jobs, peaks of {format_bytes(peaks)} in all, {format_bytes(_CAPACITY_BYTES)}; "
     yield Figure(
         "together",
-        f"{about}trained on {_TRAINING_OF_EACH} of each of {len(_KINDS)} kinds in {trained_s:.0f} s",
+        f"{about}{_TRAINING_OF_EACH} others of each of {len(_KINDS)} kinds seen before, in {trained_s:.0f} s",
     )
     yield _fared("together: twice its peak for each job", asked, 2 * peaks)
     yield _fared("together: by forecast", told, sum(map(_reserved, told.reports)))
