@@ -146,6 +146,8 @@ class Forecaster:
         )
         with self._lock:
             learned = self._learn(job)
+            if self._past is not None:
+                self._past.note(job.kind, job.id)
         likeness = Likeness(sizing.kind, sizing.features, sizing.world)
         following = self._predicted(likeness, prior_of(report.estimate), tentative=True, explain=False)
         return replace(sizing, next_bytes=following.bytes), learned

@@ -34,6 +34,10 @@ _JOBS: Final = (
     "SELECT row, id, is_live, CASE WHEN row > ? THEN metadata END FROM episode WHERE kind = 'job' AND op < 3 "
     "AND json_extract(metadata, '$.sizing.kind') = ? ORDER BY row DESC LIMIT ?"
 )
+# Of those with such ids the ones whose every version is gone; what was forgotten for its age has none left.
+_DELETED: Final = (
+    "SELECT id FROM episode WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id HAVING max(is_live) = 0"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,12 @@ class Look:
 
 @dataclass(slots=True)
 class _Seen:
-    """How far the past of one kind has been read."""
+    """How far the past of one kind has been read: rows, what waits, and who is known and not met in the store yet."""
 
     row: int = 0
     ids: dict[str, int] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    unmet: set[str] = field(default_factory=set)
 
 
 def has_past(folder: Path, kind: str) -> bool:
@@ -122,9 +127,18 @@ class Past:
         self._seen.move_to_end(kind)
         if len(self._seen) > _MOST_KINDS:
             self._seen.popitem(last=False)
+        # First: what waits no more by now is in the store, or was deleted there.
+        waiting = waiting_of(self._folder, kind)
         jobs, withdrawn = self._stored(kind, seen)
-        jobs += self._waiting(kind, seen)
+        unmet = {_id_in(name) for name in waiting}
+        withdrawn += self._deleted(seen.unmet - unmet - seen.ids.keys() - {*withdrawn})
+        seen.unmet = unmet
+        jobs += self._waiting(kind, seen, waiting)
         return Look(tuple(jobs), tuple(withdrawn))
+
+    def note(self, kind: str, id_: str) -> None:
+        """Note that a job is known which is about to be written down: it may be deleted before the next look."""
+        self._seen.setdefault(kind, _Seen()).unmet.add(id_)
 
     def forget(self, kind: str) -> None:
         """Begin anew with a kind: whoever learned from what was read of it does not know it any more."""
@@ -132,6 +146,10 @@ class Past:
 
     def _stored(self, kind: str, seen: _Seen) -> tuple[list[PastJob], list[str]]:
         rows = _rows_of(self._folder, kind, after=seen.row, most=_MOST_JOBS)
+        if rows and rows[0][0] < seen.row:  # rows only grow: this is another store in the place of that one
+            rows = _rows_of(self._folder, kind, after=0, most=_MOST_JOBS)
+        # Deleted or replaced since the last look, perhaps before it was seen here.
+        replaced = {id_ for row, id_, is_live, _ in rows if row > seen.row and not is_live}
         jobs, live = [], dict[str, int]()
         for row, id_, is_live, metadata in reversed(rows):
             if not is_live:
@@ -141,12 +159,19 @@ class Past:
                 jobs.append(job)
         oldest = rows[-1][0] if rows else 0
         gone = [id_ for id_, row in seen.ids.items() if live.get(id_) != row and row >= oldest]
+        gone += replaced - seen.ids.keys()
+        if (
+            len(rows) < _MOST_JOBS
+        ):  # none is too old to be met: the oldest were purged, or forgotten for their age
+            seen.unmet |= {id_ for id_ in seen.ids if id_ not in live} - {*gone}
         seen.ids = live
-        seen.row = rows[0][0] if rows else seen.row
+        seen.row = rows[0][0] if rows else 0
         return jobs, gone
 
-    def _waiting(self, kind: str, seen: _Seen) -> list[PastJob]:
-        names = waiting_of(self._folder, kind)
+    def _deleted(self, ids: set[str]) -> list[str]:
+        return [row[0] for row in _asked(self._folder, _DELETED, (json.dumps(sorted(ids)),))] if ids else []
+
+    def _waiting(self, kind: str, seen: _Seen, names: list[str]) -> list[PastJob]:
         # Where no store can be kept all that was ever written down goes on waiting.
         newest = names[-_MOST_JOBS:]
         found = [job for name in newest if name not in seen.files for job in self._in_file(name)]
@@ -166,6 +191,11 @@ class Past:
 
 def _rows_of(folder: Path, kind: str, *, after: int, most: int) -> list[Any]:
     """Return the newest rows of a kind, newest first, with the metadata of those after a row."""
+    return _asked(folder, _JOBS, (after, kind, most))
+
+
+def _asked(folder: Path, question: str, values: tuple[object, ...]) -> list[Any]:
+    """Return what a store answers; nothing where there is none."""
     if not (folder / "episodes.sqlite").is_file():
         return []
     # The store's engine takes some milliseconds to load.
@@ -174,7 +204,12 @@ def _rows_of(folder: Path, kind: str, *, after: int, most: int) -> list[Any]:
 
     database = Database(folder, Durability.POWER_LOSS, read_only=True, write_wait_s=0)
     with closing(database), database.reading() as connection:
-        return connection.execute(_JOBS, (after, kind, most)).fetchall()
+        return connection.execute(question, values).fetchall()
+
+
+def _id_in(name: str) -> str:
+    """Return whose file it is: a name has a moment, an id and what tells the kind, with dots between."""
+    return name.partition(".")[2].rsplit(".", 2)[0]
 
 
 def past_of(id_: str, metadata: Mapping[str, Any]) -> PastJob | None:

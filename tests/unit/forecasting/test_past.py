@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from memguard.config import load_settings
 from memguard.episodes import Episode, EpisodeStore
-from memguard.episodes.recorder import INCOMING, _key_of
+from memguard.episodes.recorder import INCOMING, Recorder, _key_of
 from memguard.estimate.likeness import Likeness
 from memguard.forecasting.forecaster import Forecaster
 from memguard.forecasting.past import Past, has_past, past_of
+from tests.support.episodes import report_of_a_job
 
 MIB = 1 << 20
 
@@ -112,6 +114,52 @@ def test_jobs_of_this_process_are_read_back_and_count_once(tmp_path: Path) -> No
 def _with_forecast(episode: Episode) -> Episode:
     sizing = {**episode.metadata["sizing"], "predicted_bytes": 60 * MIB, "uncorrected_bytes": 60 * MIB}
     return replace(episode, metadata={**episode.metadata, "sizing": sizing})
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_job_that_is_deleted_before_it_was_seen_in_the_store_counts_no_more(
+    tmp_path: Path, purge: bool
+) -> None:
+    """Who ran it knows it before it is taken in, and forgets it although no look ever met it there."""
+    settings = load_settings({"episodes": str(tmp_path)})
+    recorder, forecaster = Recorder(settings, pytest.fail), Forecaster(tmp_path, 0.05)
+    reports = []
+    for _ in range(2):
+        report = report_of_a_job()
+        sizing = forecaster.size(report.job_id, Likeness("fit", world="here"))
+        reports.append(replace(report, sizing=sizing))
+        forecaster.learn(reports[-1])
+        recorder.job(reports[-1])
+    with EpisodeStore(tmp_path) as store:
+        store.delete(f"job-{reports[1].job_id}", purge=purge)
+    found = forecaster.size("next", Likeness("fit", world="here"))
+    assert [each.id for each in found.episodes] == [f"job-{reports[0].job_id}"]
+
+
+def test_the_oldest_that_is_purged_is_withdrawn(tmp_path: Path) -> None:
+    """Nothing of its row tells the kind any more, and it lies before all that are left: it is not taken for aged."""
+    with EpisodeStore(tmp_path) as store:
+        store.add_episodes([job(1, MIB), job(2, MIB), job(3, MIB)])
+        past = Past(tmp_path)
+        assert len(past.news("fit").jobs) == 3
+        store.delete("job-1", purge=True)
+        assert past.news("fit").withdrawn == ("job-1",)
+        store.forget_old("jobs", 1, 1)
+        assert past.news("fit").withdrawn == ()
+
+
+def test_another_store_in_the_same_place_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Who deletes the folder to forget everything may have a process that lives on: it learns what comes."""
+    past = Past(tmp_path / "store")
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episodes([job(1, MIB, kind="other"), job(2, MIB), job(3, MIB)])
+    assert len(past.news("fit").jobs) == 2
+    (tmp_path / "store").rename(tmp_path / "gone")
+    with EpisodeStore(tmp_path / "store") as store:
+        store.add_episodes([job(4, MIB)])
+    look = past.news("fit")
+    assert [each.id for each in look.jobs] == ["job-4"]
+    assert set(look.withdrawn) == {"job-2", "job-3"}
 
 
 def test_a_folder_that_cannot_be_looked_into_keeps_no_job_from_running(tmp_path: Path) -> None:
