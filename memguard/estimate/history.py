@@ -39,6 +39,7 @@ _PAGE: Final = 4096
 # Where one of two jobs lacks a feature they differ in it by so much: a factor of e.
 _UNKNOWN_DISTANCE: Final = 1.0
 _LARGEST: Final = 1e300
+_MOST_GROWTH: Final = math.log(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,14 @@ class History:
         """Return features as a row, in logarithms, ``None`` where one is missing."""
         return [log_size(features[name]) if name in features else None for name in self.names]
 
-    def gap(self, features: Mapping[str, float]) -> float:
-        """Return how far the nearest observation is, as a sum of logarithms; it must not be empty."""
+    def growth(self, features: Mapping[str, float]) -> float:
+        """Return how much larger a job is than the observation that it outgrows least; that must not be empty.
+
+        It is the logarithm of the largest ratio of a feature to that one's, at least 0 and within a factor of 16: rows
+        and bytes are one growth and not two, less data asks for no more memory, and a number may be no size at all.
+        """
         row = self.row_of(features)
-        return min(_distance(row, other) for other in self.rows)
+        return min(_MOST_GROWTH, *(_growth(row, other) for other in self.rows))
 
     def is_outside(self, row: Sequence[float | None]) -> bool:
         """Return whether a feature lies outside of what was seen of it, where it was seen to vary."""
@@ -232,6 +237,12 @@ def _keep_nearest(near: list[tuple[float, int]], candidate: tuple[float, int]) -
     if len(near) < WIDE or candidate < near[-1]:
         insort(near, candidate)
         del near[WIDE:]
+
+
+def _growth(one: Sequence[float | None], other: Sequence[float | None]) -> float:
+    pairs = zip(one, other, strict=True)
+    grown = [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+    return max(0.0, *grown) if grown else 0.0
 
 
 def _distance(one: Sequence[float | None], other: Sequence[float | None]) -> float:

@@ -392,4 +392,4 @@ class OnlineEstimator:
         others = (each for key, each in self._kinds.items() if key != job.key)
         told = any(name not in REQUEST_FEATURES for name in job.features)
         usual = usual_spread(others, told)
-        return math.hypot(usual, kind.history.gap(job.features)) if told else usual
+        return math.hypot(usual, kind.history.growth(job.features)) if told else usual
