@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -218,6 +219,28 @@ def test_a_command_is_its_program_script_and_options(tmp_path: Path, monkeypatch
 def test_any_command_has_a_kind(command: list[str]) -> None:
     """Nothing on a command line can make it fail, and a kind stays short."""
     assert len(likeness_of_command(command).kind) <= 1000
+
+
+def test_a_folder_is_not_looked_through_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command waits for it: so many names are looked at, whether of files or of folders, and so many files count."""
+    monkeypatch.setattr("memguard.forecasting.commands._MOST_NAMES", 50)
+    monkeypatch.setattr("memguard.forecasting.commands._MOST_FILES", 20)
+    for folder, files in (("flat", 30), ("deep/a/b", 10), ("empty", 0)):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(files):
+            (tmp_path / folder / str(number)).write_bytes(b"xx")
+    for number in range(100):
+        (tmp_path / "empty" / str(number)).mkdir()
+        (tmp_path / "empty" / str(number) / "inner").mkdir()
+    looked, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: looked.append(place) or scan(place))
+    flat, deep, empty = (
+        likeness_of_command(["sort", str(tmp_path / each)]).features for each in ("flat", "deep", "empty")
+    )
+    assert flat == {"input_bytes": 40.0, "files": 20.0}
+    assert deep == {"input_bytes": 20.0, "files": 10.0}
+    assert empty == {}
+    assert len(looked) < 60
 
 
 def test_secrets_are_no_part_of_a_kind() -> None:
