@@ -77,12 +77,19 @@ def _classes(owner: object, args: tuple[Any, ...], named: Mapping[str, Any]) -> 
     target = named.get("y", args[1] if len(args) > 1 else None)
     if not hasattr(target, "__len__") or not _classifies(owner):
         return {}
+    try:
+        return {"classes": float(_count_of_classes(target))}
+    except Exception:  # noqa: BLE001 - a sparse matrix of labels has no length; the rest counts all the same
+        return {}
+
+
+def _count_of_classes(target: Any) -> int:
     # Some thousands of its targets show nearly all of them.
     step = max(1, -(-len(target) // _MOST_TARGETS))
     some = (target.iloc if hasattr(target, "iloc") else target)[::step]
     some = some.to_numpy() if hasattr(some, "to_numpy") else some
     found = some.tolist() if hasattr(some, "tolist") else list(some)
-    return {"classes": float(len({str(each) for each in found}))}
+    return len({str(each) for each in found})
 
 
 def _classifies(owner: object) -> bool:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
@@ -219,6 +219,15 @@ def test_a_command_is_its_program_script_and_options(tmp_path: Path, monkeypatch
 def test_any_command_has_a_kind(command: list[str]) -> None:
     """Nothing on a command line can make it fail, and a kind stays short."""
     assert len(likeness_of_command(command).kind) <= 1000
+
+
+def test_targets_that_cannot_be_counted_cost_a_classifier_nothing_else() -> None:
+    """Labels in a sparse matrix have no length: the call is of its own kind and has its sizes all the same."""
+    table, labels = np.zeros((50, 4)), sparse.csr_matrix(np.eye(50, 3))
+    found = likeness_of_call(RandomForestClassifier().fit, (table, labels))
+    assert "RandomForestClassifier.fit" in found.kind
+    assert found.features["rows"] == 50.0
+    assert "classes" not in found.features
 
 
 def test_a_folder_is_not_looked_through_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
