@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from memguard.episodes.recorder import INCOMING
+from memguard.errors import EpisodeStoreError
 from memguard.forecasting.past import PastJob, past_of
 
 __all__ = ["MOST_JOBS", "Entry", "entries_of"]
@@ -83,6 +84,9 @@ def _waiting(folder: Path) -> Iterator[Entry]:
         )
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        place = folder / INCOMING
+        raise EpisodeStoreError(f"{place} cannot be read: {error.strerror}", path=str(place)) from error
     for name in names:
         try:
             episodes = json.loads((folder / INCOMING / name).read_bytes())["episodes"]

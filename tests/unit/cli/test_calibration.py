@@ -183,3 +183,14 @@ def test_every_letter_that_is_typed_has_a_shape() -> None:
     assert glyph("\u2603") not in shapes
     assert all(row < 32 for shape in shapes for row in shape)
     assert text_width("ab", 2) == 22
+
+
+def test_a_folder_that_cannot_be_looked_into_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What waits beside a store may be another user's: it is named, and nothing is shown in its place."""
+    (tmp_path / "incoming").symlink_to("incoming")  # to look into it fails for everybody, the superuser too
+    status, told, said = memguard(capsys, "estimate", "--calibration", "--episodes", str(tmp_path))
+    assert status
+    assert not told
+    assert "incoming cannot be read" in said
