@@ -153,6 +153,7 @@ class AsyncEpisodeStore:
 
     update = _writes(EpisodeStore.update)
     delete = _writes(EpisodeStore.delete)
+    forget_old = _writes(EpisodeStore.forget_old)
     set_namespace = _writes(EpisodeStore.set_namespace)
     add_marked = _writes(EpisodeStore.add_marked)
     rebuild = _writes(EpisodeStore.rebuild)
