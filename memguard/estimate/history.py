@@ -134,6 +134,15 @@ class History:
         """The logarithm of the largest peak."""
         return max(self.peaks)
 
+    def copy(self) -> History:
+        """Return a history that does not change with this one."""
+        other = History(self._most)
+        other.names, other.observations, other.peaks = [*self.names], [*self.observations], [*self.peaks]
+        other.rows = [[*row] for row in self.rows]
+        other.neighbours = [None if near is None else [*near] for near in self.neighbours]
+        other._serial, other._serials = self._serial, [*self._serials]
+        return other
+
     def add(self, observation: Observation) -> None:
         """Learn one; the oldest that is no extreme is forgotten where there are too many."""
         self._places = None

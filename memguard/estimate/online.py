@@ -309,7 +309,7 @@ class OnlineEstimator:
         capped = self._capped(job, kind, wanted)
         promised = capped >= wanted and kind.may_promise(sizer.effective)
         moved = sizer.moved_by(job.features, aim) if explain else []
-        past = kind.history.observations
+        past = sizer.history.observations
         return Prediction(
             bytes=whole(capped),
             expected_bytes=whole(min(in_bytes(size.centre), capped)),

@@ -74,11 +74,15 @@ class _Way:
 
 
 class Sizer:
-    """Sizes by one state of a history, which must not be empty nor change."""
+    """Sizes by one state of a history, which must not be empty nor change.
+
+    Attributes:
+        history: that one.
+    """
 
     def __init__(self, history: History, aim: Aim) -> None:
         """Let the guesses compete at an aim."""
-        self._history = history
+        self.history = history
         count = len(history)
         self._weights = [_FADING ** (count - 1 - at) for at in range(count)]
         self._peaks = list(history.peaks)
@@ -106,12 +110,12 @@ class Sizer:
 
     def guesses(self, features: Mapping[str, float]) -> list[float]:
         """Return what each of the guesses says."""
-        row = self._history.row_of(features)
+        row = self.history.row_of(features)
         return [each.guess(row) for each in self._centres]
 
     def size(self, features: Mapping[str, float], aim: Aim) -> Size:
         """Return what a job with these features needs."""
-        row = self._history.row_of(features)
+        row = self.history.row_of(features)
         return self._size(self._guess(row), self._way.law, self._way.scales.of(row), aim)
 
     def moved_by(self, features: Mapping[str, float], aim: Aim) -> list[tuple[int, float]]:
@@ -122,11 +126,11 @@ class Sizer:
         """
         if len(self._peaks) < 2:
             return [(0, math.exp(self.size(features, aim).reserve))]
-        row = self._history.row_of(features)
+        row = self.history.row_of(features)
         guess, scale = self._guess(row), self._way.scales.of(row)
         whole = math.exp(self._size(guess, self._way.law, scale, aim).reserve)
         top = sorted(range(len(self._peaks)), key=lambda at: -self._way.scores[at])[:_STRONGEST]
-        near = self._history.nearest(row)
+        near = self.history.nearest(row)
         suspects = dict.fromkeys([*near[:_STRONGEST], *top])
         moved = [
             (at, whole - math.exp(self._without(at, guess, scale, near, aim).reserve)) for at in suspects
@@ -136,7 +140,7 @@ class Sizer:
     def _guess(self, row: Row) -> float:
         """Return the guess; outside of what was seen the largest of those that reach there, within bounds."""
         guess = self._way.centre.guess(row)
-        if not self._history.is_outside(row):
+        if not self.history.is_outside(row):
             return guess
         reaching = [each.beyond(row) for each in self._centres if each.beyond]
         # The last is the one that follows curves. No further up than what was seen is wide.
@@ -167,7 +171,7 @@ class Sizer:
         return _Way(centre, same_everywhere(len(errors)), errors, Law(errors, self._weights))
 
     def _scaled(self, way: _Way) -> _Way:
-        scales = local_scales(self._history, way.scores)
+        scales = local_scales(self.history, way.scores)
         scores = [error / scale for error, scale in zip(way.scores, scales.past, strict=True)]
         return _Way(way.centre, scales, scores, Law(scores, self._weights))
 
@@ -177,7 +181,7 @@ class Sizer:
         usual = sum(past) / len(past)
         floor = way.law.floor(aim.miss_rate, aim.strict_rate, aim.independent, aim.usual_spread)
         headroom = max(floor, cheapest_headroom(way.law, usual, self._largest))
-        jobs = zip(self._history.observations, self._weights, past, way.scales.past, self._peaks, strict=True)
+        jobs = zip(self.history.observations, self._weights, past, way.scales.past, self._peaks, strict=True)
         return sum(
             weight * job.runtime_s * _cost(guess + headroom * scale, peak, self._largest)
             for job, weight, guess, scale, peak in jobs
