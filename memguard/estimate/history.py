@@ -39,6 +39,7 @@ _PAGE: Final = 4096
 # Where one of two jobs lacks a feature they differ in it by so much: a factor of e.
 _UNKNOWN_DISTANCE: Final = 1.0
 _LARGEST: Final = 1e300
+_BEYOND_GROWTH: Final = math.log(2)
 _MOST_GROWTH: Final = math.log(16)
 
 
@@ -190,6 +191,17 @@ class History:
         """
         row = self.row_of(features)
         return min(_MOST_GROWTH, *(_growth(row, other) for other in self.rows))
+
+    def bound(self, features: Mapping[str, float]) -> float:
+        """Return the logarithm of what a job uses at most if memory grows as its data; the history must not be empty.
+
+        The largest peak of those that it outgrows least, times by how much, and twice that for whatever else.
+        """
+        row = self.row_of(features)
+        grown = [_growth(row, other) for other in self.rows]
+        least = min(grown)
+        largest = max(peak for peak, each in zip(self.peaks, grown, strict=True) if each <= least)
+        return largest + least + _BEYOND_GROWTH
 
     def is_outside(self, row: Sequence[float | None]) -> bool:
         """Return whether a feature lies outside of what was seen of it, where it was seen to vary."""

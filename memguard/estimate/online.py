@@ -19,7 +19,7 @@ from memguard.estimate.headroom import RETRY_FACTOR, least_for_promise
 from memguard.estimate.history import Observation, clean_features
 from memguard.estimate.kind import Kind, usual_spread
 from memguard.estimate.records import Estimate
-from memguard.estimate.sizing import Aim
+from memguard.estimate.sizing import Aim, bounded
 from memguard.estimate.telling import (
     MOST_BYTES,
     in_bytes,
@@ -303,6 +303,8 @@ class OnlineEstimator:
         sizer = kind.sizer()
         aim = Aim(self.miss_rate, kind.watch.strictness(), kind.independent, usual)
         size = sizer.size(job.features, aim)
+        if not kind.may_promise(sizer.effective):
+            size = bounded(size, kind.history.bound(job.features))
         wanted = in_bytes(size.reserve + kind.watch.extra())
         elsewhere = self._elsewhere(job) if len(kind.history) < _LEAST_OWN else 0.0
         wanted = max(wanted, elsewhere)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from memguard.estimate.centres import Centre, Row, all_centres
@@ -16,7 +16,7 @@ from memguard.estimate.headroom import RETRY_FACTOR, Law, cheapest_headroom, dev
 from memguard.estimate.history import History
 from memguard.estimate.locality import LEAST_FOR_SCALES, Scales, local_scales, same_everywhere
 
-__all__ = ["Aim", "Size", "Sizer"]
+__all__ = ["Aim", "Size", "Sizer", "bounded"]
 
 # Half the weight is gone after 138 jobs: a rate of 2 % can still be told, and a version of a year ago cannot.
 _FADING: Final = 0.995
@@ -186,6 +186,12 @@ class Sizer:
             weight * job.runtime_s * _cost(guess + headroom * scale, peak, self._largest)
             for job, weight, guess, scale, peak in jobs
         )
+
+
+def bounded(size: Size, most: float) -> Size:
+    """Return a size that is no larger than a bound, and no smaller than its guess."""
+    reserve = max(size.centre, min(size.reserve, most))
+    return size if reserve == size.reserve else replace(size, reserve=reserve, by_promise=False)
 
 
 def _cost(reserved: float, peak: float, largest: float) -> float:

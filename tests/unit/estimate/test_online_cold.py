@@ -31,3 +31,12 @@ def test_rows_and_bytes_are_one_growth() -> None:
 def test_a_number_that_is_no_size_moves_it_within_bounds() -> None:
     """An identifier in the millions, or a seed, is no growth by a million."""
     assert sized(transformations=2e9) < 100
+
+
+def test_three_jobs_far_apart_ask_for_no_more_than_growth_explains() -> None:
+    """Peaks that spread by a factor of fifty with their data are no reason to reserve a hundred times the largest."""
+    estimator = OnlineEstimator(0.05)
+    for rows, peak in ((1e4, 10), (5e5, 500), (1e5, 90)):
+        estimator.observe("fit", {"rows": rows}, peak_bytes=peak * MIB)
+    twice_the_largest = estimator.predict("fit", {"rows": 1e6}).bytes
+    assert 500 * MIB < twice_the_largest <= 2.1 * 1000 * MIB
