@@ -60,6 +60,14 @@ def own_pool() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_past() -> None:
+    """Forget the jobs that earlier tests ran in this process: else theirs would size those of this one."""
+    forecaster = sys.modules.get("memguard.forecasting.forecaster")
+    if forecaster is not None:
+        forecaster._forecasters.clear()
+
+
+@pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """Put back what a command that ran inside this process did to memguard's logger."""
     logger = logging.getLogger("memguard")

@@ -226,9 +226,9 @@ class AsyncEpisodeStore:
             await _in_thread(self._writer, self._let_go)
         except asyncio.CancelledError:
             self._writer.submit(self._let_go)  # with the loop, whose threads go on: twice does no harm
-            raise
-        finally:
             self._writer.shutdown(wait=False)
+            raise
+        self._writer.shutdown()  # it has nothing to do any more, and ends at once
 
     def _let_go(self) -> None:
         self._readers.shutdown()
