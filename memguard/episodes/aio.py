@@ -220,15 +220,17 @@ class AsyncEpisodeStore:
         await asyncio.shield(self._closing)
 
     async def _end(self) -> None:
+        is_idle = False
         try:
             while waited := [*self._calls, *([self._flush] if self._flush is not None else [])]:
                 await asyncio.wait(waited)
             await _in_thread(self._writer, self._let_go)
+            is_idle = True
         except asyncio.CancelledError:
             self._writer.submit(self._let_go)  # with the loop, whose threads go on: twice does no harm
-            self._writer.shutdown(wait=False)
             raise
-        self._writer.shutdown()  # it has nothing to do any more, and ends at once
+        finally:
+            self._writer.shutdown(wait=is_idle)  # with nothing to do it ends at once
 
     def _let_go(self) -> None:
         self._readers.shutdown()
