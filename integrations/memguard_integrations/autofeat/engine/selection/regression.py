@@ -18,8 +18,9 @@ from memguard_integrations.autofeat.engine.selection.sums import FoldSums, RealS
 __all__ = ["EXACT_BYTES", "RegressionModels"]
 
 # Up to here the first model is walked on copies of rows, and all paths as far as scikit-learn walks them, so that
-# the choice is autofeat's to the last bit. With more data the same costs as much time and half the memory as
-# autofeat, and columns are told apart by more rows: the choice depends less on the last bits.
+# the choice is autofeat's to the last bit, where BLAS sums alike with one thread and with several (autofeat's own
+# changes where it does not). With more data the same costs as much time and half the memory as autofeat, and columns
+# are told apart by more rows: the choice depends less on the last bits.
 EXACT_BYTES = 32 << 20
 # Share of the memory that the sums among real columns may take if all of them are to be had at once; those with
 # noise columns, the columns of a path and the blocks have the rest.
