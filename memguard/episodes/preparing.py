@@ -9,9 +9,9 @@ import json
 import json.encoder
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeGuard
+from zlib import crc32
 
 import numpy as np
 
@@ -94,7 +94,7 @@ _new: Final = tuple.__new__
 
 def checksum(text: bytes, metadata: bytes, vector: bytes | None) -> int:
     """Return a CRC-32 that tells bytes that turned from what was stored; it is no protection against intent."""
-    return zlib.crc32(vector or b"", zlib.crc32(metadata, zlib.crc32(text)))
+    return crc32(vector or b"", crc32(metadata, crc32(text)))
 
 
 def prepare(
@@ -156,7 +156,8 @@ def _all_vectors(episodes: Sequence[Episode]) -> list[bytes] | None:
     lengths = np.einsum("ij,ij->i", matrix, matrix)
     if not np.isfinite(lengths).all() or not lengths.all():
         return None
-    return [row.tobytes() for row in matrix]
+    every, width = matrix.tobytes(), 4 * matrix.shape[1]
+    return [every[start : start + width] for start in range(0, len(every), width)]
 
 
 def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_text_bytes: int) -> Prepared:
@@ -164,8 +165,8 @@ def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_t
         raise EpisodeInvalid(f"a {type(episode).__name__} is no Episode")
     text = _text(episode.text, max_text_bytes)
     metadata, stored = _metadata(episode.metadata, max_text_bytes)
-    if vector is None and episode.vector is not None:
-        vector = vector_bytes(episode.vector)
+    if vector is None:
+        vector = b"" if episode.vector is None else vector_bytes(episode.vector)
     given, moment_s = episode.id, episode.happened_at_s
     # As `Prepared(...)`, in half of the time, which counts in a batch of thousands.
     return _new(Prepared, (
@@ -176,10 +177,10 @@ def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_t
         None if moment_s is None else _microseconds(moment_s),
         episode.text,
         metadata,
-        vector,
-        checksum(text, stored, vector),
+        vector or None,
+        crc32(vector, crc32(stored, crc32(text))),
         len(text),
-        len(text) + len(stored) + (0 if vector is None else len(vector)),
+        len(text) + len(stored) + len(vector),
         "",
     ))  # fmt: skip
 
@@ -225,7 +226,7 @@ def _text(text: object, max_text_bytes: int) -> bytes:
 
 
 def _metadata(metadata: object, most_bytes: int) -> tuple[str, bytes]:
-    if not isinstance(metadata, dict | Mapping):  # most are dicts, of which it is known sooner
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):
         raise EpisodeInvalid(f"the metadata are a {type(metadata).__name__}, not a mapping")
     if not metadata:
         return "{}", b"{}"
@@ -242,9 +243,11 @@ def _metadata(metadata: object, most_bytes: int) -> tuple[str, bytes]:
 
 
 def _is_flat(metadata: Mapping[Any, Any]) -> TypeGuard[dict[str, Any]]:
-    if type(metadata) is not dict or not _TEXTS.issuperset(map(type, metadata)):
-        return False
-    return _SCALARS.issuperset(map(type, metadata.values()))
+    return (
+        type(metadata) is dict
+        and _TEXTS.issuperset(map(type, metadata))
+        and _SCALARS.issuperset(map(type, metadata.values()))
+    )
 
 
 def _encode_deep(metadata: Mapping[str, Any]) -> str:

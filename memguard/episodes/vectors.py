@@ -7,6 +7,7 @@ them where nothing was written. The bits are derived, and can be made again.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from memguard.episodes.syncing import sync_folder
 
 __all__ = ["VectorFiles", "codes_of"]
 
-# What is read at once of the values and of the bits, each into one buffer that is used again. The bits are read by two
-# threads, which hinder each other where both want Python's lock: a third less took 10 % longer, a third more 0.5 MiB.
-_VALUES_AT_ONCE: Final = 1 << 20
-_CODES_AT_ONCE: Final = 384 << 10
+# What is read at once, of the values or of the bits, into one buffer that is used again. The bits are read by two
+# threads, which hinder each other where both want Python's lock: blocks of 384 KiB took two thirds longer.
+_AT_ONCE: Final = 1 << 20
+# To have pages of its own costs more than to fill a buffer as small as this.
+_LITTLE: Final = 64 << 10
 
 
 def codes_of(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -76,10 +78,14 @@ class VectorFiles:
         self.write([place], np.zeros((1, self.dimension), np.float32))
         self.sync()
 
-    def sync(self) -> None:
-        """Return when what was written is on the disk."""
+    def sync(self, *, names: bool = False) -> None:
+        """Return when what was written is on the disk, with the names of the files and of their folder if asked."""
         os.fdatasync(self._values)
         os.fdatasync(self._codes)
+        if names:
+            folder = self.values_path.parent
+            sync_folder(folder)
+            sync_folder(folder.parent)
 
     def cut(self, places: int) -> None:
         """Cut both files off behind a place, or lengthen them with zeros."""
@@ -117,21 +123,12 @@ class VectorFiles:
 
     def value_blocks(self, last_place: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give all vectors up to a place in blocks, each with its first place; a block is overwritten by the next."""
-        at_once = max(1, _VALUES_AT_ONCE // self.value_bytes)
-        buffer = np.empty((at_once, self.dimension), np.float32)
+        buffer = _buffer(self.value_bytes, last_place).view(np.float32)
         yield from _blocks(self._values, buffer, last_place)
 
     def code_blocks(self, last_place: int, after: int = 0) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Give the bits of all vectors behind a place up to one in the same way; a block is (n, code_bytes)."""
-        at_once = max(1, _CODES_AT_ONCE // self.code_bytes)
-        buffer = np.empty((at_once, self.code_bytes), np.uint8)
-        yield from _blocks(self._codes, buffer, last_place, after)
-
-    def sync_names(self) -> None:
-        """Return when the names of the files, and of their folder, are on the disk."""
-        folder = self.values_path.parent
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        yield from _blocks(self._codes, _buffer(self.code_bytes, last_place - after), last_place, after)
 
     def close(self) -> None:
         """Close the files; what happens by itself when nobody has this object any more.
@@ -163,6 +160,14 @@ def _write(fd: int, view: memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
+
+
+def _buffer(width: int, wanted: int) -> NDArray[np.uint8]:
+    """Return rows of bytes, no more than wanted; many in pages of their own, which the heap would keep after use."""
+    rows = max(1, min(wanted, _AT_ONCE // width))
+    if rows * width <= _LITTLE:
+        return np.empty((rows, width), np.uint8)
+    return np.frombuffer(mmap.mmap(-1, rows * width), np.uint8).reshape(rows, width)
 
 
 def _blocks(

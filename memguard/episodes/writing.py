@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 import numpy as np
 
+from memguard.episodes.meanwhile import meanwhile
 from memguard.episodes.namespaces import (
     Namespace,
     check_dimension,
@@ -270,45 +272,57 @@ class Writing:
 
     def finish(self) -> None:
         """Write what was taken; the transaction can be committed then."""
-        self._connection.executemany(_INSERT, self._rows)
-        for name, namespace in self._namespaces.items():
-            self._file(namespace, self._vectors.get(name, []))
+        due = [name for name, fresh in self._vectors.items() if _is_due(self.namespace(name), len(fresh))]
+        syncs = [self._to_files(self.namespace(name), self._vectors.pop(name)) for name in due]
+        if syncs and self._syncs:
+            with meanwhile(lambda: [sync() for sync in syncs]):
+                self._insert()
+        else:
+            self._insert()
+        for namespace in self._namespaces.values():
             save(self._connection, namespace)
+
+    def _insert(self) -> None:
+        self._connection.executemany(_INSERT, self._rows)
+        for name, fresh in self._vectors.items():
+            namespace = self.namespace(name)
+            rows = [(namespace.row(place), vector) for place, vector in fresh]
+            self._connection.executemany("INSERT INTO unfiled(row, vector) VALUES (?, ?)", rows)
+            namespace.unfiled += len(fresh)
 
     def file_all(self) -> None:
         """Move all vectors that wait in the table to their files."""
         waiting: Any = self._connection.execute("SELECT name FROM namespace WHERE unfiled > 0").fetchall()
         for (name,) in waiting:
-            self._to_files(self.namespace(name), [])
+            sync = self._to_files(self.namespace(name), [])
+            if self._syncs:
+                sync()
         self.finish()
 
-    def _file(self, namespace: Namespace, fresh: list[tuple[int, bytes]]) -> None:
-        if not fresh:
-            return
-        if len(fresh) > _MOST_TO_WAIT or namespace.unfiled + len(fresh) > MOST_UNFILED:
-            self._to_files(namespace, fresh)
-            return
-        rows = [(namespace.row(place), vector) for place, vector in fresh]
-        self._connection.executemany("INSERT INTO unfiled(row, vector) VALUES (?, ?)", rows)
-        namespace.unfiled += len(fresh)
+    def _to_files(self, namespace: Namespace, fresh: list[tuple[int, bytes]]) -> Callable[[], None]:
+        """Move new vectors of a namespace, and those that wait, to the files; return what syncs these.
 
-    def _to_files(self, namespace: Namespace, fresh: list[tuple[int, bytes]]) -> None:
-        files, first = self._files_of(namespace), namespace.row(0)
+        They lie behind the last place that was committed: what was there is garbage.
+        """
+        files, first, rows = self._files_of(namespace), namespace.row(0), namespace.rows
         files.cut(namespace.filed_place)
         asked = "SELECT row, vector FROM unfiled WHERE row BETWEEN ? AND ? ORDER BY row"
-        waiting = [(row - first, vector) for row, vector in self._connection.execute(asked, namespace.rows)]
+        waiting = [(row - first, vector) for row, vector in self._connection.execute(asked, rows)]
         every = waiting + fresh
         for start in range(0, len(every), _FILED_AT_ONCE):
             some = every[start : start + _FILED_AT_ONCE]
-            values = np.frombuffer(b"".join(vector for _, vector in some), np.float32)
+            values = np.frombuffer(b"".join([vector for _, vector in some]), np.float32)
             files.write([place for place, _ in some], values.reshape(len(some), -1))
         files.cut(namespace.last_place)
-        if self._syncs:
-            files.sync()
-            if not namespace.filed_place:  # whoever made them may have died before
-                files.sync_names()
-        self._connection.execute("DELETE FROM unfiled WHERE row BETWEEN ? AND ?", namespace.rows)
+        self._connection.execute("DELETE FROM unfiled WHERE row BETWEEN ? AND ?", rows)
+        is_new = not namespace.filed_place  # whoever made the files may have died before
         namespace.filed_place, namespace.unfiled = namespace.last_place, 0
+        return partial(files.sync, names=is_new)
+
+
+def _is_due(namespace: Namespace, fresh: int) -> bool:
+    """Whether new vectors go to the files, and with them those that wait."""
+    return fresh > _MOST_TO_WAIT or namespace.unfiled + fresh > MOST_UNFILED
 
 
 def _contents(each: Prepared) -> tuple[object, ...]:
