@@ -123,7 +123,7 @@ class Affording:
         Raises:
             CapacityExceeded: if one of them alone cannot be afforded; says sizes, bound and remedy.
         """
-        bound = _bound_bytes(episodes)
+        bound = needed_bytes(episodes[0]) if len(episodes) == 1 else _bound_bytes(episodes)
         if bound <= SMALL_BYTES:
             return [episodes]
         room, name = self._room()

@@ -25,7 +25,7 @@ from memguard.episodes.locking import WriterLock
 from memguard.episodes.place import Stamp, check_log, check_place, make_folder, size_of, stamp_of
 from memguard.episodes.schema import VERSION, migrate, version_of
 from memguard.episodes.syncing import sync_folder
-from memguard.episodes.troubles import translated
+from memguard.episodes.troubles import Translated
 from memguard.errors import EpisodeStoreBusy, EpisodeStoreError
 
 __all__ = ["Database"]
@@ -68,7 +68,7 @@ class Database:
         elif not self.path.is_file():
             raise EpisodeStoreError(f"there is no store in {folder}", path=str(folder))
         check_place(folder)
-        with translated(self.path):
+        with Translated(self.path):
             self.lock = None if read_only else WriterLock(folder / "writer.lock", write_wait_s)
             try:
                 self._first_look()
@@ -99,7 +99,7 @@ class Database:
                     "brings it up to date",
                     path=str(self.path),
                 )
-        with self._lock.held(), translated(self.path):
+        with self._lock.held(), Translated(self.path):
             self._begin()
         with self.transaction() as connection:
             migrate(connection, str(self.path))
@@ -123,7 +123,7 @@ class Database:
             EpisodeStoreError: if the file cannot be read.
         """
         self._check_open()
-        with self._room, translated(self.path):
+        with self._room, Translated(self.path):
             stamp = self._stamp()
             connection = self._idle_one(stamp) or self._opened(_READER_CACHE, stamp)
             try:
@@ -186,7 +186,7 @@ class Database:
 
     def _committed(self) -> Iterator[apsw.Connection]:
         self._check_open()
-        with translated(self.path):
+        with Translated(self.path):
             if self._writing is None:
                 self._writing = self._opened(_WRITER_CACHE)
             connection = self._writing
@@ -286,7 +286,7 @@ class Database:
 
     def checkpoint(self) -> bool:
         """Put the log into the database and empty it; returns whether that could be done: no reader needed it."""
-        with self._lock.held(), translated(self.path):
+        with self._lock.held(), Translated(self.path):
             if self._writing is None:
                 self._writing = self._opened(_WRITER_CACHE)
             self._writing.set_busy_timeout(0)  # a reader may need the log for a long time
@@ -300,7 +300,7 @@ class Database:
 
     def vacuum(self) -> None:
         """Write the database anew without its free pages; needs up to twice as much room again meanwhile."""
-        with self._lock.held(), translated(self.path):
+        with self._lock.held(), Translated(self.path):
             assert self._writing is not None
             self._writing.execute("VACUUM")
         self.checkpoint()

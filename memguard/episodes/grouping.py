@@ -6,7 +6,6 @@ disk, and the disk takes no longer for a hundred than for one.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -64,8 +63,10 @@ class Share:
 
     def end(self) -> None:
         """Wake who waits for it, if anybody still does."""
-        with contextlib.suppress(RuntimeError):  # woken before
+        try:  # noqa: SIM105 - in a third of the time, for each add
             self._done.release()
+        except RuntimeError:  # woken before
+            pass
 
     def wait(self) -> None:
         """Wait until it is written or refused, or until it is this caller's turn to write."""
@@ -107,11 +108,12 @@ class Group:
         """
         share = Share(batch)
         try:
-            self._join(share)
-            if self._leader is not share:
+            if self._join(share):
+                self._write_some(write, [share])
+            elif self._leader is not share:
                 share.wait()
             while not share.is_done:
-                self._write_some(write)
+                self._write_some(write, [])
         finally:
             # Also where an interrupt came while it waited: whoever is next must not wait for ever.
             self._leave(share)
@@ -120,14 +122,19 @@ class Group:
         assert share.ids is not None
         return share.ids
 
-    def _join(self, share: Share) -> None:
+    def _join(self, share: Share) -> bool:
+        """Take a share in; returns whether its caller is alone, and was so last time: then it stands in no line."""
         with self._lock:
+            if self._leader is None and self._expected <= 1 and not self._waiting:
+                self._leader = share
+                return True
             self._waiting.append(share)
             if self._leader is None:
                 self._leader = share
             elif self._gathering is not None and len(self._waiting) >= self._expected:
                 self._gathering.release()
                 self._gathering = None
+        return False
 
     def _gather(self) -> None:
         """Wait a moment for those who were written for last time; for nobody, where this caller is alone."""
@@ -158,12 +165,13 @@ class Group:
             if each is not None:
                 each.end()
 
-    def _write_some(self, write: Write) -> None:
-        shares: list[Share] = []
+    def _write_some(self, write: Write, shares: list[Share]) -> None:
+        """Write shares; where none are given, those whose turn it is."""
         took_s = 0.0
         try:
-            self._gather()
-            self._take(shares)
+            if not shares:
+                self._gather()
+                self._take(shares)
             began_s = time.monotonic()
             write(shares)
             took_s = time.monotonic() - began_s

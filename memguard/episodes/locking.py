@@ -29,6 +29,8 @@ _FIRST_LOOK_S: Final = 0.001
 _CLOSEST_LOOK_S: Final = 0.0002
 # After this long a waiter looks as often as it ever will.
 _PATIENT_S: Final = 0.05
+# Who holds it is told by so many digits, filled up with spaces.
+_SIGNED: Final = 10
 
 
 class WriterLock:
@@ -46,22 +48,29 @@ class WriterLock:
         self._threads = threading.Lock()
         _locks.add(self)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it.
+    def held(self) -> _Held:
+        """Hold it for a ``with`` block.
 
         Raises:
             EpisodeStoreBusy: if another process or thread wrote for longer than this one may wait.
         """
+        return _Held(self)
+
+    def take(self) -> None:
+        """Take it, to be given back; for `held`."""
         end_s = time.monotonic() + self._wait_s
         if not self._threads.acquire(timeout=self._wait_s):
             raise self._busy("another thread of this process")
         try:
             self._take(end_s)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def give_back(self) -> None:
+        """Give back what was taken."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
             self._threads.release()
 
@@ -105,9 +114,17 @@ class WriterLock:
                 told = f"{self._path} cannot be locked ({error.strerror}); keep the store on a local disk"
                 raise EpisodeStoreError(told, path=str(self._path)) from error
             raise
-        with contextlib.suppress(OSError):  # told to who waits, and no more
-            os.pwrite(self._fd, f"{os.getpid():>10}".encode(), 0)
+        self._sign()
         return True
+
+    def _sign(self) -> None:
+        """Tell who holds it, to those that wait; where it stands there already the file is not written to again."""
+        mine = b"%10d" % os.getpid()
+        try:
+            if os.pread(self._fd, _SIGNED, 0) != mine:
+                os.pwrite(self._fd, mine, 0)
+        except OSError:  # it is told, and no more
+            return
 
     def pause(self, wait_s: float) -> bool:
         """Keep all threads of this process from writing until `resume`; returns whether that could be had."""
@@ -119,7 +136,7 @@ class WriterLock:
 
     def _holder(self) -> str:
         with contextlib.suppress(OSError, ValueError):
-            return f"process {int(os.pread(self._fd, 10, 0))}"
+            return f"process {int(os.pread(self._fd, _SIGNED, 0))}"
         return "another process"
 
     def _busy(self, holder: str) -> EpisodeStoreBusy:
@@ -142,6 +159,21 @@ class WriterLock:
             former, self._fd = self._fd, -1
             os.close(former)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+class _Held:
+    """A block in which a lock is held; as a class, for this stands around each single add."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: WriterLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.take()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.give_back()
 
 
 _locks: Final[WeakSet[WriterLock]] = WeakSet()

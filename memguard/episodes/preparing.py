@@ -107,8 +107,10 @@ def prepare(
     """
     given = list(episodes)
     ready = _ready(given, max_text_bytes)
+    if embedder is None:
+        return ready
     bare = [at for at, each in enumerate(ready) if each.vector is None and each.text]
-    if embedder is None or not bare:
+    if not bare:
         return ready
     made = _checked(embedder.embed([ready[at].text for at in bare]), len(bare), embedder)
     for at, vector in zip(bare, made, strict=True):
@@ -130,6 +132,8 @@ def _checked(made: Any, count: int, embedder: Embedder) -> Any:
 
 
 def _ready(given: Sequence[Episode], max_text_bytes: int) -> list[Prepared]:
+    if len(given) == 1:
+        return [_prepare(given[0], None, iter(new_ids(1)), max_text_bytes)]
     fresh = iter(new_ids(len([each for each in given if not getattr(each, "id", "")])))
     vectors: Sequence[bytes | None] = _all_vectors(given) or [None] * len(given)
     ready = []
@@ -137,8 +141,6 @@ def _ready(given: Sequence[Episode], max_text_bytes: int) -> list[Prepared]:
         try:
             ready.append(_prepare(episode, vector, fresh, max_text_bytes))
         except EpisodeInvalid as error:
-            if len(given) == 1:
-                raise
             raise EpisodeInvalid(f"episode {number + 1} of {len(given)}: {error}") from error
     return ready
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +9,7 @@ import apsw
 
 from memguard.errors import EpisodeStoreBusy, EpisodeStoreError
 
-__all__ = ["translated"]
+__all__ = ["Translated"]
 
 _HINTS: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
     (apsw.FullError, "the disk is full; free some space and add again: nothing of this was stored"),
@@ -23,18 +21,31 @@ _HINTS: Final[tuple[tuple[type[apsw.Error], str], ...]] = (
 )
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise what SQLite or the system finds wrong as the store's own errors."""
-    try:
-        yield
-    except apsw.BusyError as error:
-        raise EpisodeStoreBusy(f"{path} stayed locked by another program: {error}", path=str(path)) from error
-    except apsw.Error as error:
+class Translated:
+    """A block in which what SQLite or the system finds wrong is raised as the store's own errors.
+
+    Args:
+        path: of the database.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, apsw.Error | OSError) and not isinstance(error, EpisodeStoreError):
+            raise self._own(error) from error
+
+    def _own(self, error: apsw.Error | OSError) -> EpisodeStoreError:
+        path = self._path
+        if isinstance(error, OSError):
+            what = error.filename or path
+            return EpisodeStoreError(f"{what}: {error.strerror or error}", path=str(what))
+        if isinstance(error, apsw.BusyError):
+            return EpisodeStoreBusy(f"{path} stayed locked by another program: {error}", path=str(path))
         hint = next((told for kind, told in _HINTS if isinstance(error, kind)), str(error))
-        raise EpisodeStoreError(f"{path}: {hint} ({error})", path=str(path)) from error
-    except OSError as error:
-        if isinstance(error, EpisodeStoreError):
-            raise
-        what = error.filename or path
-        raise EpisodeStoreError(f"{what}: {error.strerror or error}", path=str(what)) from error
+        return EpisodeStoreError(f"{path}: {hint} ({error})", path=str(path))
