@@ -123,8 +123,10 @@ def _at_once(works: list[Callable[[], None]]) -> float:
     return time.perf_counter() - began
 
 
-def processes(folder: Path, many: int, each: int) -> float:
-    """Episodes a second of processes that add batches of a hundred."""
+def processes(folder: Path, many: int, each: int, is_indexed: int) -> float:
+    """Episodes a second of processes that add batches of a hundred, with most words indexed or none."""
+    if not is_indexed:
+        store_module._MOST_UNINDEXED = _NEVER  # type: ignore[misc]
     EpisodeStore(folder).close()
     ready, go = os.pipe(), os.pipe()
     pids = []
