@@ -71,11 +71,22 @@ class AsyncEpisodeStore:
     A call that is cancelled may have done its work or not; what its thread has begun it ends.
 
     Args:
-        store: what does the work; it is closed with this one.
+        store: the folder, or an open store, which is then closed with this one.
+        options: as of `EpisodeStore`, where a folder is given.
+
+    Raises:
+        TypeError: for options beside a store that is open already.
     """
 
-    def __init__(self, store: EpisodeStore) -> None:
-        self.store = store
+    def __init__(self, store: EpisodeStore | str | Path, **options: Any) -> None:
+        if isinstance(store, EpisodeStore):
+            if options:
+                raise TypeError(f"a store that is open takes no options, and was given {', '.join(options)}")
+            self._store: EpisodeStore | None = store
+            self._folder = store.folder
+        else:
+            self._store, self._folder = None, Path(store).absolute()
+        self._options = options
         # One thread writes, and groups what came meanwhile; a few read.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="memguard-episodes-write")
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="memguard-episodes-read")
@@ -89,17 +100,39 @@ class AsyncEpisodeStore:
     @classmethod
     async def open(cls, folder: str | Path, **options: Any) -> Self:
         """Open or make a store; options and errors as of `EpisodeStore`."""
-        opening = asyncio.ensure_future(asyncio.to_thread(EpisodeStore, folder, **options))
+        made = cls(folder, **options)
+        await made._open()
+        return made
+
+    async def _open(self) -> None:
+        if self._store is not None:
+            return
+        make = functools.partial(EpisodeStore, self._folder, **self._options)
+        opening = asyncio.ensure_future(asyncio.to_thread(make))
         try:
-            return cls(await asyncio.shield(opening))
+            self._store = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_unwanted)
             raise
 
     @property
+    def store(self) -> EpisodeStore:
+        """What does the work.
+
+        Raises:
+            EpisodeStoreError: before it was opened.
+        """
+        if self._store is None:
+            raise EpisodeStoreError(
+                f"the store in {self._folder} is not open yet: use `async with`, or await AsyncEpisodeStore.open(...)",
+                path=str(self._folder),
+            )
+        return self._store
+
+    @property
     def folder(self) -> Path:
         """Where it is."""
-        return self.store.folder
+        return self._folder
 
     @property
     def embedder(self) -> Embedder | None:
@@ -143,6 +176,8 @@ class AsyncEpisodeStore:
                 except Exception as error:  # noqa: BLE001 - each caller gets it
                     _give_error(taken, error)
                 _tell(taken)
+                if not self.store.debt.is_due:
+                    continue
                 with contextlib.suppress(EpisodeStoreError):  # it stays due, and `statistics` says so
                     await _in_thread(self._writer, self.store.pay_debts)
         finally:
@@ -199,9 +234,7 @@ class AsyncEpisodeStore:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        if self._closing is not None:
-            folder = str(self.store.folder)
-            raise EpisodeStoreError(f"the store in {folder} was closed", path=folder)
+        self._check_open()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calls.add(ended)
         try:
@@ -209,6 +242,10 @@ class AsyncEpisodeStore:
         finally:
             self._calls.discard(ended)
             ended.cancel()
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise EpisodeStoreError(f"the store in {self._folder} was closed", path=str(self._folder))
 
     async def close(self) -> None:
         """Wait for the calls that were made before, and close the store; later ones are refused.
@@ -236,9 +273,12 @@ class AsyncEpisodeStore:
         self._readers.shutdown()
         while self._begun:
             self._begun.pop().end()
-        self.store.close()
+        if self._store is not None:
+            self._store.close()
 
     async def __aenter__(self) -> Self:
+        self._check_open()
+        await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:

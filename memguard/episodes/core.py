@@ -65,7 +65,7 @@ class StoreCore:
             self.folder, self._durability, read_only=read_only, write_wait_s=write_wait_s
         )
         with self._database.reading() as connection:
-            self._debt = Debt(is_open=owed(connection) is not None)
+            self.debt = Debt(is_open=owed(connection) is not None)
         self.embedder = embedder
         self._group = Group()
         self._affording = Affording()

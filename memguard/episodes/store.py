@@ -102,7 +102,7 @@ class EpisodeStore(StatefulStore):
 
     def pay_debts(self) -> None:
         """Finish a purge that readers kept from it, if there is one; who writes does so behind it."""
-        if self._debt.is_due:
+        if self.debt.is_due:
             self._finish_purge()
 
     def parts(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
@@ -263,7 +263,7 @@ class EpisodeStore(StatefulStore):
 
     def _settle(self, purge: str | None) -> None:
         is_done = purge is None or self._database.checkpoint()
-        self._debt.set(is_open=not is_done)
+        self.debt.set(is_open=not is_done)
         if is_done and purge is not None:
             with self._database.transaction() as connection:
                 settle(connection, purge)

@@ -49,6 +49,37 @@ def test_it_has_the_same_methods() -> None:
         assert ours[name].__doc__, name
 
 
+def test_a_folder_is_opened_with_the_block_and_closed_with_it(tmp_path: Path) -> None:
+    """As the other store is made; before and behind the block it says what is wrong."""
+
+    async def live() -> None:
+        closed = AsyncEpisodeStore(tmp_path / "store", cache_entries=0)
+        assert closed.folder == tmp_path / "store"
+        with pytest.raises(EpisodeStoreError, match="is not open yet: use `async with`"):
+            await closed.add_episode(Episode(text="too early"))
+        async with closed as store:
+            ids = await asyncio.gather(*(store.add_episode(Episode(text=f"note {at}")) for at in range(20)))
+            async with AsyncEpisodeStore(tmp_path / "store", read_only=True) as other:
+                assert {(await other.get_episode(each)).text for each in ids} == {
+                    f"note {at}" for at in range(20)
+                }
+        with pytest.raises(EpisodeStoreError, match="was closed"):
+            await store.add_episode(Episode(text="too late"))
+        with pytest.raises(EpisodeStoreError, match="was closed"):
+            await closed.__aenter__()
+        never = AsyncEpisodeStore(tmp_path / "never")
+        await never.close()
+
+    asyncio.run(live())
+    assert not (tmp_path / "never").exists()
+
+
+def test_options_are_of_a_store_that_is_made_here(tmp_path: Path) -> None:
+    """An open store has its own."""
+    with EpisodeStore(tmp_path / "store") as store, pytest.raises(TypeError, match="cache_entries"):
+        AsyncEpisodeStore(store, cache_entries=1)
+
+
 def test_everything_can_be_awaited(tmp_path: Path) -> None:
     """A life of a store, each method once."""
 
