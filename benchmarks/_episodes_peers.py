@@ -8,6 +8,7 @@ as SQLite's defaults in their versions have it, mem0 stores in an embedded qdran
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -156,8 +157,7 @@ def mem0(folder: Path) -> Peer:
 
 def langgraph(folder: Path) -> Peer:
     """Its store in SQLite, with an index of vectors that are given."""
-    import sqlite3  # noqa: PLC0415
-
+    sqlite3 = _loading_sqlite()
     from langgraph.store.sqlite import SqliteStore  # noqa: PLC0415
 
     known: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def langgraph(folder: Path) -> Peer:
     def embed(texts: list[str]) -> list[list[float]]:
         return [known[text].tolist() for text in texts]
 
-    store = SqliteStore(connection, index={"dims": 384, "embed": embed, "fields": ["text"]})
+    store = SqliteStore(connection, index={"dims": 384, "embed": embed, "text_fields": ["text"]})
     store.setup()
 
     def add(batch: Batch) -> None:
@@ -183,6 +183,14 @@ def langgraph(folder: Path) -> Peer:
         return [each.key for each in store.search(("item",), query="asked", limit=10)]
 
     return add, find
+
+
+def _loading_sqlite() -> Any:
+    """Return a `sqlite3` that loads extensions, as vectors need it; many a Python's own does not."""
+    own = importlib.import_module("sqlite3")
+    if not hasattr(own.Connection, "enable_load_extension"):
+        own = sys.modules["sqlite3"] = importlib.import_module("pysqlite3")
+    return own
 
 
 PEERS: dict[str, tuple[Callable[[Path], Peer], str]] = {
