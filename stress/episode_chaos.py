@@ -30,6 +30,8 @@ REQUIREMENTS = ("E7", "E8", "E14")
 
 _WRITERS = 4
 _SELDOM = 0.1
+# While a store is looked at it grows, and to look at a large one takes ever longer.
+_LARGE = 100_000
 
 
 def write(folder: Path, told: Path, seed: str) -> NoReturn:
@@ -93,33 +95,54 @@ class Writers:
 
 
 def chaos(parsed: argparse.Namespace, checks: _common.Checks) -> None:
-    """Kill writers until the time is over, look at the store meanwhile and at the end."""
+    """Kill writers until the time is over; a store that has grown large is checked, and another one begun."""
     chance, clock = random.Random(parsed.seed), _common.Clock(parsed.duration)
-    folder = Path(os.environ["TMPDIR"])
-    writers, seen = Writers(folder, folder / "store", chance), 0
+    killed = stores = episodes = 0
+    while clock.left() and killed < (most := 20 if parsed.quick else parsed.count):
+        folder = Path(os.environ["TMPDIR"]) / f"round {stores}"
+        folder.mkdir()
+        killed += kill_writers(folder, chance, clock, parsed.pause, most - killed, checks)
+        with EpisodeStore(folder / "store") as store:
+            check_all(store, folder, checks)
+            episodes += len(store)
+        stores += 1
+        shutil.rmtree(folder)
+    print(f"{killed} writers killed, {episodes:,} episodes in {stores} stores")
+
+
+def kill_writers(  # noqa: PLR0917 - each of another kind
+    folder: Path,
+    chance: random.Random,
+    clock: _common.Clock,
+    pause_s: float,
+    most: int,
+    checks: _common.Checks,
+) -> int:
+    """Kill writers of one store and look at it meanwhile; return how many were killed."""
+    writers, size = Writers(folder, folder / "store", chance), 0
     try:
-        while clock.left() and writers.killed < (20 if parsed.quick else parsed.count):
+        while clock.left() and writers.killed < most and size < _LARGE:
             writers.fill()
-            time.sleep(chance.uniform(0.0, 2 * parsed.pause))
+            time.sleep(chance.uniform(0.0, 2 * pause_s))
             writers.kill_one()
             if writers.killed % 20 == 0:
-                seen += 1
                 # Opened for this look alone: the writers are forked while nobody here has the store open.
                 with EpisodeStore(folder / "store") as store:
                     check_batches(store, checks)
+                    size = len(store)
     finally:
         writers.kill_all()
-    with EpisodeStore(folder / "store") as store:
-        check_batches(store, checks)
-        check_acknowledged(store, folder, checks)
-        damage = list(store.check())
-        checks.check(not damage, f"damage: {damage[:3]}")
-        found = store.search_episodes_by_text("忘却", 5)
-        checks.check(len(store) == 0 or bool(found), "the words of all texts were not found")
-        print(f"{writers.killed} writers killed, {len(store):,} episodes, looked at {seen + 1} times")
-    for path in folder.glob("*.told"):
-        path.unlink()
-    shutil.rmtree(folder / "store")
+    return writers.killed
+
+
+def check_all(store: EpisodeStore, folder: Path, checks: _common.Checks) -> None:
+    """Look at a store that nobody writes to any more."""
+    check_batches(store, checks)
+    check_acknowledged(store, folder, checks)
+    damage = list(store.check())
+    checks.check(not damage, f"damage: {damage[:3]}")
+    found = store.search_episodes_by_text("忘却", 5)
+    checks.check(len(store) == 0 or bool(found), "the words of all texts were not found")
 
 
 def check_batches(store: EpisodeStore, checks: _common.Checks) -> None:

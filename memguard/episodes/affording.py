@@ -50,7 +50,7 @@ def needed_bytes(episode: Any) -> int:
     if vector is None:
         return size
     length = getattr(vector, "size", None)
-    if length is None:
+    if not isinstance(length, int):  # a tensor's is a method
         length = len(vector) if hasattr(vector, "__len__") else 0
     return size + _VECTOR_COPIES * 4 * int(length)
 

@@ -121,7 +121,8 @@ class StoreCore:
     def _files_of(self, namespace: Namespace) -> VectorFiles:
         with self._files_lock:
             known = self._files.get(namespace.number)
-            if known is None:
+            # The number of an add that was rolled back is given out again, perhaps for vectors of another size.
+            if known is None or known.dimension != namespace.dimension:
                 assert namespace.dimension is not None
                 folder = self.folder / "vectors"
                 read_only = self._database.read_only

@@ -190,8 +190,8 @@ class Database:
             if self._writing is None:
                 self._writing = self._opened(_WRITER_CACHE)
             connection = self._writing
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
                 self._shrink_where_asked()

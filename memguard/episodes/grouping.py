@@ -115,8 +115,12 @@ class Group:
             while not share.is_done:
                 self._write_some(write, [])
         finally:
-            # Also where an interrupt came while it waited: whoever is next must not wait for ever.
-            self._leave(share)
+            # Also where an interrupt came while it waited, or comes now: whoever is next must not wait for ever.
+            try:
+                self._leave(share)
+            except BaseException:
+                self._leave(share)
+                raise
         if share.error is not None:
             raise share.error
         assert share.ids is not None

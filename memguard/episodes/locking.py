@@ -48,29 +48,24 @@ class WriterLock:
         self._threads = threading.Lock()
         _locks.add(self)
 
-    def held(self) -> _Held:
-        """Hold it for a ``with`` block.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it.
+
+        A generator: where an interrupt keeps its end from being called it is closed, and gives back all the same.
 
         Raises:
             EpisodeStoreBusy: if another process or thread wrote for longer than this one may wait.
         """
-        return _Held(self)
-
-    def take(self) -> None:
-        """Take it, to be given back; for `held`."""
         end_s = time.monotonic() + self._wait_s
         if not self._threads.acquire(timeout=self._wait_s):
             raise self._busy("another thread of this process")
         try:
             self._take(end_s)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def give_back(self) -> None:
-        """Give back what was taken."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
             self._threads.release()
 
@@ -159,21 +154,6 @@ class WriterLock:
             former, self._fd = self._fd, -1
             os.close(former)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-class _Held:
-    """A block in which a lock is held; as a class, for this stands around each single add."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: WriterLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        self._lock.take()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._lock.give_back()
 
 
 _locks: Final[WeakSet[WriterLock]] = WeakSet()

@@ -5,6 +5,7 @@ Comes in: a function that mostly waits for the disk. Goes out: nothing that outl
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
     """
     failed: list[BaseException] = []
     is_wanted = False
-    gate, ended = threading.Lock(), threading.Event()
+    gate, ended = threading.Lock(), _End()
     gate.acquire()
 
     def run() -> None:
@@ -34,7 +35,7 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             failed.append(error)
         finally:
-            ended.set()
+            ended.tell()
 
     try:
         if _starts(run):
@@ -48,26 +49,42 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
         if gate.locked():
             gate.release()
         if is_wanted:
-            _wait_for(ended)
+            ended.wait()
     if failed:
         raise failed[0]
 
 
 def _starts(run: Callable[[], None]) -> bool:
+    if sys.is_finalizing():  # Python 3.11 would wait for the thread for ever
+        return False
     try:
         threading.Thread(target=run, name="memguard-episodes-meanwhile", daemon=True).start()
-    except RuntimeError:  # no thread is to be had, or Python is ending
+    except RuntimeError:  # no thread is to be had
         return False
     return True
 
 
-def _wait_for(ended: threading.Event) -> None:
-    """Wait for the work's end, through interrupts: what it works on is somebody else's as soon as this returns.
+class _End:
+    """That something has ended, told once by one thread, and waited for by another through any interrupts.
 
-    Not for the thread's: an interrupted `join` of Python 3.11 takes a thread that runs for one that has ended.
+    Not the end of the thread: an interrupted `join` of Python 3.11 takes a thread that runs for one that has ended. And
+    no `threading.Event`: an interrupt can leave the lock in it held for ever.
     """
-    try:
-        ended.wait()
-    except BaseException:
-        _wait_for(ended)
-        raise
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._is_told = False
+
+    def tell(self) -> None:
+        self._is_told = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Return when it was told: what was worked on is somebody else's as soon as this returns."""
+        try:
+            if not self._is_told:  # asked anew after each interrupt, which may have come with the lock
+                self._lock.acquire()
+        except BaseException:
+            self.wait()
+            raise

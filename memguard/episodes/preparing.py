@@ -29,6 +29,8 @@ _MOST_KNOWN: Final = 1000
 _known: Final[set[str]] = set()
 # Fewer vectors than this are looked at one by one.
 _FEW: Final = 4
+# Of so many vectors the bytes are made at once and then cut: faster than one by one, and without a copy more of all.
+_CUT_AT_ONCE: Final = 512
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # Canonical: the same metadata gives the same text, so that episodes can be compared as they are stored.
 _encode: Final = json.JSONEncoder(
@@ -158,8 +160,11 @@ def _all_vectors(episodes: Sequence[Episode]) -> list[bytes] | None:
     lengths = np.einsum("ij,ij->i", matrix, matrix)
     if not np.isfinite(lengths).all() or not lengths.all():
         return None
-    every, width = matrix.tobytes(), 4 * matrix.shape[1]
-    return [every[start : start + width] for start in range(0, len(every), width)]
+    width, cut = 4 * matrix.shape[1], []
+    for first in range(0, len(matrix), _CUT_AT_ONCE):
+        some = matrix[first : first + _CUT_AT_ONCE].tobytes()
+        cut += [some[start : start + width] for start in range(0, len(some), width)]
+    return cut
 
 
 def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_text_bytes: int) -> Prepared:

@@ -7,6 +7,7 @@ them where nothing was written. The bits are derived, and can be made again.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator, Sequence
@@ -167,7 +168,13 @@ def _buffer(width: int, wanted: int) -> NDArray[np.uint8]:
     rows = max(1, min(wanted, _AT_ONCE // width))
     if rows * width <= _LITTLE:
         return np.empty((rows, width), np.uint8)
-    return np.frombuffer(mmap.mmap(-1, rows * width), np.uint8).reshape(rows, width)
+    try:
+        pages = mmap.mmap(-1, rows * width, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:  # as any other allocation tells it
+            raise MemoryError(f"no {rows * width} bytes to read vectors into") from error
+        raise
+    return np.frombuffer(pages, np.uint8).reshape(rows, width)
 
 
 def _blocks(

@@ -25,6 +25,34 @@ from tests.support.guarded import by_value
 by_value(__name__)
 
 
+class Tensor:
+    """A vector as other libraries have them: its size is a method."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self._values = values
+
+    def size(self) -> tuple[int, ...]:
+        return (len(self._values),)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return np.array(self._values, np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tensors_are_taken(tmp_path: Path, count: int) -> None:
+    """One alone and several; what they need is reckoned by their length."""
+    made = [Episode(vector=Tensor([1.0, 2.0 + number])) for number in range(count)]
+    with EpisodeStore(tmp_path / "store") as store:
+        ids = store.add_episodes(made)
+        assert [list(np.asarray(store.get_episode(each).vector)) for each in ids] == [
+            [1.0, 2.0 + number] for number in range(count)
+        ]
+    assert needed_bytes(made[0]) == needed_bytes(Episode(vector=[1.0, 2.0]))
+
+
 def limited(store: EpisodeStore, *rooms: int) -> list[int]:
     """Let a store see so much room, one after the other, the last for ever; returns what it had given back."""
     seen, asked = list(rooms), list[int]()

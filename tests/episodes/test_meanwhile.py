@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 import sys
@@ -104,6 +105,34 @@ def test_an_interrupt_at_any_line_leaves_nothing_running() -> None:
             sys.settrace(None)
         lines += 1
     assert lines > 10
+
+
+def test_interrupts_again_and_again_while_it_is_waited_for() -> None:
+    """Wherever in Python's own locks they come, the wait goes on until the work has ended, and no longer."""
+    block, rounds = bytes(1 << 20), 0
+
+    def raised(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGINT, raised)
+    try:
+        for delay in range(400):
+            ended: list[bool] = []
+
+            def work(delay: int = delay, ended: list[bool] = ended) -> None:
+                hashlib.sha256(memoryview(block)[: 2048 * delay]).digest()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                ended.append(True)
+
+            with contextlib.suppress(KeyboardInterrupt):
+                try:
+                    with meanwhile(work):
+                        pass
+                finally:
+                    rounds += ended == [True]
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert rounds == 400
 
 
 class _Stop:
