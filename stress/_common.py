@@ -218,7 +218,7 @@ def _check_nothing_left(pen: Fence | None, scratch: Path, patience_s: float, che
     for trouble in _machine.clear_ledger(scratch):
         checks.check(False, trouble)
     files = [*scratch.iterdir(), *(path for path in _SHARED_MEMORY.iterdir() if run_id() in path.name)]
-    checks.check(not files, f"{len(files)} files were left: {[str(path) for path in files[:5]]}")
+    checks.check(not files, f"files were left: {[str(path) for path in files[:5]]}, {len(files)} in all")
 
 
 def _relatives(pen: Fence | None) -> tuple[tuple[int, int], ...]:
