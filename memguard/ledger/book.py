@@ -112,6 +112,8 @@ class LedgerBook:
 
     def _enter(self, wish: Wish, enter: Callable[[Change, Lease], None]) -> Lease:
         def add(change: Change) -> None:
+            if change.is_crowded:
+                change.reclaim(is_alive)
             slot, token = change.free_slot(), int.from_bytes(os.urandom(8)) >> 1
             # Before anybody can see the lease: what is asked of it must not be taken for another's.
             self._files.board.claim(slot, token)

@@ -28,6 +28,10 @@ class LedgerFull(LedgerError):  # noqa: N818 - it says what is so, as the whole 
     """Each slot of the board is a lease's."""
 
 
+# Each time that so many leases more are there their owners are looked at: 10 us for each.
+_MANY: Final = 32
+
+
 class Change:
     """What happens inside one transaction.
 
@@ -44,6 +48,15 @@ class Change:
         self._now_s = now_s
         self.leases = {lease.lease_id: lease for lease in transaction.leases(used_of)}
         self.granted: list[Lease] = []
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it is time to look for the dead among the leases: no place is left, or so many came since.
+
+        Else nobody would where no one waits: of what is killed and was granted at once the leases would stay.
+        """
+        count = len(self.leases)
+        return count >= SLOTS or (count >= _MANY and count % _MANY == 0)
 
     def free_slot(self, wanted: int = 0) -> int:
         """Return a slot of the board that no lease has: the one that is wanted if it is free, else the lowest.

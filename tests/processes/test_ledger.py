@@ -19,8 +19,9 @@ from memguard.ledger import change
 from memguard.ledger.book import LedgerBook, boot_seconds
 from memguard.ledger.place import ledger_folder
 from memguard.ledger.store import LedgerStore
-from memguard.ledger.waiting import acquire
+from memguard.ledger.waiting import acquire, take
 from memguard.units import MIB
+from tests.support.forks import FORKS_BESIDE_THREADS, in_child
 from tests.support.guarded import eventually, unchanged_caller
 from tests.support.ledgers import book_in, granted, start, wish
 
@@ -336,6 +337,32 @@ def test_who_gives_up_inside_a_lease_is_told_of_that_lease_and_not_of_the_machin
         )
         assert caught.value.free_bytes == 100 * MIB
         assert len(caught.value.holders) == 1
+
+
+def holding(book: LedgerBook, *names: str) -> bool:
+    """Hold leases that nobody waits for, as stores do, in a process that then dies with them."""
+    held = [take(book, wish(name, 1)) for name in names]
+    return all(each.lease.is_granted for each in held)
+
+
+@FORKS_BESIDE_THREADS
+def test_a_ledger_full_of_the_dead_has_places(book: LedgerBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their leases are struck by whoever comes: nobody else might ever look, where all was granted at once."""
+    monkeypatch.setattr(change, "SLOTS", 3)
+    assert in_child(lambda: holding(book, "one", "two", "three"))
+    assert len(book.leases()) == 3
+    with acquire(book, wish("late", 10), timeout_s=0):
+        assert granted(book.leases()) == ["late"]
+
+
+@FORKS_BESIDE_THREADS
+def test_leases_of_the_dead_do_not_pile_up(book: LedgerBook) -> None:
+    """A thousand stores that were killed, one after the other, leave some tens to be read and told, and no more."""
+    for number in range(0, 1000, 20):
+        assert in_child(
+            lambda number=number: holding(book, *(f"{each}" for each in range(number, number + 20)))
+        )
+    assert len(book.leases()) < 64
 
 
 def test_who_finds_the_ledger_full_waits_for_a_place(

@@ -113,8 +113,13 @@ class Kit:
     def finish(
         self, process: subprocess.Popen[bytes], given: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """Wait for its end."""
-        out, err = process.communicate(given, timeout=PATIENCE_S)
+        """Wait for its end, and see to it where that does not come."""
+        try:
+            out, err = process.communicate(given, timeout=PATIENCE_S)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def guard(self, *words: str, **options: Any) -> Any:
