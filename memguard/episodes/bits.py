@@ -19,7 +19,7 @@ except ImportError:  # not for this processor, or left out
 __all__ = ["Along", "counted_in", "differing"]
 
 # Codes whose way is added up at once.
-_AT_ONCE: Final = 512
+_AT_ONCE: Final = 256
 # The bits of each byte, the highest first; shape (256, 8).
 _BITS: Final = np.unpackbits(np.arange(256, dtype=np.uint8).reshape(-1, 1), axis=1).astype(np.float32)
 
@@ -57,7 +57,8 @@ def counted_in(code: NDArray[np.uint8]) -> type[Any]:
 
 def _by_simsimd(code: NDArray[np.uint8], block: NDArray[np.uint8]) -> NDArray[Any]:
     # Not with its `out=`: 6.5.16 then gives away a reference to None that it does not have.
-    found: Any = simsimd.cdist(code, block, metric="hamming", dtype="bin8")
+    # As float32, which holds them exactly in half of the room: what threads allocate in larger pieces stays with them.
+    found: Any = simsimd.cdist(code, block, metric="hamming", dtype="bin8", out_dtype="float32")
     return np.asarray(found).reshape(-1)
 
 
