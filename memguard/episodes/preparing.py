@@ -185,7 +185,7 @@ def _prepare(episode: Episode, vector: bytes | None, fresh: Iterator[str], max_t
         episode.text,
         metadata,
         vector or None,
-        crc32(vector, crc32(stored, crc32(text))),
+        checksum(text, stored, vector),
         len(text),
         len(text) + len(stored) + len(vector),
         "",
