@@ -87,6 +87,7 @@ class AsyncEpisodeStore:
         else:
             self._store, self._folder = None, Path(store).absolute()
         self._options = options
+        self._opening = asyncio.Lock()
         # One thread writes, and groups what came meanwhile; a few read.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="memguard-episodes-write")
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="memguard-episodes-read")
@@ -105,8 +106,11 @@ class AsyncEpisodeStore:
         return made
 
     async def _open(self) -> None:
-        if self._store is not None:
-            return
+        async with self._opening:  # of two tasks that enter at once one opens it
+            if self._store is None:
+                await self._make()
+
+    async def _make(self) -> None:
         make = functools.partial(EpisodeStore, self._folder, **self._options)
         opening = asyncio.ensure_future(asyncio.to_thread(make))
         try:

@@ -190,12 +190,16 @@ class _Look:
         nothing = np.empty(0, np.int64), np.empty(0, self._kind), np.empty(0, np.float32)
         best = _Best(self._most, nothing, bound)
         waiting: list[tuple[NDArray[Any], ...]] = []
+        count = 0
         for first, block in self._files.code_blocks(last, after):
             distances = differing(self._code, block)
             at = _wanted(best, distances, self._mask.among(first, len(block)))
-            waiting.append((at + first, distances[at].astype(self._kind), block[at]))
-            if sum(len(each[0]) for each in waiting) >= _WAYS_AT_ONCE:
+            if len(at):
+                waiting.append((at + first, distances[at].astype(self._kind), block[at]))
+                count += len(at)
+            if count >= _WAYS_AT_ONCE:
                 self._offer(best, waiting)
+                count = 0
         self._offer(best, waiting)
         return best
 

@@ -74,6 +74,26 @@ def test_a_folder_is_opened_with_the_block_and_closed_with_it(tmp_path: Path) ->
     assert not (tmp_path / "never").exists()
 
 
+def test_two_tasks_that_enter_at_once_open_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the second would open nobody would close."""
+    made = list[EpisodeStore]()
+    begin = EpisodeStore._begin
+
+    def counted(self: EpisodeStore) -> None:
+        made.append(self)
+        begin(self)
+
+    monkeypatch.setattr(EpisodeStore, "_begin", counted)
+
+    async def live() -> None:
+        store = AsyncEpisodeStore(tmp_path / "store")
+        assert await asyncio.gather(store.__aenter__(), store.__aenter__()) == [store, store]
+        await store.close()
+
+    asyncio.run(live())
+    assert len(made) == 1
+
+
 def test_options_are_of_a_store_that_is_made_here(tmp_path: Path) -> None:
     """An open store has its own."""
     with EpisodeStore(tmp_path / "store") as store, pytest.raises(TypeError, match="cache_entries"):
