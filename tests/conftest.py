@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -40,6 +42,19 @@ def pytest_collection_finish() -> None:
     """Leave what importing all tests has made out of every later collection: a third of a second for each."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """End the sentinels that outlive the tests by some seconds: they would write to the ledger's folder anew."""
+    from tests.support.sentinels import sentinels_of
+
+    for pid in sentinels_of(Path(_ledger.name)):
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            watch = os.pidfd_open(pid)
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
+            select.select([watch], [], [], 30)
+            os.close(watch)
+    _ledger.cleanup()
 
 
 @pytest.fixture(autouse=True)
